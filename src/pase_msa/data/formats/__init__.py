@@ -1,0 +1,1 @@
+"""Readers of published feature formats, one a file."""

@@ -1,0 +1,106 @@
+"""The folder format: `utterances.csv` beside one `NAME.npy` a modality.
+
+`NAME.npy` is (n, d), row i for utterance i, or (total_frames, d) with `NAME_lengths.npy` (n,) beside it,
+where a length of 0 marks an absent modality. Columns of the CSV: `id`, `video`, `split`, label columns, and
+optionally `clip` and `text`. A label column that parses as numbers throughout is real, any other holds
+class names; an empty cell is an unknown label.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pase_msa.data.columns import Array
+from pase_msa.data.reading import load_array
+from pase_msa.data.table import FeatureTable, LabelKind, Schema, Utterance
+from pase_msa.errors import PaSEError
+
+_KNOWN = ("id", "video", "split", "clip", "text")
+
+
+def sniff(path: Path) -> bool:
+    """Whether `path` looks like this format."""
+    return path.is_dir() and (path / "utterances.csv").is_file()
+
+
+def read(path: Path, out: Path | None = None) -> FeatureTable:
+    """The folder as a feature table, in memory or streamed to `out`."""
+    if not sniff(path):
+        raise PaSEError(f"{path} was to be a folder with an utterances.csv, found none; write one.")
+    try:
+        with (path / "utterances.csv").open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            header = list(reader.fieldnames or [])
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PaSEError(f"{path}/utterances.csv was to be CSV in UTF-8, but {error}; save it so.") from error
+    if "id" not in header:
+        raise PaSEError(f"{path}/utterances.csv needs a column 'id', found {header}; add it.")
+    if not rows:
+        raise PaSEError(f"{path}/utterances.csv has a header but no utterance; add rows.")
+    kinds: dict[str, LabelKind] = {
+        name: "real" if _numeric([row[name] or "" for row in rows]) else "class"
+        for name in header
+        if name not in _KNOWN
+    }
+    arrays = {
+        file.stem: file
+        for file in sorted(path.glob("*.npy"))
+        if not file.stem.endswith("_lengths")
+    }
+    loaded = {name: _Frames(name, file, len(rows)) for name, file in arrays.items()}
+    schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in header)
+
+    def utterances() -> Iterator[Utterance]:
+        for i, row in enumerate(rows):
+            labels = {name: _label(row[name], kind) for name, kind in kinds.items()}
+            features = {name: frames[i] for name, frames in loaded.items()}
+            video, split = row.get("video") or row["id"], row.get("split") or ""
+            yield Utterance(row["id"], video, split, labels, features, row.get("text") or None)
+
+    return FeatureTable.build(utterances(), schema, path=out, meta={"format": "folder", "source": path.name})
+
+
+class _Frames:
+    """One modality's file, memory-mapped, row by row."""
+
+    def __init__(self, name: str, file: Path, count: int) -> None:
+        self.values = load_array(file, mmap_mode="r")
+        if self.values.ndim != 2:
+            raise PaSEError(
+                f"{file} must be (utterances, size) or (all frames, size), found {self.values.shape}; "
+                "reshape it."
+            )
+        self.dim = int(self.values.shape[1])
+        lengths_file = file.with_name(f"{name}_lengths.npy")
+        lengths = load_array(lengths_file) if lengths_file.exists() else np.ones(count, np.int64)
+        if lengths.shape != (count,) or int(lengths.sum()) != len(self.values) or (lengths < 0).any():
+            raise PaSEError(
+                f"{file} holds {len(self.values)} rows, but utterances.csv has {count} utterances whose "
+                f"lengths ({lengths_file.name if lengths_file.exists() else '1 each'}) add up to "
+                f"{int(lengths.sum())}; make them agree."
+            )
+        self.ends = np.cumsum(lengths)
+        self.lengths = lengths
+
+    def __getitem__(self, row: int) -> Array | None:
+        if not self.lengths[row]:
+            return None
+        return np.asarray(self.values[self.ends[row] - self.lengths[row] : self.ends[row]])
+
+
+def _numeric(values: list[str]) -> bool:
+    try:
+        return bool([float(value) for value in values if value != ""])
+    except ValueError:
+        return False
+
+
+def _label(value: str | None, kind: LabelKind) -> float | str | None:
+    if not value:  # an empty cell, or a row that ends before it
+        return None
+    return float(value) if kind == "real" else value

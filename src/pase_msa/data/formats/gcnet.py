@@ -1,0 +1,169 @@
+"""The layout of GCNet and MoMKE: a pickle of labels, and a folder of `.npy` files a feature.
+
+Expected is a folder with
+
+- one pickle, a list or tuple of six or seven: utterance ids, labels, speakers and sentences, each a dict by
+  video; then the train, (valid,) and test videos, each a set or a list. IEMOCAP has no valid one, MOSI and
+  MOSEI have;
+- one folder a modality, beside the pickle or in `features/`, with `UTTERANCE.npy` ([D] or [T, D]) or a
+  folder `UTTERANCE/` of them (one a face) for each utterance. If a face's file name says F or M, the
+  speaker's own are taken.
+
+What comes out: a modality named as its folder (`wav2vec-large-c-UTT`; rename the folder to rename it),
+absent where an utterance has no file or nothing but zeros. Whole-number labels are the class `emotion`,
+named for 4 of them (happy, sad, neutral, angry) and for 6 (and excited, frustrated), else by number; others
+are the real label `sentiment`. Sentences are the text. Speakers are not kept. Without a valid set there is
+no valid split, and the notes say so.
+
+Source: Lian et al. 2022, https://github.com/zeroQiaoba/GCNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pase_msa.data.columns import Array
+from pase_msa.data.reading import (
+    PICKLES,
+    as_text,
+    forget_pickle,
+    load_array,
+    modality_name,
+    real,
+    recall_pickle,
+    strip_zeros,
+)
+from pase_msa.data.table import FeatureTable, Schema, Utterance
+from pase_msa.errors import PaSEError
+
+_EMOTIONS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+_SPLITS = {2: ("train", "test"), 3: ("train", "valid", "test")}
+
+
+def sniff(path: Path) -> bool:
+    """Whether `path` is a folder of this layout (a pickle in it that is refused raises PaSEError)."""
+    return path.is_dir() and bool(_folders(path)) and _labels(path) is not None
+
+
+def read(path: Path, out: Path | None = None) -> FeatureTable:
+    """The folder as a feature table, in memory or streamed to `out`."""
+    content = _labels(path) if path.is_dir() else None
+    folders = _folders(path) if path.is_dir() else {}
+    if content is None or not folders:
+        raise PaSEError(
+            f"{path} was to hold a pickled list (ids, labels, speakers, sentences, video sets) and a folder "
+            f"of .npy files a modality, found no such {'pickle' if content is None else 'folder'}; add it."
+        )
+    ids, labels, _, sentences, *sets = content
+    home = {video: split for split, videos in zip(_SPLITS[len(sets)], sets, strict=True) for video in videos}
+    values = [value for video in ids for value in labels[video]]
+    classes = _classes(values)
+    notes = [] if len(sets) == 3 else ["The data define no valid split; take one from the training videos."]
+    if left := sum(video not in home for video in ids):
+        notes.append(f"{left} videos are in no split.")
+    schema = Schema(
+        {}, {"emotion" if classes else "sentiment": "class" if classes else "real"}, bool(sentences)
+    )
+    names = [as_text(name) for video in ids for name in ids[video]]
+    for modality, folder in folders.items():
+        schema.modalities[modality] = _size(folder, names)
+    rows = _utterances(content, home, folders, classes)
+    try:
+        return FeatureTable.build(
+            rows, schema, path=out, meta={"format": "gcnet", "source": path.name, "notes": notes}
+        )
+    finally:
+        forget_pickle()
+
+
+def _labels(path: Path) -> Any:
+    """The pickled list, or None where no pickle of the folder is one."""
+    for file in sorted(item for item in path.iterdir() if item.suffix.lower() in PICKLES):
+        content = recall_pickle(file)
+        if (
+            isinstance(content, list | tuple)
+            and len(content) in (6, 7)
+            and all(isinstance(part, dict) for part in content[:3])
+            and all(isinstance(part, set | frozenset | list | tuple) for part in content[4:])
+        ):
+            _check(file, content[0], content[1])
+            return content
+    return None
+
+
+def _check(file: Path, ids: dict[Any, Any], labels: dict[Any, Any]) -> None:
+    for video, names in ids.items():
+        if len(labels.get(video, ())) != len(names):
+            raise PaSEError(
+                f"{file}: video {as_text(video)!r} has {len(names)} utterances but "
+                f"{len(labels.get(video, ()))} labels; write the file again."
+            )
+
+
+def _folders(path: Path) -> dict[str, Path]:
+    """Modality name -> its folder."""
+    root = path / "features" if (path / "features").is_dir() else path
+    found = (item for item in sorted(root.iterdir()) if item.is_dir())
+    return {modality_name(item.name): item for item in found if next(item.rglob("*.npy"), None) is not None}
+
+
+def _classes(values: list[Any]) -> list[str] | None:
+    """Names of the classes, or None where the labels are real scores."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iub":
+        return None
+    count = int(array.max()) + 1
+    return list(_EMOTIONS[:count]) if count in (4, 6) else [str(i) for i in range(count)]
+
+
+def _size(folder: Path, names: list[str]) -> int:
+    for name in names:
+        if (frames := _frames(folder, name, "")) is not None:
+            return int(frames.shape[1])
+    raise PaSEError(
+        f"{folder} has files for none of the {len(names)} utterances, the first of which is {names[0]!r}."
+    )
+
+
+def _utterances(
+    content: Any, home: Any, folders: dict[str, Path], classes: list[str] | None
+) -> Iterator[Utterance]:
+    ids, labels, speakers, sentences, *_ = content
+    for video, names in ids.items():
+        for i, name in enumerate(names):
+            label: dict[str, Any] = (
+                {"sentiment": real(labels[video][i])}
+                if classes is None
+                else {"emotion": classes[int(labels[video][i])]}
+            )
+            speaker = as_text(speakers[video][i]) if i < len(speakers.get(video, ())) else ""
+            features = {
+                modality: _frames(folder, as_text(name), speaker) for modality, folder in folders.items()
+            }
+            text = as_text(sentences[video][i]) if sentences and i < len(sentences.get(video, ())) else None
+            yield Utterance(as_text(name), as_text(video), home.get(video, ""), label, features, text)
+
+
+def _frames(folder: Path, name: str, speaker: str) -> Array | None:
+    if (file := folder / f"{name}.npy").is_file():
+        parts = [_load(file)]
+    elif (faces := folder / name).is_dir():
+        parts = [_load(face) for face in _own(sorted(faces.glob("*.npy")), speaker)]
+    else:
+        return None
+    parts = [part for part in parts if part.size]
+    return strip_zeros(np.concatenate(parts)) if parts else None
+
+
+def _own(faces: list[Path], speaker: str) -> list[Path]:
+    marked = {face: "F" if "F" in face.stem else "M" if "M" in face.stem else "" for face in faces}
+    own = [face for face, sex in marked.items() if sex == speaker]
+    return own if speaker in ("F", "M") and any(marked.values()) else faces
+
+
+def _load(file: Path) -> Array:
+    return np.asarray(np.atleast_2d(np.squeeze(load_array(file))))

@@ -1,0 +1,134 @@
+"""What can be asked of the synthetic benchmark; `pase_msa.data.synthetic` says what comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pase_msa.errors import PaSEError
+from pase_msa.task import Kind, Task
+
+LABEL_RANGE = (-3.0, 3.0)
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """How a modality tells the class.
+
+    Args:
+        dim: size of a frame; at least the size L of the class codes, the rest tells nothing.
+        strength: scale of the class code in the evidence; 0 tells nothing.
+        noise: standard deviation of the evidence's noise; strength / noise is what the modality knows.
+        redundancy: share, in [0, 1], of the noise variance that is common to all modalities with redundancy;
+            of the variance of the one that knows most, where they are unequal.
+        missing: probability, in [0, 1), that an utterance lacks the modality; where that would leave an
+            utterance with none, its modalities are drawn again.
+        length: least and greatest number of frames, drawn uniformly an utterance.
+        dominance: more than -1. The directions that hold the evidence are stretched by 1 + dominance, those
+            that tell nothing are not. That is invertible, so it changes nothing of what the modality knows,
+            only how soon gradient descent finds it: a dominant modality is learned first, one below 0 slowly.
+    """
+
+    dim: int = 16
+    strength: float = 1.0
+    noise: float = 1.0
+    redundancy: float = 0.0
+    missing: float = 0.0
+    length: tuple[int, int] = (4, 12)
+    dominance: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "length", tuple(self.length))
+        _require(self.dim >= 1, "dim", "1 or more", self.dim)
+        _require(0 <= self.strength < math.inf, "strength", "0 or more", self.strength)
+        _require(0 <= self.noise < math.inf, "noise", "0 or more", self.noise)
+        _require(0 <= self.redundancy <= 1, "redundancy", "between 0 and 1", self.redundancy)
+        _require(0 <= self.missing < 1, "missing", "0 or more and less than 1", self.missing)
+        _require(-1 < self.dominance < math.inf, "dominance", "more than -1", self.dominance)
+        ordered = len(self.length) == 2 and 1 <= self.length[0] <= self.length[1]
+        _require(ordered, "length", "two numbers of frames, least first and 1 or more", self.length)
+
+
+def _default_modalities() -> dict[str, ModalitySpec]:
+    return {
+        "text": ModalitySpec(dim=24, noise=0.5, redundancy=0.1, dominance=2.0),
+        "audio": ModalitySpec(dim=16, noise=0.65, redundancy=0.1, length=(8, 24)),
+        "vision": ModalitySpec(dim=16, noise=0.9, missing=0.2, length=(6, 18)),
+    }
+
+
+@dataclass(frozen=True)
+class SyntheticSpec:
+    """A synthetic benchmark; the same spec gives the same table, number for number.
+
+    Args:
+        modalities: name -> how it tells the class.
+        kind: "regression" (K ordered classes evenly over [-3, 3]) or "classification".
+        classes: K, or (classification) the K names in order.
+        jitter: regression: labels are spread uniformly around their class value, over this share, in [0, 1),
+            of the gap between two values, and clipped to the range; 0 leaves the class values.
+        train, valid, test: utterances a split.
+        utterances_per_video: consecutive utterances of a split that make one video.
+        seed: of the maps and of the draws. Every split and modality has its own stream, so that changing the
+            size of one split, or what one modality tells, leaves the others as they were.
+    """
+
+    modalities: Mapping[str, ModalitySpec] = field(default_factory=_default_modalities)
+    kind: Kind = "regression"
+    classes: int | tuple[str, ...] = 7
+    jitter: float = 0.0
+    train: int = 600
+    valid: int = 200
+    test: int = 400
+    utterances_per_video: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.classes, int):
+            object.__setattr__(self, "classes", tuple(self.classes))
+            _require(self.kind != "regression", "classes (regression)", "a number", self.classes)
+        task = self.task
+        _require(0 <= self.jitter < 1, "jitter", "0 or more and less than 1", self.jitter)
+        sizes = [self.train, self.valid, self.test]
+        _require(min(sizes) >= 0 and sum(sizes) > 0, "train, valid and test", "0 or more, not all 0", sizes)
+        per_video = self.utterances_per_video
+        _require(per_video >= 1, "utterances_per_video", "1 or more", per_video)
+        _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        size = task.num_classes - 1 if self.kind == "classification" else 2
+        for name, modality in self.modalities.items():
+            wanted = f"{size} or more for these classes"
+            _require(modality.dim >= size, f"dim of {name}", wanted, modality.dim)
+        if len(self.modalities) == 1 and next(iter(self.modalities.values())).missing > 0:
+            raise PaSEError("The only modality of a benchmark cannot be missing; leave out `missing`.")
+
+    @property
+    def task(self) -> Task:
+        """The task that the table poses."""
+        names, classes = tuple(self.modalities), self.classes
+        if self.kind == "regression" and isinstance(classes, int):
+            return Task.regression(names, *LABEL_RANGE, num_classes=classes, label="sentiment")
+        if isinstance(classes, int):
+            # zero-padded, so that names sort in the order of the classes
+            width = len(str(classes - 1))
+            classes = tuple(f"emotion{k:0{width}d}" for k in range(classes))
+        return Task(self.kind, names, classes, None, "emotion")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers, for JSON."""
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return content
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> SyntheticSpec:
+        """Inverse of `to_dict`, from JSON."""
+        modalities = {name: ModalitySpec(**modality) for name, modality in content["modalities"].items()}
+        return cls(**{**content, "modalities": modalities})
+
+
+def _require(holds: bool, what: str, wanted: str, found: Any) -> None:
+    if not holds:
+        raise PaSEError(f"{what} of a synthetic benchmark must be {wanted}, found {found}.")

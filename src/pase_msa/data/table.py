@@ -1,0 +1,323 @@
+"""The feature table: utterances in rows, one ragged column a modality, in memory-mapped Arrow."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pase_msa.data.columns import Array, SequenceColumn
+from pase_msa.errors import PaSEError
+
+SPLITS = ("train", "valid", "test")
+ARROW, META = "table.arrow", "table.json"
+_RESERVED = ("id", "video", "split", "text")
+_BATCH = 512
+LabelKind = Literal["real", "class"]
+
+
+@dataclass
+class Utterance:
+    """One row. An absent modality is None (or left out); an unknown label is None.
+
+    Attributes:
+        id: unique in the table.
+        video: what the utterance was cut from; splits never share one.
+        split: "train", "valid", "test", or "" where the data define none.
+        labels: label name -> real value or class name.
+        features: modality name -> frames [T, D] or one vector [D].
+        text: transcript, if any.
+    """
+
+    id: str
+    video: str
+    split: str
+    labels: Mapping[str, float | str | None] = field(default_factory=dict)
+    features: Mapping[str, Array | None] = field(default_factory=dict)
+    text: str | None = None
+
+
+@dataclass
+class Schema:
+    """Columns of a table.
+
+    Attributes:
+        modalities: modality name -> feature size.
+        labels: label name -> "real" or "class".
+        text: whether there is a transcript column.
+    """
+
+    modalities: dict[str, int]
+    labels: dict[str, LabelKind]
+    text: bool = False
+
+    def __post_init__(self) -> None:
+        taken = [*_RESERVED, *self.labels]
+        for name in self.labels:
+            if name in _RESERVED:
+                raise PaSEError(f"A label column cannot be called {name!r}, which the table uses; rename it.")
+        if clash := [name for name in self.modalities if name in taken and name != "text"]:
+            raise PaSEError(f"Modality {clash[0]!r} has the name of another column; rename one of them.")
+
+    def arrow(self) -> pa.Schema:
+        """The Arrow schema. Feature columns carry the prefix "features." and are flattened frames."""
+        fields = [pa.field(name, pa.string()) for name in ("id", "video", "split")]
+        fields += [
+            pa.field(f"labels.{name}", pa.float64() if kind == "real" else pa.string())
+            for name, kind in self.labels.items()
+        ]
+        fields += [pa.field(f"features.{name}", pa.list_(pa.float32())) for name in self.modalities]
+        if self.text:
+            fields.append(pa.field("text", pa.string()))
+        return pa.schema(fields)
+
+    @classmethod
+    def of(cls, utterances: Iterable[Utterance]) -> Schema:
+        """The schema of utterances in memory."""
+        dims: dict[str, int] = {}
+        kinds: dict[str, LabelKind] = {}
+        text = False
+        for row in utterances:
+            text = text or row.text is not None
+            for name, value in row.features.items():
+                if value is not None and name not in dims:
+                    dims[name] = int(np.shape(value)[-1])
+            for name, label in row.labels.items():
+                if label is not None and name not in kinds:
+                    kinds[name] = "class" if isinstance(label, str) else "real"
+        return cls(dims, kinds, text)
+
+
+class FeatureTable:
+    """A table of utterances.
+
+    Open one with `pase_msa.data.open_table` (any published format), build one with `FeatureTable.build`.
+
+    Attributes:
+        dataset: the Hugging Face `datasets.Dataset` beneath, memory-mapped where the table lies on disk.
+        schema: modalities with their sizes, labels with their kinds, whether there is text.
+        meta: source, format, notes; whatever the reader knew. `meta["synthetic"]` marks generated data.
+    """
+
+    def __init__(self, dataset: datasets.Dataset, schema: Schema, meta: dict[str, Any]) -> None:
+        self.dataset = dataset
+        self.schema = schema
+        self.meta = meta
+        self._columns: dict[str, SequenceColumn] = {}
+        self.ids: list[str] = self._strings("id")
+        self.videos: list[str] = self._strings("video")
+        self.splits: NDArray[np.str_] = np.array(self._strings("split"), dtype=str)
+        if not self.ids:
+            raise PaSEError("A feature table needs one utterance or more, found none.")
+        if len(set(self.ids)) != len(self.ids):
+            seen: set[str] = set()
+            twice = next(i for i in self.ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+            raise PaSEError(f"Utterance ids must be unique, but {twice!r} stands there twice; rename one.")
+
+    def _strings(self, name: str) -> list[str]:
+        return [value or "" for value in self.dataset.data.column(name).to_pylist()]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def modalities(self) -> dict[str, int]:
+        """Modality name -> feature size. Text that comes as transcripts only is not among them."""
+        return self.schema.modalities
+
+    @property
+    def texts(self) -> list[str | None] | None:
+        """Transcripts, or None where the table has none."""
+        return self.dataset.data.column("text").to_pylist() if self.schema.text else None
+
+    def sequences(self, modality: str) -> SequenceColumn:
+        """The ragged column of a modality."""
+        if modality not in self.schema.modalities:
+            raise PaSEError(
+                f"The table has the modalities {', '.join(self.schema.modalities) or 'none'}, "
+                f"not {modality!r}; name one of these."
+            )
+        if modality not in self._columns:
+            column = self.dataset.data.column(f"features.{modality}")
+            self._columns[modality] = SequenceColumn.from_arrow(column, self.schema.modalities[modality])
+        return self._columns[modality]
+
+    def labels(self, name: str) -> list[Any]:
+        """Values of a label column: floats or class names, None where unknown."""
+        if name not in self.schema.labels:
+            raise PaSEError(
+                f"The table has the labels {', '.join(self.schema.labels) or 'none'}, not {name!r}; "
+                "name one of these."
+            )
+        values: list[Any] = self.dataset.data.column(f"labels.{name}").to_pylist()
+        if self.schema.labels[name] == "real":
+            return [None if value is None or not np.isfinite(value) else value for value in values]
+        return values
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Rows of a split."""
+        return np.flatnonzero(self.splits == split).astype(np.int64)
+
+    def check_splits(self) -> None:
+        """Refuse splits that share a video, and an unknown split name."""
+        known = set(self.splits.tolist()) - {""}
+        if unknown := known - set(SPLITS):
+            raise PaSEError(
+                f"Splits are called {', '.join(SPLITS)}; the table has {sorted(unknown)[0]!r}; rename it."
+            )
+        home: dict[str, str] = {}
+        for video, split in zip(self.videos, self.splits.tolist(), strict=True):
+            if split and home.setdefault(video, split) != split:
+                raise PaSEError(
+                    f"Video {video!r} is in both the {home[video]} and the {split} split, so results would "
+                    "be too good; put all its utterances in one split."
+                )
+
+    def nonfinite(self) -> dict[str, dict[str, int]]:
+        """NaN and infinite values a modality: {"values": ..., "rows": ..., "total": ...}."""
+        report = {}
+        for name in self.schema.modalities:
+            column = self.sequences(name)
+            bad = rows = total = 0
+            for row in np.flatnonzero(column.present):
+                frames = column[int(row)]
+                assert frames is not None
+                count = int(frames.size - np.isfinite(frames).sum())
+                bad, rows, total = bad + count, rows + bool(count), total + frames.size
+            report[name] = {"values": bad, "rows": rows, "total": total}
+        return report
+
+    def fingerprint(self) -> str:
+        """sha256 over every column's content: the same data give the same fingerprint, however stored."""
+        digest = hashlib.sha256(json.dumps([self.schema.modalities, self.schema.labels]).encode())
+        for name in self.dataset.data.column_names:
+            if name.startswith("features."):
+                column = self.sequences(name.removeprefix("features."))
+                digest.update(column.lengths.tobytes())
+                for row in np.flatnonzero(column.present):
+                    digest.update(np.ascontiguousarray(column[int(row)]).tobytes())
+            else:
+                digest.update(json.dumps(self.dataset.data.column(name).to_pylist()).encode())
+        return digest.hexdigest()
+
+    def select(self, rows: Iterable[int]) -> FeatureTable:
+        """A table in memory of some rows, in the order given."""
+        chosen = (self.utterance(int(row)) for row in rows)
+        return FeatureTable.build(chosen, self.schema, meta=dict(self.meta))
+
+    def utterance(self, row: int) -> Utterance:
+        """One row."""
+        return Utterance(
+            self.ids[row],
+            self.videos[row],
+            str(self.splits[row]),
+            {name: self.dataset.data.column(f"labels.{name}")[row].as_py() for name in self.schema.labels},
+            {name: self.sequences(name)[row] for name in self.schema.modalities},
+            self.dataset.data.column("text")[row].as_py() if self.schema.text else None,
+        )
+
+    @classmethod
+    def build(
+        cls,
+        utterances: Iterable[Utterance],
+        schema: Schema,
+        *,
+        path: str | Path | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> FeatureTable:
+        """A table from rows: in memory, or streamed to the folder `path` (made whole or not at all).
+
+        Errors:
+            PaSEError: a row does not fit the schema (the sentence names row, modality and shape).
+        """
+        content = dict(meta or {})
+        arrow_schema = schema.arrow()
+        batches = _batches(utterances, schema, arrow_schema)
+        if path is None:
+            table = pa.Table.from_batches(list(batches), arrow_schema)
+            return cls(datasets.Dataset(datasets.table.InMemoryTable(table)), schema, content)
+        folder = Path(path)
+        if (folder / ARROW).exists():
+            raise PaSEError(f"{folder} already holds a feature table; give another folder or remove it.")
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{uuid.uuid4().hex}.partial"
+        try:
+            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            description = {"version": 1, "schema": vars(schema), "meta": content}
+            (folder / META).write_text(json.dumps(description, indent=2))
+            os.replace(partial, folder / ARROW)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        return cls.load(folder)
+
+    @classmethod
+    def load(cls, path: str | Path) -> FeatureTable:
+        """A table from its folder, memory-mapped."""
+        folder = Path(path)
+        if not (folder / ARROW).exists() or not (folder / META).exists():
+            raise PaSEError(
+                f"{folder} was to be a feature table ({ARROW} and {META}); use `pase convert` to make one."
+            )
+        try:
+            description = json.loads((folder / META).read_text())
+            schema = Schema(**description["schema"])
+            dataset = datasets.Dataset.from_file(str(folder / ARROW))
+        except PaSEError:
+            raise
+        except Exception as error:
+            raise PaSEError(f"The table in {folder} is damaged ({error}); convert it again.") from error
+        return cls(dataset, schema, description["meta"])
+
+    def save(self, path: str | Path) -> FeatureTable:
+        """Write the table to a folder and open it from there."""
+        rows = (self.utterance(row) for row in range(len(self)))
+        return FeatureTable.build(rows, self.schema, path=path, meta=self.meta)
+
+
+def _batches(
+    utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
+    rows = iter(utterances)
+    while block := list(islice(rows, _BATCH)):
+        columns: dict[str, list[Any]] = {name: [] for name in arrow_schema.names}
+        for row in block:
+            columns["id"].append(row.id)
+            columns["video"].append(row.video)
+            columns["split"].append(row.split)
+            for name in schema.labels:
+                columns[f"labels.{name}"].append(row.labels.get(name))
+            for name, dim in schema.modalities.items():
+                columns[f"features.{name}"].append(_flat(row, name, dim))
+            if schema.text:
+                columns["text"].append(row.text)
+        arrays = [pa.array(columns[item.name], type=item.type) for item in arrow_schema]
+        yield pa.RecordBatch.from_arrays(arrays, schema=arrow_schema)
+
+
+def _flat(row: Utterance, name: str, dim: int) -> Array | None:
+    value = row.features.get(name)
+    if value is None or np.size(value) == 0:
+        return None
+    frames = np.asarray(value)
+    if frames.dtype.kind not in "fiub":
+        raise PaSEError(f"Utterance {row.id!r}: {name} must hold numbers, found {frames.dtype}.")
+    if frames.ndim not in (1, 2) or frames.shape[-1] != dim:
+        raise PaSEError(
+            f"Utterance {row.id!r}: {name} must be frames of shape (steps, {dim}) or one vector ({dim},), "
+            f"found {tuple(frames.shape)}; every utterance of a table has the same feature size."
+        )
+    return np.ascontiguousarray(frames, dtype=np.float32).reshape(-1)

@@ -1,0 +1,1 @@
+"""Encoders: a sequence and its length become one vector."""

@@ -1,0 +1,59 @@
+"""The encoder contract and the description of a modality's input."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pase_msa import plugins
+from pase_msa.errors import PaSEError
+
+
+@dataclass
+class InputSpec:
+    """What one modality brings and how it is encoded.
+
+    Attributes:
+        dim: feature size of a step; 0 where the encoder reads token ids.
+        encoder: name of the plug-in in `pase_msa.encoders`.
+        options: options of that encoder.
+        text: how transcripts become features (see `pase_msa.encoders.language_model`), else None.
+    """
+
+    dim: int
+    encoder: str = "sequence"
+    options: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] | None = None
+
+
+class Encoder(nn.Module):
+    """A sequence and its length become one vector.
+
+    A plug-in module offers `Config`, a dataclass of options, and `build(spec, width, config) -> Encoder`, where `width`
+    is the size of the vector.
+    """
+
+    @abstractmethod
+    def forward(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """Encode padded sequences [N, T, d] (or token ids [N, T]); padding must not change the result."""
+
+    def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Parameters with a learning rate of their own; the others take the run's."""
+        yield from ()
+
+
+def build_encoders(inputs: Mapping[str, InputSpec], width: int) -> nn.ModuleDict:
+    """One encoder a modality, each with vectors of size `width`."""
+    encoders = nn.ModuleDict()
+    for name, spec in inputs.items():
+        if "." in name or not name:
+            raise PaSEError(f"A modality's name must not be empty or hold a dot, found {name!r}; rename it.")
+        module = plugins.load("encoders", spec.encoder)
+        config = plugins.configure(module.Config, spec.options, f"The {spec.encoder} encoder of {name}")
+        encoders[name] = module.build(spec, width, config)
+    return encoders

@@ -1,0 +1,64 @@
+"""A fine-tuned language model as an encoder of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pase_msa.encoders.base import Encoder, InputSpec
+from pase_msa.encoders.sequence import step_mask
+from pase_msa.encoders.text import load_model, pool
+from pase_msa.errors import PaSEError
+
+
+@dataclass
+class Config:
+    """Options of the fine-tuned language model; what it is comes from `InputSpec.text`.
+
+    Attributes:
+        dropout: before the output.
+    """
+
+    dropout: float = 0.1
+
+
+class LanguageModelEncoder(Encoder):
+    """Any `transformers` model, encoder or decoder, pooled and projected; trained at its own learning rate."""
+
+    def __init__(self, spec: InputSpec, width: int, config: Config) -> None:
+        super().__init__()
+        if spec.text is None:
+            raise PaSEError("The language_model encoder reads transcripts, and this modality has none.")
+        self.pooling = str(spec.text["pooling"])
+        self.learning_rate = float(spec.text["learning_rate"])
+        self.layer_decay = float(spec.text["layer_decay"])
+        self.model = load_model(spec.text["model"], pretrained=spec.text.get("pretrained", True))
+        if hasattr(self.model, "pooler"):
+            # never read here: as parameters without a gradient they would only stand in the way
+            self.model.pooler = None
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(int(self.model.config.hidden_size), width)
+
+    def forward(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """Encode token ids."""
+        # a text that is absent still has one (masked-in) token: an all-masked row has no softmax
+        mask = step_mask(lengths.clamp(min=1), features.shape[1])
+        states = self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state
+        return self.output(self.dropout(pool(states, mask, self.pooling)))
+
+    def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
+        """Own learning rate of each pretrained parameter: lower layers learn more slowly by `layer_decay`."""
+        layers = next((m for m in self.model.modules() if isinstance(m, nn.ModuleList)), None)
+        depth = len(layers) if layers is not None else 0
+        height = {id(p): i + 1 for i, layer in enumerate(layers or []) for p in layer.parameters()}
+        for parameter in self.model.parameters():
+            steps = depth - height.get(id(parameter), 0)
+            yield parameter, float(self.learning_rate or 0.0) * self.layer_decay**steps
+
+
+def build(spec: InputSpec, width: int, config: Config) -> LanguageModelEncoder:
+    """The plug-in's entry point."""
+    return LanguageModelEncoder(spec, width, config)

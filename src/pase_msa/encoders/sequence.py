@@ -1,0 +1,79 @@
+"""A masked sequence encoder that is cheap on two cores and on a GPU alike.
+
+Frames are projected, optionally convolved in time, pooled by masked attention (Bahdanau et al. 2015, with one learned
+query) or by their masked mean, and mapped to the vector. A sequence of one step is an ordinary multilayer perceptron.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pase_msa.encoders.base import Encoder, InputSpec
+
+
+@dataclass
+class Config:
+    """Options of the sequence encoder.
+
+    Attributes:
+        hidden: size of the projected frames.
+        convolutions: residual temporal convolutions of kernel 3; 0 treats frames as a bag.
+        pooling: "attention" or "mean".
+        dropout: on the projected frames and before the output.
+    """
+
+    hidden: int = 64
+    convolutions: int = 1
+    pooling: Literal["attention", "mean"] = "attention"
+    dropout: float = 0.2
+
+
+def step_mask(lengths: Int[Tensor, " n"], steps: int) -> Bool[Tensor, "n t"]:
+    """True at the valid steps of sequences padded to `steps`."""
+    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+
+
+class SequenceEncoder(Encoder):
+    """See the module. An absent sequence (length 0) encodes to a finite vector that the model replaces."""
+
+    def __init__(self, dim: int, width: int, config: Config) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, config.hidden)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.hidden, config.hidden, 3, padding=1) for _ in range(config.convolutions)
+        )
+        self.attention = nn.Linear(config.hidden, 1) if config.pooling == "attention" else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.hidden, width)
+
+    def forward(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """Encode padded frames."""
+        hidden = self.dropout(F.gelu(self.project(features)))
+        if features.shape[1] == 1:
+            # one step: pooling is the identity, and a convolution sees nothing but its own centre
+            for convolution in self.convolutions:
+                hidden = hidden + F.gelu(F.linear(hidden, convolution.weight[:, :, 1], convolution.bias))
+            return self.output(self.dropout(hidden[:, 0]))
+        mask = step_mask(lengths, features.shape[1]).unsqueeze(2)
+        for convolution in self.convolutions:
+            # masked before each convolution, so that padding is as good as the end of the sequence
+            masked = (hidden * mask).transpose(1, 2)
+            hidden = hidden + F.gelu(convolution(masked)).transpose(1, 2)
+        return self.output(self.dropout(self._pool(hidden, mask)))
+
+    def _pool(self, hidden: Float[Tensor, "n t h"], mask: Bool[Tensor, "n t 1"]) -> Float[Tensor, "n h"]:
+        if self.attention is None:
+            return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        scores = self.attention(hidden).masked_fill(~mask, torch.finfo(hidden.dtype).min)
+        return (scores.softmax(1) * mask * hidden).sum(1)
+
+
+def build(spec: InputSpec, width: int, config: Config) -> SequenceEncoder:
+    """The plug-in's entry point."""
+    return SequenceEncoder(spec.dim, width, config)

@@ -1,0 +1,1 @@
+"""Evaluation: metrics on the test split, subsets of modalities, contributions, calibration, reports."""

@@ -1,0 +1,171 @@
+"""Figures of an evaluation as PNG bytes, for a light and for a dark page.
+
+Narrow enough for a phone, and readable in grey: series differ by marker and dash, bars by hatch.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# a light and a dark tone of the colour-blind safe set of Okabe and Ito (2008), in an order of unequal greys
+_LIGHT = {"ink": "#1d2430", "muted": "#667085", "grid": "#d7dce4", "page": "#ffffff"}
+_DARK = {"ink": "#e6e9ef", "muted": "#98a2b3", "grid": "#3a4250", "page": "#171b22"}
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
+_SERIES_DARK = ("#56b4e9", "#f28e4b", "#2fc59b", "#e3a3c6", "#f0c341", "#a9d6f5")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
+_HATCHES = ("", "///", "...", "\\\\\\", "xxx", "+++")
+
+Points = Sequence[tuple[float, float]]
+Text = Callable[[float], str]
+
+
+def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = False) -> bytes:
+    """Horizontal bars, one a name, from the top; `text` writes the value at a bar's end."""
+
+    def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
+        drawn = axes.barh(range(len(values)), list(values.values()), height=0.62, color=colors[0])
+        for k, (bar, value) in enumerate(zip(drawn, values.values(), strict=True)):
+            # names joined by "+" are coalitions: one hatch a size
+            size = list(values)[k].count("+") if any("+" in name for name in values) else k
+            bar.set(facecolor=colors[size % len(colors)], hatch=_HATCHES[size % len(_HATCHES)])
+            bar.set_edgecolor(ink["page"])
+            end = "right" if value < 0 else "left"
+            axes.annotate(
+                text(value),
+                (value, k),
+                xytext=(-4 if value < 0 else 4, 0),
+                textcoords="offset points",
+                va="center",
+                ha=end,
+                color=ink["ink"],
+            )
+        axes.set_yticks(range(len(values)), [_short(name) for name in values])
+        axes.invert_yaxis()
+        axes.margins(x=0.16)
+        axes.axvline(0, color=ink["muted"], linewidth=0.8)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel(label)
+
+    return _png(draw, height=1.0 + 0.36 * len(values), dark=dark)
+
+
+def curves(
+    series: Mapping[str, Points], label: str, marks: Mapping[str, float], *, dark: bool = False
+) -> bytes:
+    """One line a name over epochs; `marks` are vertical lines at an epoch with a word beside each."""
+
+    def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
+        for k, (name, points) in enumerate(series.items()):
+            axes.plot(
+                *zip(*points, strict=True),
+                label=_short(name),
+                color=colors[k % len(colors)],
+                linestyle=_DASHES[k % len(_DASHES)],
+                marker=_MARKERS[k % len(_MARKERS)],
+                markevery=max(1, len(points) // 12),
+                markersize=4.5,
+            )
+        for word, epoch in marks.items():
+            axes.axvline(epoch, color=ink["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                word,
+                (epoch, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -3),
+                textcoords="offset points",
+                va="top",
+                color=ink["ink"],
+                fontsize=9,
+                rotation=90,
+            )
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.margins(y=0.12)
+        if len(series) > 1:
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+
+    return _png(draw, height=3.1, dark=dark)
+
+
+def reliability_plot(bins: Sequence[Mapping[str, Any]], *, dark: bool = False) -> bytes:
+    """Accuracy against confidence, one bar a bin, beside the diagonal; a dot's area is the bin's count."""
+
+    def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
+        filled = [row for row in bins if row.get("count")]
+        most = max((row["count"] for row in filled), default=1)
+        axes.plot([0, 1], [0, 1], color=ink["muted"], linestyle="--", label="perfectly calibrated")
+        for row in filled:
+            axes.bar(
+                row["low"],
+                row["accuracy"],
+                width=row["high"] - row["low"],
+                align="edge",
+                facecolor=colors[0] + "55",
+                edgecolor=colors[0],
+                hatch="///",
+            )
+        axes.scatter(
+            [row["confidence"] for row in filled],
+            [row["accuracy"] for row in filled],
+            s=[18 + 110 * row["count"] / most for row in filled],
+            color=colors[1],
+            edgecolor=ink["page"],
+            zorder=3,
+            label="bin mean (area: count)",
+        )
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated confidence", ylabel="actual accuracy")
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+
+    return _png(draw, height=3.6, dark=dark)
+
+
+def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height: float, dark: bool) -> bytes:
+    ink, colors = (_DARK, _SERIES_DARK) if dark else (_LIGHT, _SERIES)
+    style: Any = {
+        "text.parse_math": False,  # a name may hold a dollar
+        "font.size": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.facecolor": ink["page"],
+        "axes.edgecolor": ink["grid"],
+        "axes.labelcolor": ink["muted"],
+        "grid.color": ink["grid"],
+        "grid.linewidth": 0.7,
+        "xtick.color": ink["muted"],
+        "ytick.color": ink["muted"],
+        "ytick.labelcolor": ink["ink"],
+        "text.color": ink["ink"],
+        "hatch.linewidth": 0.6,
+    }
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts without a font here
+        figure = Figure(figsize=(5.0, min(height, 12.0)), facecolor=ink["page"], layout="constrained")
+        draw(figure.subplots(), ink, colors)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=180, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _short(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def finite(value: object) -> float | None:
+    """A number from a log's cell, or None where it holds none (an empty cell, nan, a word)."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,165 @@
+"""An evaluation as one HTML page that needs nothing beside it, and (from `tables`) as text for a terminal."""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from jinja2 import Environment
+
+from pase_msa.evaluation import figures
+from pase_msa.evaluation.figures import Points, finite
+from pase_msa.evaluation.tables import (
+    SHOWN,
+    format_value,
+    is_percent,
+    metric_label,
+    render_table,
+    result_task,
+)
+from pase_msa.metrics import headline
+
+__all__ = ["render_table", "write_report"]
+
+Rows = Sequence[Mapping[str, Any]]
+_MOST_BARS = 16
+
+
+def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None = None) -> Path:
+    """Write the page of an evaluation: figures are embedded, nothing is fetched, every text is escaped.
+
+    Args:
+        result: the evaluation. `task` and `metrics` are required; `subsets`, `contributions`, `calibration`,
+            `phases`, `data` and `environment` are shown where they are given.
+        path: the HTML file; its folder is made.
+        history: rows of the training log with "epoch" and any of "train/loss", "val/NAME", "phi/NAME",
+            "psi/NAME", "weight/NAME". Several rows an epoch are averaged, empty cells are skipped.
+
+    Returns:
+        The path.
+
+    Errors: PaSEError for a result without a task or metrics.
+    """
+    task = result_task(result)
+    main, better = headline(task)
+    template = files("pase_msa.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    marks = {
+        word: epoch
+        for word, key in (("phase 2", "switched_at"), ("guard", "guarded_at"))
+        if (epoch := finite((result.get("phases") or {}).get(key))) is not None
+    }
+    text = page.render(
+        result=result,
+        task=task,
+        main=main,
+        better="lower" if better == "min" else "higher",
+        shown=SHOWN[task.kind],
+        label=metric_label,
+        number=format_value,
+        is_percent=is_percent,
+        environment=_flat(result.get("environment") or {}),
+        figures=_results(result, main) | _learning(history or [], main, marks),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _results(result: Mapping[str, Any], main: str) -> dict[str, list[dict[str, str]]]:
+    """Pictures of the results, by the section of the page that shows them."""
+    found: dict[str, list[dict[str, str]]] = {}
+    axis = metric_label(main) + (" in %" if is_percent(main) else "")
+
+    subsets = _column(result.get("subsets"), main)
+    if len(subsets) > _MOST_BARS:
+        # what each modality does alone, and what the loss of each one does
+        most = max(name.count("+") for name in subsets)
+        subsets = {n: v for n, v in subsets.items() if n.count("+") in (0, most - 1, most)}
+    found["subsets"] = _bars(f"{metric_label(main)} by modalities given", axis, subsets, main)
+
+    contributions = result.get("contributions")
+    share, gain = _column(contributions, "share"), _column(contributions, "metric")
+    found["contributions"] = _bars("Share of the score by modality", "share in %", share, "share")
+    found["contributions"] += _bars(
+        f"Improvement of {metric_label(main)} by modality", f"improvement of {axis}", gain, main
+    )
+
+    if bins := (result.get("calibration") or {}).get("reliability"):
+        filled = [row for row in bins if row.get("count")]
+        alt = "; ".join(
+            f"stated {row['confidence']:.2f}, actual {row['accuracy']:.2f} ({row['count']})" for row in filled
+        )
+        draw = partial(figures.reliability_plot, filled)
+        found["calibration"] = [_picture("Actual against stated confidence", alt, draw)]
+    return found
+
+
+def _learning(history: Rows, main: str, marks: Mapping[str, float]) -> dict[str, list[dict[str, str]]]:
+    """Pictures of the training log: one a quantity, a line a series."""
+    keys = sorted({key for row in history for key in row})
+    groups = {
+        f"Validation {metric_label(main)}": [f"val/{main}"],
+        "Loss": ["train/loss", "val/loss"],
+        "Predictive entropy on validation (nats)": ["val/entropy"],
+        "Learning-rate factor φ": [key for key in keys if key.startswith("phi/")],
+        "Shapley value ψ": [key for key in keys if key.startswith("psi/")],
+        "Fusion weight": [key for key in keys if key.startswith("weight/")],
+    }
+    pictures = []
+    for caption, members in groups.items():
+        found = {key: points for key in members if (points := _series(history, key))}
+        series = {key if caption == "Loss" else key.split("/", 1)[1]: points for key, points in found.items()}
+        if series:
+            alt = "; ".join(f"{k}: {p[0][1]:.3g} first, {p[-1][1]:.3g} last" for k, p in series.items())
+            alt += "".join(f"; {word} at epoch {epoch:g}" for word, epoch in marks.items())
+            pictures.append(_picture(caption, alt, partial(figures.curves, series, caption, marks)))
+    return {"learning": pictures}
+
+
+def _series(history: Rows, key: str) -> Points:
+    """(epoch, mean) of the cells that hold a number."""
+    cells: dict[float, list[float]] = defaultdict(list)
+    for row in history:
+        epoch, value = finite(row.get("epoch")), finite(row.get(key))
+        if epoch is not None and value is not None:
+            cells[epoch].append(value)
+    return [(epoch, fmean(values)) for epoch, values in sorted(cells.items())]
+
+
+def _column(rows: Mapping[str, Mapping[str, Any]] | None, key: str) -> dict[str, float]:
+    return {name: value for name, row in (rows or {}).items() if (value := finite(row.get(key))) is not None}
+
+
+def _bars(caption: str, axis: str, values: Mapping[str, float], metric: str) -> list[dict[str, str]]:
+    if not values:
+        return []
+    factor, decimals = (100, 1) if is_percent(metric) else (1, 3)
+    scaled = {name: factor * value for name, value in values.items()}
+
+    def text(value: float) -> str:
+        return f"{value:.{decimals}f}"
+
+    alt = "; ".join(f"{name} {text(value)}" for name, value in scaled.items())
+    return [_picture(caption, alt, partial(figures.bars, scaled, axis, text))]
+
+
+def _picture(caption: str, alt: str, draw: Callable[..., bytes]) -> dict[str, str]:
+    """A figure for either colour scheme, as base64."""
+    light, dark = (base64.b64encode(draw(dark=dark)).decode() for dark in (False, True))
+    return {"caption": caption, "alt": f"{caption}. {alt}.", "light": light, "dark": dark}
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one list of dotted names."""
+    found: dict[str, str] = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
+    return found

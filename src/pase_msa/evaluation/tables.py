@@ -1,0 +1,122 @@
+"""An evaluation as plain-text tables, and how a metric is named and written wherever it is shown."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation.figures import finite
+from pase_msa.metrics import headline
+from pase_msa.task import Task
+
+LABELS = {
+    "acc2_nonneg": "Acc-2 (neg./non-neg.)",
+    "acc2_negpos": "Acc-2 (neg./pos.)",
+    "f1_nonneg": "F1 (neg./non-neg.)",
+    "f1_negpos": "F1 (neg./pos.)",
+    "acc7": "Acc-7",
+    "acc5": "Acc-5",
+    "mae": "MAE",
+    "corr": "Corr",
+    "accuracy": "Accuracy",
+    "wa": "WA",
+    "ua": "UA",
+    "f1": "F1",
+    "f1_weighted": "F1 (weighted)",
+    "f1_macro": "F1 (macro)",
+    "entropy": "Entropy (nats)",
+}
+SHOWN = {
+    "regression": ("acc2_nonneg", "acc2_negpos", "f1_negpos", "acc7", "mae", "corr"),
+    "classification": ("accuracy", "ua", "f1_weighted", "f1_macro"),
+}
+"""The columns of a table that compares, by kind of task."""
+
+_PLAIN = ("mae", "corr", "entropy", "loss", "temperature", "aurc", "mean_absolute")
+_COUNTS = ("support", "count")
+
+
+def metric_label(name: str) -> str:
+    """What a reader is shown for a metric's key."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def is_percent(name: str) -> bool:
+    """Whether the metric is a fraction, written in percent."""
+    return name not in _PLAIN and name not in _COUNTS
+
+
+def format_value(name: str, value: object, *, signed: bool = False) -> str:
+    """A metric as it is written: percent with two decimals, or plain with three; "n/a" where there is none."""
+    found = finite(value)
+    if found is None:
+        return "n/a"
+    if name in _COUNTS:
+        return f"{found:.0f}"
+    sign = "+" if signed else ""
+    return f"{100 * found:{sign}.2f}" if is_percent(name) else f"{found:{sign}.3f}"
+
+
+def result_task(result: Mapping[str, Any]) -> Task:
+    """The task of an evaluation, or a PaSEError where this is not one."""
+    if not result.get("metrics") or not result.get("task"):
+        raise PaSEError("A report needs an evaluation with 'task' and 'metrics'; run the evaluation first.")
+    return Task.from_dict(result["task"])
+
+
+def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
+    """Tables of the metrics, the classes, the subsets of modalities and the contributions, for a terminal.
+
+    Accuracies, recall and F1 are in percent; MAE, Corr and entropy are as they are.
+
+    Errors: PaSEError for a result without a task or metrics.
+    """
+    task = result_task(result)
+    main, shown, metrics = headline(task)[0], SHOWN[task.kind], result["metrics"]
+    title = f"{result.get('name', 'evaluation')}: {result.get('split', 'test')} split"
+    if (count := result.get("count")) is not None:
+        title += f", {count} utterances"
+    names = [name for name in metrics if name != "per_class"]
+    tables = [
+        _table(title, ("metric", "value"), [[metric_label(n), format_value(n, metrics[n])] for n in names])
+    ]
+    sections = (
+        ("classes", metrics.get("per_class"), ("f1", "accuracy", "recall", "support")),
+        ("modalities given", result.get("subsets"), shown),
+    )
+    for heading, content, keys in sections:
+        if content:
+            rows = [[name, *(format_value(k, row.get(k)) for k in keys)] for name, row in content.items()]
+            tables.append(_table(heading, ("", *map(metric_label, keys)), rows))
+    if contributions := result.get("contributions"):
+        rows = [
+            [
+                name,
+                format_value("share", row.get("share")),
+                format_value(main, row.get("metric"), signed=True),
+            ]
+            for name, row in contributions.items()
+        ]
+        columns = ("", "share of the score, %", f"improvement of {metric_label(main)}")
+        tables.append(_table("contributions", columns, rows))
+    output = io.StringIO()
+    console = Console(file=output, width=width, markup=False, emoji=False, highlight=False, color_system=None)
+    if (result.get("data") or {}).get("synthetic"):
+        console.print("Synthetic data: these numbers say nothing about real speech.\n")
+    for table in tables:
+        console.print(table)
+    return output.getvalue()
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="right" if k else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,1 @@
+"""Fusions: modality vectors, weights and prototypes become one vector."""

@@ -1,0 +1,199 @@
+"""Metrics in the field's dialects, as pure functions and as one torchmetrics class.
+
+Accuracies, recall and F1 are fractions in [0, 1]; MAE is in label units, entropy in nats. The dialects differ
+in what zero is and in what F1 weighs by, which moves a table by a point:
+
+* "mmsa" (MMSA, the default): with zeros `>= 0`, without them `> 0`; F1 weighs by the support in the truth.
+* "mult" (MulT, 2019): `> 0` also where zeros are kept; F1 weighs by the predictions.
+* "pase" (the authors of PaSE): as "mmsa", but MAE and Corr are taken over the non-zero labels only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import accuracy_score, f1_score, recall_score
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from pase_msa.batch import Outputs
+from pase_msa.errors import PaSEError
+from pase_msa.task import Task
+
+Dialect = Literal["mmsa", "mult", "pase"]
+Values = Tensor | npt.NDArray[Any] | Sequence[float] | Sequence[int]
+Floats = npt.NDArray[np.float32]
+
+
+def regression_metrics(
+    score: Values, labels: Values, task: Task, dialect: Dialect = "mmsa"
+) -> dict[str, float]:
+    """Polarity, class and error metrics of scores [N] against labels [N], both in label units.
+
+    Polarity is taken around `task.center`. Everything is compared in single precision, as in the frameworks
+    that define the dialects, so that a label at a centre that binary fractions cannot express is still there.
+    `acc7` and `acc5` clip to +-3 and +-2 and round half to even; a label range other than [-3, 3] is first
+    mapped to it linearly. MAE takes scores as they are.
+
+    Returns:
+        acc2_nonneg, acc2_negpos, f1_nonneg, f1_negpos, acc7, acc5, mae, corr. `corr` is 0 where either side
+        is constant: nothing was ordered. What is computed over non-zero labels is nan where there are none:
+        there is no polarity to be right about, and any number would be an invention.
+
+    Errors: PaSEError for a task without values, an unknown dialect, unequal or no shapes, NaN, infinity.
+    """
+    check_dialect(dialect)
+    if task.values is None:
+        raise PaSEError("Regression metrics need a regression task; use classification_metrics.")
+    predicted, truth = _pair(score, labels)
+    center = np.float32(task.center)
+    x, y = predicted - center, truth - center
+    polar = y != 0
+    scale = np.float32(3 / (task.values[-1] - task.center))
+    kept = polar if dialect == "pase" else np.ones_like(polar)
+    nonneg = (x > 0, y > 0) if dialect == "mult" else (x >= 0, y >= 0)
+    negpos = (x[polar] > 0, y[polar] > 0)
+    return {
+        "acc2_nonneg": float(np.mean(nonneg[0] == nonneg[1])),
+        "acc2_negpos": float(np.mean(negpos[0] == negpos[1])) if polar.any() else float("nan"),
+        "f1_nonneg": _weighted_f1(*nonneg, dialect),
+        "f1_negpos": _weighted_f1(*negpos, dialect),
+        "acc7": _class_accuracy(x * scale, y * scale, 3),
+        "acc5": _class_accuracy(x * scale, y * scale, 2),
+        "mae": float(np.mean(np.abs(predicted - truth)[kept], dtype=float)) if kept.any() else float("nan"),
+        "corr": _correlation(x[kept] * scale, y[kept] * scale),
+    }
+
+
+def classification_metrics(predicted: Values, labels: Values, classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, recall and F1 of class numbers [N] against true ones [N], over K class names.
+
+    Returns:
+        accuracy; wa, the same; ua, the mean recall over classes in the truth; f1_weighted; f1_macro, over
+        classes in the truth or the predictions; per_class, `{name: {f1, accuracy, recall, support}}`, each
+        against the rest. That f1 is the support-weighted mean over "is" and "is not", as published for
+        IEMOCAP; recall without support is nan.
+
+    Errors: PaSEError for unequal shapes, nothing at all, or numbers that are not those of a class.
+    """
+    guess, truth = (_class_numbers(part, len(classes)) for part in _pair(predicted, labels))
+    return {
+        "accuracy": float(accuracy_score(truth, guess)),
+        "wa": float(accuracy_score(truth, guess)),
+        "ua": float(recall_score(truth, guess, labels=np.unique(truth), average="macro")),
+        "f1_weighted": float(f1_score(truth, guess, average="weighted")),
+        "f1_macro": float(f1_score(truth, guess, average="macro")),
+        "per_class": {
+            name: {
+                "f1": float(f1_score(truth == k, guess == k, average="weighted")),
+                "accuracy": float(accuracy_score(truth == k, guess == k)),
+                "recall": float(recall_score(truth == k, guess == k, zero_division=np.nan)),
+                "support": int((truth == k).sum()),
+            }
+            for k, name in enumerate(classes)
+        },
+    }
+
+
+def task_metrics(
+    task: Task, probabilities: Values, score: Values | None, labels: Values, dialect: Dialect = "mmsa"
+) -> dict[str, Any]:
+    """The metrics of a task from class probabilities [N, K] and scores [N] (None: their expectation).
+
+    Errors: PaSEError as above, and for probabilities that are not [N, K] or not finite.
+    """
+    check_dialect(dialect)
+    given = torch.as_tensor(probabilities).detach().float().cpu()
+    if given.ndim != 2 or given.shape[1] != task.num_classes or not bool(torch.isfinite(given).all()):
+        raise PaSEError(f"Probabilities must be finite, [N, {task.num_classes}]; found {list(given.shape)}.")
+    if task.kind == "classification":
+        return classification_metrics(given.numpy().argmax(1), labels, task.classes)
+    return regression_metrics(task.score(given) if score is None else score, labels, task, dialect)
+
+
+def headline(task: Task) -> tuple[str, Literal["min", "max"]]:
+    """The metric by which checkpoints of the task are selected, and whether less or more of it is better."""
+    return ("mae", "min") if task.kind == "regression" else ("f1_weighted", "max")
+
+
+class SentimentMetrics(Metric):
+    """`task_metrics` of all utterances of an epoch, gathered over processes, plus the mean entropy."""
+
+    full_state_update = False
+    probabilities: list[Tensor]
+    score: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self, task: Task, dialect: Dialect = "mmsa", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_dialect(dialect)
+        self.task, self.dialect = task, dialect
+        for name in ("probabilities", "labels", *(["score"] if task.kind == "regression" else [])):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, outputs: Outputs, labels: Tensor) -> None:
+        """Take in the outputs and labels [N] of a batch."""
+        probabilities = outputs.probabilities.detach().float()
+        self.probabilities.append(probabilities)
+        self.labels.append(labels.detach().float())
+        if self.task.kind == "regression":
+            score = self.task.score(probabilities) if outputs.score is None else outputs.score
+            self.score.append(score.detach().float())
+
+    def compute(self) -> dict[str, float]:
+        """Metrics as a flat dictionary: `per_class` is left out, `entropy` (mean, nats) is added."""
+        if not len(self.labels):
+            raise PaSEError("There are no predictions to measure: no update came before compute.")
+        probabilities, labels = dim_zero_cat(self.probabilities), dim_zero_cat(self.labels)
+        score = dim_zero_cat(self.score) if self.task.kind == "regression" else None
+        result = task_metrics(self.task, probabilities, score, labels, self.dialect)
+        result.pop("per_class", None)
+        return result | {"entropy": float(torch.special.entr(probabilities).sum(1).mean())}
+
+
+def check_dialect(dialect: str) -> None:
+    """Refuse a dialect that does not exist, with the list of those that do."""
+    if dialect not in get_args(Dialect):
+        raise PaSEError(f"A metric dialect is one of {', '.join(get_args(Dialect))}, not {dialect!r}.")
+
+
+def _pair(predicted: Values, labels: Values) -> tuple[Floats, Floats]:
+    """Both as float32 [N], checked."""
+    x, y = (torch.as_tensor(part).detach().cpu().float().numpy() for part in (predicted, labels))
+    if x.shape != y.shape or x.ndim != 1 or not len(x):
+        raise PaSEError(f"Metrics need one label a prediction; found shapes {x.shape} and {y.shape}.")
+    for part, name in ((x, "predictions"), (y, "labels")):
+        if bad := int((~np.isfinite(part)).sum()):
+            raise PaSEError(f"{bad} of {len(part)} {name} are NaN or infinite; metrics need finite numbers.")
+    return x, y
+
+
+def _class_numbers(values: Floats, num_classes: int) -> npt.NDArray[np.int64]:
+    numbers = values.astype(np.int64)
+    if (numbers != values).any() or numbers.min() < 0 or numbers.max() >= num_classes:
+        raise PaSEError(f"Class numbers are integers from 0 to {num_classes - 1}; found other ones.")
+    return numbers
+
+
+def _weighted_f1(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], dialect: Dialect) -> float:
+    first, second = (predicted, truth) if dialect == "mult" else (truth, predicted)
+    return float(f1_score(first, second, average="weighted")) if len(truth) else float("nan")
+
+
+def _class_accuracy(x: Floats, y: Floats, limit: int) -> float:
+    return float(np.mean(np.round(np.clip(x, -limit, limit)) == np.round(np.clip(y, -limit, limit))))
+
+
+def _correlation(x: Floats, y: Floats) -> float:
+    """Pearson's, of values on the scale of [-3, 3]."""
+    if not len(x):
+        return float("nan")
+    # a spread at the level of float32's rounding is noise around a constant
+    if min(np.ptp(x), np.ptp(y)) <= 1e-6:
+        return 0.0
+    return float(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1])

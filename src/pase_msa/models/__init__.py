@@ -1,0 +1,1 @@
+"""Models: a batch becomes outputs and named losses."""

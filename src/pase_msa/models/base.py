@@ -1,0 +1,183 @@
+"""The model contract, and how a model is built, saved and loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pase_msa import plugins
+from pase_msa.batch import Batch, Outputs
+from pase_msa.data.columns import SequenceColumn
+from pase_msa.encoders.base import InputSpec, build_encoders
+from pase_msa.encoders.scaler import Standardizer
+from pase_msa.errors import PaSEError
+from pase_msa.objective import Losses
+from pase_msa.task import Task
+
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+
+
+class Model(nn.Module):
+    """A batch becomes outputs and named losses.
+
+    A plug-in module offers `Config`, a dataclass of options with a field `name`, and
+    `build(task, inputs, config) -> Model`.
+
+    Args:
+        task: what is predicted.
+        inputs: what each modality brings; the keys are the task's modalities.
+        width: size D of the modality vectors.
+
+    Attributes:
+        temperature: divides the logits for the confidence; fitted on validation after training.
+        recipe: plug-in name and options, for saving.
+    """
+
+    temperature: Tensor
+    recipe: dict[str, Any]
+
+    def __init__(self, task: Task, inputs: Mapping[str, InputSpec], width: int) -> None:
+        super().__init__()
+        if list(inputs) != list(task.modalities):
+            raise PaSEError(f"The task has the modalities {list(task.modalities)}, the inputs {list(inputs)}.")
+        self.task = task
+        self.inputs = dict(inputs)
+        self.scalers = nn.ModuleDict({n: Standardizer(spec.dim) for n, spec in inputs.items() if spec.dim})
+        self.encoders = build_encoders(inputs, width)
+        self.register_buffer("temperature", torch.ones(()))
+        self.recipe = {}
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Outputs:
+        """Predict. Never reads `batch.labels` in evaluation."""
+
+    @abstractmethod
+    def losses(self, outputs: Outputs, batch: Batch) -> Losses:
+        """Named losses that add up to the objective; `batch.labels` is there."""
+
+    def update(self, outputs: Outputs, batch: Batch) -> None:
+        """Take a training batch into momentum state, after `losses`; nothing by default."""
+
+    @property
+    def ready(self) -> bool:
+        """False while momentum state still has to see its first batch."""
+        return True
+
+    def coalition_outputs(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """Outputs with only the named modalities, one a coalition. Override where encoding once is enough."""
+        return [self(batch.only(coalition)) for coalition in coalitions]
+
+    def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
+        """Utility of a coalition from the epoch's mean detail losses, eq. 19; for models that have one."""
+        raise PaSEError(
+            f"{type(self).__name__} has no alignment utility; choose modulation.utility 'prediction' instead."
+        )
+
+    def modality_parameters(self, modality: str) -> list[nn.Parameter]:
+        """Parameters that belong to one modality; those of the fusion and the head belong to none."""
+        return list(self.encoders[modality].parameters())
+
+    def encode(
+        self, batch: Batch
+    ) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
+        """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero."""
+        vectors, present = {}, {}
+        for name, encoder in self.encoders.items():
+            if name not in batch.features:
+                raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
+            features, flag = batch.features[name], batch.present[name]
+            if name in self.scalers:
+                features = self.scalers[name](features)
+            vectors[name] = encoder(features, batch.lengths[name]) * flag.unsqueeze(1)
+            present[name] = flag
+        return vectors, present
+
+    def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
+        """Fit the standardisation on the given (training) rows."""
+        for name, scaler in self.scalers.items():
+            scaler.fit(columns[name].frames(rows))  # type: ignore[operator]
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        inputs = {name: dataclasses.asdict(spec) for name, spec in self.inputs.items()}
+        for name, spec in inputs.items():
+            if spec["encoder"] == "language_model":
+                # weights are ours now: architecture and tokenizer go into the folder, so that it needs nothing else
+                from pase_msa.encoders.text import load_tokenizer
+
+                home = target / "encoders" / name
+                if Path(spec["text"]["model"]) != home:
+                    shutil.rmtree(home, ignore_errors=True)
+                    self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr]
+                    load_tokenizer(spec["text"]["model"]).save_pretrained(home)
+                spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
+        content = {"format": 1, "recipe": self.recipe, "task": self.task.to_dict(), "inputs": inputs}
+        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors, target / f"{_WEIGHTS}.partial")
+        (target / f"{_CONFIG}.partial").write_text(json.dumps(content, indent=2))
+        for file in (_WEIGHTS, _CONFIG):
+            os.replace(target / f"{file}.partial", target / file)
+        return target
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:
+        """The model that `save_pretrained` wrote, in evaluation mode."""
+        home = Path(folder)
+        if not (home / _CONFIG).is_file() or not (home / _WEIGHTS).is_file():
+            raise PaSEError(
+                f"{home} was to hold a saved model ({_CONFIG} and {_WEIGHTS}); give the `model` folder of a run."
+            )
+        try:
+            content = json.loads((home / _CONFIG).read_text())
+            inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
+            task = Task.from_dict(content["task"])
+            recipe = content["recipe"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
+        for spec in inputs.values():
+            if spec.text and not spec.text.get("pretrained", True):
+                spec.text["model"] = str(home / spec.text["model"])
+        model = build_model(recipe["name"], task, inputs, recipe["options"])
+        if not isinstance(model, cls):
+            raise PaSEError(f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained.")
+        try:
+            model.load_state_dict(load_file(home / _WEIGHTS))
+        except Exception as error:
+            raise PaSEError(f"{home / _WEIGHTS} does not fit its {_CONFIG}; save the model again.") from error
+        return model.eval().to(device)
+
+
+def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options: Mapping[str, Any]) -> Model:
+    """A model by its plug-in name."""
+    module = plugins.load("models", name)
+    config = plugins.configure(module.Config, options, f"The model {name}")
+    model: Model = module.build(task, inputs, config)
+    model.recipe = {"name": name, "options": {**dataclasses.asdict(config)}}
+    return model
+
+
+def make_outputs(task: Task, logits: Float[Tensor, "n k"], fused: Tensor, **details: Any) -> Outputs:
+    """Outputs from logits, eq. 14."""
+    probabilities = logits.softmax(1)
+    score = task.score(probabilities) if task.kind == "regression" else None
+    return Outputs(logits, probabilities, score, fused, **details)
+
+
+def head(width: int, num_classes: int, dropout: float) -> nn.Sequential:
+    """The MLP of eq. 14."""
+    return nn.Sequential(
+        nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes)
+    )

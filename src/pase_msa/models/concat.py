@@ -1,0 +1,68 @@
+"""Plain concatenation with the same encoders: the rival that every balancing method is measured against.
+
+With one modality it is that modality alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pase_msa.batch import Batch, Outputs
+from pase_msa.encoders.base import InputSpec
+from pase_msa.fusion.concat import ConcatFusion
+from pase_msa.models.base import Model, head, make_outputs
+from pase_msa.objective import Losses, task_losses
+from pase_msa.task import Task
+
+
+@dataclass
+class Config:
+    """Options.
+
+    Attributes:
+        name: the plug-in.
+        width: size of the modality vectors and of the fused one.
+        dropout: in fusion and head.
+        class_weight: of the cross-entropy, eq. 16.
+        score_weight: of the absolute error of the score (regression).
+    """
+
+    name: str = "concat"
+    width: int = 64
+    dropout: float = 0.2
+    class_weight: float = 1.0
+    score_weight: float = 1.0
+
+
+class Concat(Model):
+    """Encoders, concatenation, a feed-forward layer and the head. An absent modality is zero."""
+
+    def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
+        super().__init__(task, inputs, config.width)
+        self.config = config
+        self.fusion = ConcatFusion(task.modalities, config.width, config.dropout)
+        self.head = head(config.width, task.num_classes, config.dropout)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Predict."""
+        vectors, present = self.encode(batch)
+        fused = self.fusion(vectors, {}, {}, present).vector
+        return make_outputs(self.task, self.head(fused), fused, vectors=vectors, present=present)
+
+    def losses(self, outputs: Outputs, batch: Batch) -> Losses:
+        """L_task only."""
+        assert batch.labels is not None
+        return task_losses(
+            self.task,
+            outputs.logits,
+            outputs.score,
+            batch.labels,
+            class_weight=self.config.class_weight,
+            score_weight=self.config.score_weight,
+        )
+
+
+def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> Concat:
+    """The plug-in's entry point."""
+    return Concat(task, inputs, config)

@@ -1,0 +1,295 @@
+"""PaSE: prototype calibration, transport alignment and prototype-gated fusion (He et al., "PaSE", Figure 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pase_msa import plugins
+from pase_msa.alignment import alignment_terms
+from pase_msa.batch import Batch, Outputs
+from pase_msa.encoders.base import InputSpec
+from pase_msa.errors import PaSEError
+from pase_msa.fusion.base import Fusion
+from pase_msa.models.base import Model, head, make_outputs
+from pase_msa.objective import Losses, align_losses, task_losses
+from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior, membership_loss
+from pase_msa.task import Task
+from pase_msa.transport import Marginals
+from pase_msa.weighting import EntropySign, EntropyWeighting
+
+
+@dataclass
+class Config:
+    """Options; the equations are those of the paper, the readings those of `docs/equations.md`.
+
+    Attributes:
+        name: the plug-in.
+        width: size D of the modality vectors, the prototypes and the fused vector.
+        dropout: in fusion and head.
+        fusion: plug-in in `pase_msa.fusion`: "gated" (PGF), "concat", "sum", "attention".
+        momentum: gamma, eq. 2.
+        temperature: tau, eq. 3.
+        mu: weight of the alignment losses, eq. 15.
+        calibration: PCL, eq. 3.
+        alignment: CAL, eq. 9.
+        regularization: lambda, eq. 5.
+        consistency: alpha, eq. 9.
+        structure: beta, eq. 9.
+        marginals: "balanced" or "source", eq. 5 to 7.
+        relaxation: KL penalty of the relaxed marginal of "source".
+        prototype_gradient: "straight_through" gives CAL the gradient of the batch centroids, "ema" (literal) only
+            1 - gamma of it.
+        entropy_sign: reading of eq. 10: "confidence" or "literal".
+        gate_prototype: c_y of eq. 12: "expected" under the posterior, the "hard" nearest, or the "label"'s own in
+            training (expected in prediction).
+        imputation: an absent modality is the mix of its prototypes under the posterior of those present; else zero.
+        utility_mix: rho, eq. 19.
+        class_weight: of the cross-entropy, eq. 16.
+        score_weight: of the absolute error of the score (regression).
+    """
+
+    name: str = "pase"
+    width: int = 64
+    dropout: float = 0.2
+    fusion: str = "gated"
+    momentum: float = 0.98
+    temperature: float = 0.1
+    mu: float = 0.1
+    calibration: bool = True
+    alignment: bool = True
+    regularization: float = 0.01
+    consistency: float = 0.1
+    structure: float = 0.05
+    marginals: Marginals = "balanced"
+    relaxation: float = 1.0
+    prototype_gradient: Literal["straight_through", "ema"] = "straight_through"
+    entropy_sign: EntropySign = "confidence"
+    gate_prototype: Literal["expected", "hard", "label"] = "expected"
+    imputation: bool = True
+    utility_mix: float = 0.5
+    class_weight: float = 1.0
+    score_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.utility_mix <= 1:
+            raise PaSEError(f"model.utility_mix (rho of eq. 19) lies in [0, 1], found {self.utility_mix}.")
+        if self.mu < 0:
+            raise PaSEError(f"model.mu must not be negative, found {self.mu}.")
+
+
+class PaSE(Model):
+    """The model. Prototypes, modality weights and the class prior are buffers that `update` moves, in training only."""
+
+    class_counts: Tensor
+    row_potentials: Tensor
+    column_potentials: Tensor
+
+    def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
+        super().__init__(task, inputs, config.width)
+        self.config = config
+        self.banks = nn.ModuleDict(
+            {name: PrototypeBank(task.num_classes, config.width, config.momentum) for name in task.modalities}
+        )
+        self.weighting = EntropyWeighting(task.modalities, config.entropy_sign)
+        fusion: Fusion = plugins.load("fusion", config.fusion).build(task.modalities, config.width, config.dropout)
+        self.fusion = fusion
+        self.head = head(config.width, task.num_classes, config.dropout)
+        self.pairs = list(combinations(task.modalities, 2))
+        solves = len(self.pairs) * (2 if config.marginals == "source" else 1)
+        self.register_buffer("class_counts", torch.zeros(task.num_classes, dtype=torch.float64))
+        # the last solution of the transport problems, from which the next one starts; saved, so that a resumed run
+        # starts from the same one
+        self.register_buffer("row_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
+        self.register_buffer("column_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
+        self._complete = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether a batch has been seen, so that there are prototypes."""
+        return bool(self.class_counts.any())
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Predict; labels are read in training under `gate_prototype="label"` only."""
+        vectors, present = self.encode(batch)
+        known = self.training and self.config.gate_prototype == "label" and batch.labels is not None
+        membership = self.task.membership(batch.labels) if known and batch.labels is not None else None
+        return self._fuse(vectors, present, membership)
+
+    def coalition_outputs(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """Outputs with only the named modalities; each utterance is encoded once."""
+        vectors, present = self.encode(batch)
+        absent = torch.zeros(len(batch), dtype=torch.bool, device=batch.present[self.task.modalities[0]].device)
+        return [
+            self._fuse(vectors, {name: flag if name in kept else absent for name, flag in present.items()}, None)
+            for kept in coalitions
+        ]
+
+    def _fuse(
+        self,
+        vectors: Mapping[str, Float[Tensor, "n d"]],
+        present: Mapping[str, Bool[Tensor, " n"]],
+        membership: Float[Tensor, "n k"] | None,
+    ) -> Outputs:
+        names = self.task.modalities
+        stacked = torch.stack([vectors[name] for name in names])
+        flags = torch.stack([present[name] for name in names])
+        prototypes, initialised = self._prototypes()
+        logs = log_posterior(stacked, prototypes, self.config.temperature, initialised)
+        posteriors = logs.exp()
+        weights = self.weighting()
+        if not bool(flags.all()):
+            joint = self._joint(posteriors, flags, torch.stack(list(weights.values())))
+            posteriors = torch.where(flags.unsqueeze(2), posteriors, joint)
+            filled = joint @ prototypes if self.config.imputation else torch.zeros_like(stacked)
+            stacked = torch.where(flags.unsqueeze(2), stacked, filled)
+        chosen = self._gate_prototypes(posteriors, prototypes, membership)
+        by_name = dict(zip(names, stacked.unbind(), strict=True))
+        fused = self.fusion(by_name, weights, dict(zip(names, chosen.unbind(), strict=True)), present)
+        return make_outputs(
+            self.task,
+            self.head(fused.vector),
+            fused.vector,
+            vectors=by_name,
+            present=dict(present),
+            posteriors=dict(zip(names, posteriors.unbind(), strict=True)),
+            gates=fused.gates,
+            weights=weights,
+            state={"vectors": stacked, "present": flags, "logs": logs},
+        )
+
+    def _prototypes(self) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
+        banks = [self.banks[name] for name in self.task.modalities]
+        prototypes = torch.stack([bank.prototypes for bank in banks])  # type: ignore[misc]
+        return prototypes, torch.stack([bank.initialised for bank in banks])  # type: ignore[misc]
+
+    def _joint(
+        self, posteriors: Float[Tensor, "m n k"], flags: Bool[Tensor, "m n"], weights: Float[Tensor, " m"]
+    ) -> Float[Tensor, "n k"]:
+        """The posterior of the modalities present, weighted by alpha; the class prior where there are none."""
+        shares = weights.unsqueeze(1) * flags
+        total = shares.sum(0)
+        joint = torch.einsum("mn,mnk->nk", shares, posteriors) / total.clamp(min=1e-12).unsqueeze(1)
+        counts = self.class_counts.to(joint.dtype)
+        prior = torch.where(counts.sum() > 0, counts, 1.0)
+        return torch.where((total > 0).unsqueeze(1), joint, prior / prior.sum())
+
+    def _gate_prototypes(
+        self,
+        posteriors: Float[Tensor, "m n k"],
+        prototypes: Float[Tensor, "m k d"],
+        membership: Float[Tensor, "n k"] | None,
+    ) -> Float[Tensor, "m n d"]:
+        if membership is not None:
+            return membership @ prototypes
+        if self.config.gate_prototype == "hard":
+            nearest = posteriors.argmax(2, keepdim=True).expand(-1, -1, prototypes.shape[2])
+            return prototypes.gather(1, nearest)
+        return posteriors @ prototypes
+
+    def losses(self, outputs: Outputs, batch: Batch) -> Losses:
+        """Eq. 15: "class", "score", "intra", "inter"."""
+        assert batch.labels is not None
+        config, names = self.config, self.task.modalities
+        membership = self.task.membership(batch.labels)
+        prototypes, initialised = self._prototypes()
+        losses = task_losses(
+            self.task,
+            outputs.logits,
+            outputs.score,
+            batch.labels,
+            class_weight=config.class_weight,
+            score_weight=config.score_weight,
+        )
+        intra_values = membership_loss(
+            outputs.state["logs"], membership.expand_as(outputs.state["logs"]), outputs.state["present"], initialised
+        )
+        intra = dict(zip(names, intra_values.unbind(), strict=True))
+        outputs.details |= {f"intra/{name}": value.detach() for name, value in intra.items()}
+        blended, seen = self._blend(outputs, membership, prototypes, initialised)
+        inter = None
+        if config.alignment and len(names) > 1:
+            inter = self._inter(outputs, blended, initialised | seen)
+        return losses | align_losses(intra if config.calibration else {}, inter, outputs.weights, config.mu)
+
+    def _blend(
+        self,
+        outputs: Outputs,
+        membership: Float[Tensor, "n k"],
+        prototypes: Float[Tensor, "m k d"],
+        initialised: Bool[Tensor, "m k"],
+    ) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
+        """The prototypes after this batch, eq. 2, with the gradient that `prototype_gradient` asks for."""
+        pairs = [
+            class_centroids(vectors, membership, present)
+            for vectors, present in zip(outputs.state["vectors"], outputs.state["present"], strict=True)
+        ]
+        centroids = torch.stack([centroid for centroid, _ in pairs])
+        counts = torch.stack([count for _, count in pairs])
+        seen = counts > 0
+        outputs.state |= {"centroids": centroids.detach(), "counts": counts.detach()}
+        share = torch.where(seen & ~initialised, 1.0, torch.where(seen, 1 - self.config.momentum, 0.0))
+        blended = torch.lerp(prototypes, centroids, share.unsqueeze(2))
+        if self.config.prototype_gradient == "straight_through":
+            blended = blended.detach() + (centroids - centroids.detach()) * seen.unsqueeze(2)
+        return blended, seen
+
+    def _inter(
+        self, outputs: Outputs, prototypes: Float[Tensor, "m k d"], initialised: Bool[Tensor, "m k"]
+    ) -> Float[Tensor, ""]:
+        """Eq. 9 over the classes that every modality has a prototype of."""
+        config = self.config
+        self._complete = self._complete or bool(initialised.all())
+        common = prototypes if self._complete else prototypes[:, initialised.all(0)]
+        if common.shape[1] < 2:
+            return prototypes.sum() * 0.0
+        terms = alignment_terms(
+            dict(zip(self.task.modalities, common.unbind(), strict=True)),
+            config.regularization,
+            config.consistency,
+            config.structure,
+            marginals=config.marginals,
+            relaxation=config.relaxation,
+            potentials=(self.row_potentials, self.column_potentials) if self._complete else None,
+        )
+        if self._complete and terms.potentials is not None:
+            outputs.state["row_potentials"], outputs.state["column_potentials"] = terms.potentials
+        outputs.details |= {f"inter/{m}+{n}": value.detach() for (m, n), value in terms.pairs.items()}
+        return terms.loss
+
+    @torch.no_grad()
+    def update(self, outputs: Outputs, batch: Batch) -> None:
+        """Move prototypes (eq. 2), modality weights (eq. 10) and the class prior by a training batch."""
+        assert batch.labels is not None
+        membership = self.task.membership(batch.labels)
+        self.class_counts = self.class_counts + membership.sum(0).to(self.class_counts.dtype)
+        for i, name in enumerate(self.task.modalities):
+            bank = self.banks[name]
+            assert isinstance(bank, PrototypeBank)
+            bank.blend(outputs.state["centroids"][i], outputs.state["counts"][i])
+        self.weighting.update(outputs.posteriors, membership, outputs.present)
+        if "row_potentials" in outputs.state:
+            self.row_potentials = outputs.state["row_potentials"]
+            self.column_potentials = outputs.state["column_potentials"]
+
+    def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
+        """Eq. 19. L_intra is the mean over the coalition's modalities, L_inter the mean over its pairs.
+
+        A single modality has no pair, so its inter-modal term is perfect: 1.
+        """
+        intra = [losses[f"intra/{name}"] for name in self.task.modalities if name in coalition]
+        inter = [losses.get(f"inter/{m}+{n}", 0.0) for m, n in self.pairs if m in coalition and n in coalition]
+        rho = self.config.utility_mix
+        mean_inter = sum(inter) / len(inter) if inter else 0.0
+        return rho / (1 + mean_inter) + (1 - rho) / (1 + sum(intra) / len(intra))
+
+
+def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> PaSE:
+    """The plug-in's entry point."""
+    return PaSE(task, inputs, config)

@@ -1,0 +1,1 @@
+"""Balancing of modalities: one module a method."""

@@ -1,0 +1,49 @@
+"""The training objective, equations 15 to 17 of He et al., "PaSE", as named terms that add up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pase_msa.task import Task
+
+Losses = dict[str, Tensor]
+
+
+def soft_cross_entropy(logits: Float[Tensor, "*n k"], membership: Float[Tensor, "*n k"]) -> Float[Tensor, "*n"]:
+    """Cross-entropy against (soft) memberships, eq. 16, one value an utterance."""
+    return -(membership * logits.log_softmax(-1)).sum(-1)
+
+
+def task_losses(
+    task: Task,
+    logits: Float[Tensor, "n k"],
+    score: Float[Tensor, " n"] | None,
+    labels: Float[Tensor, " n"],
+    *,
+    class_weight: float = 1.0,
+    score_weight: float = 1.0,
+) -> Losses:
+    """L_task: "class", the cross-entropy of eq. 16, and for regression "score", the absolute error of the score."""
+    losses = {"class": class_weight * soft_cross_entropy(logits, task.membership(labels)).mean()}
+    if score is not None and score_weight:
+        losses["score"] = score_weight * (score - labels).abs().mean()
+    return losses
+
+
+def align_losses(
+    intra: Mapping[str, Float[Tensor, ""]],
+    inter: Float[Tensor, ""] | None,
+    weights: Mapping[str, Float[Tensor, ""]],
+    mu: float,
+) -> Losses:
+    """mu L_align, eq. 15 and 17: "intra", the weighted sum of the calibration losses, and "inter"."""
+    losses: Losses = {}
+    if intra:
+        losses["intra"] = mu * torch.stack([weights[name] * loss for name, loss in intra.items()]).sum()
+    if inter is not None:
+        losses["inter"] = mu * inter
+    return losses

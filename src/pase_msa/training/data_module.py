@@ -1,0 +1,61 @@
+"""Train and validation loaders. The test split is not here: no training code can reach it."""
+
+from __future__ import annotations
+
+import lightning
+from torch.utils.data import DataLoader
+
+from pase_msa.batch import Batch
+from pase_msa.training.inputs import UtteranceDataset
+from pase_msa.training.sampling import EpochBatchSampler
+
+
+def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
+    """Batches in the dataset's order."""
+    batches = [
+        list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)
+    ]
+    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
+
+
+class SentimentData(lightning.LightningDataModule):
+    """Loaders over a training and a validation dataset."""
+
+    def __init__(
+        self,
+        train: UtteranceDataset,
+        valid: UtteranceDataset,
+        *,
+        batch_size: int,
+        seed: int,
+        group_by_length: bool = False,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.train, self.valid = train, valid
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
+        self.group_by_length = group_by_length
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled by (seed, epoch)."""
+        trainer = self.trainer
+        sampler = EpochBatchSampler(
+            self.train,  # type: ignore[arg-type]
+            self.batch_size,
+            self.seed,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+            sizes=self.train.sizes() if self.group_by_length else None,
+        )
+        return DataLoader(
+            self.train,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=False,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """In order."""
+        return evaluation_loader(self.valid, self.batch_size, self.workers)

@@ -1,0 +1,232 @@
+"""The LightningModule: one training loop for every model and every balancing method."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from typing import Any
+
+import lightning
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from pase_msa.batch import Batch
+from pase_msa.encoders.base import Encoder
+from pase_msa.errors import PaSEError
+from pase_msa.metrics import Dialect, SentimentMetrics, headline
+from pase_msa.models.base import Model
+from pase_msa.modulation.base import Modulation
+from pase_msa.objective import soft_cross_entropy
+from pase_msa.shapley import coalitions
+from pase_msa.training.config import TrainingConfig
+
+_MOST_PLAYERS = 8  # beyond this, playing every coalition on validation each epoch costs more than it tells
+
+
+class SentimentModule(lightning.LightningModule):
+    """Trains a model; `modulation` sees its named losses and owns the backward step.
+
+    Args:
+        model: the model.
+        config: optimisation.
+        modulation: the balancing method.
+        seed: the epoch's random state is a function of this and the epoch.
+        dialect: of the validation metrics.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: TrainingConfig,
+        modulation: Modulation | None = None,
+        *,
+        seed: int = 0,
+        dialect: Dialect = "mmsa",
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.modulation = modulation or Modulation()
+        self.seed = seed
+        self.metrics = SentimentMetrics(model.task, dialect)
+        # the only utility that needs every coalition on validation, so only then is the price paid
+        self.plays = getattr(self.modulation, "utility", None) == "prediction"
+        self.games = coalitions(model.task.modalities) if self.plays else []
+        if self.plays and len(model.task.modalities) > _MOST_PLAYERS:
+            raise PaSEError(
+                f"modulation.utility 'prediction' plays every coalition and takes up to {_MOST_PLAYERS} modalities, "
+                f"found {len(model.task.modalities)}; use 'alignment'."
+            )
+        self._losses: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+        self._means: dict[str, float] | None = None
+        self._validation: dict[str, float] = defaultdict(float)
+        self._gains: dict[frozenset[str], float] = {}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names, for balancing methods."""
+        return self.model.task.modalities
+
+    def modality_parameters(self, modality: str) -> list[nn.Parameter]:
+        """Parameters of one modality, for balancing methods."""
+        return self.model.modality_parameters(modality)
+
+    def coalition_utility(self, kind: str, coalition: frozenset[str]) -> float:
+        """"alignment": eq. 19 on the means of this epoch; "prediction": gain over the prior on validation, in nats."""
+        if kind == "alignment":
+            return self.model.coalition_utility(self.epoch_means, coalition)
+        if kind == "prediction":
+            return self._gains[coalition]
+        raise PaSEError(f"A utility is 'alignment' or 'prediction', not {kind!r}.")
+
+    def on_train_epoch_start(self) -> None:
+        """Make the random state a function of (seed, epoch), so that a resumed run repeats it."""
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
+        self._sums, self._steps, self._means = {}, 0, None
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step."""
+        if self.config.modality_dropout and len(self.modalities) > 1:
+            batch = withhold(batch, self.config.modality_dropout)
+        if not self.model.ready:
+            # prototypes begin at the first batch's centroids, before anything is made of them
+            with torch.no_grad():
+                first = self.model(batch)
+                self.model.losses(first, batch)
+                self.model.update(first, batch)
+        outputs = self.model(batch)
+        losses = self.model.losses(outputs, batch)
+        self.model.update(outputs, batch)
+        self._losses = self.modulation.adjust(losses, self)
+        total = torch.stack([value for value in self._losses.values()]).sum()
+        seen = {f"train/{name}": value.detach() for name, value in self._losses.items()}
+        seen |= {"train/loss": total.detach()} | outputs.details
+        for name, value in seen.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+        return total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The balancing method's backward step over the named losses."""
+        scale = 1.0 / self.trainer.accumulate_grad_batches
+        losses = self._losses if scale == 1.0 else {k: v * scale for k, v in self._losses.items()}
+        self.modulation.backward(losses, self)
+
+    @property
+    def epoch_means(self) -> dict[str, float]:
+        """Means of the training losses and their details over this epoch's steps, and over processes."""
+        if self._means is None:
+            stacked = torch.stack(list(self._sums.values())) / max(self._steps, 1)
+            means = self.trainer.strategy.reduce(stacked, reduce_op="mean")
+            assert isinstance(means, Tensor)
+            self._means = dict(zip(self._sums, means.tolist(), strict=True))
+        return self._means
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means."""
+        self.log_dict(dict(self.epoch_means))
+
+    def on_validation_epoch_start(self) -> None:
+        """Reset."""
+        self.metrics.reset()
+        self._validation = defaultdict(float)
+        self._gains = dict.fromkeys(self.games, 0.0)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect predictions, and play every coalition where the balancing method asks for it."""
+        assert batch.labels is not None
+        membership = self.model.task.membership(batch.labels)
+        if self.plays:
+            played = self.model.coalition_outputs(batch, self.games)
+            outputs = played[-1]
+            empty = soft_cross_entropy(played[0].logits, membership)
+            for coalition, found in zip(self.games, played, strict=True):
+                gain = empty - soft_cross_entropy(found.logits, membership)
+                self._gains[coalition] += float(gain.sum())
+        else:
+            outputs = self.model(batch)
+        self.metrics.update(outputs, batch.labels)
+        self._validation["nll"] += float(soft_cross_entropy(outputs.logits, membership).sum())
+        self._validation["count"] += len(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log metrics."""
+        own = torch.tensor([self._validation["count"], self._validation["nll"], *self._gains.values()])
+        joint = self.trainer.strategy.reduce(own.to(self.device), reduce_op="sum")
+        assert isinstance(joint, Tensor)
+        count, nll, *gains = joint.tolist()
+        self._gains = {name: gain / max(count, 1) for name, gain in zip(self._gains, gains, strict=True)}
+        values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
+        values["val/nll"] = nll / max(count, 1)
+        shown = f"val/{headline(self.model.task)[0]}"
+        self.log_dict({name: value for name, value in values.items() if name != shown})
+        self.log(shown, values[shown], prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """One optimiser; parameters with a learning rate of their own in groups of their own."""
+        optimizer = make_optimizer(self.model, self.config)
+        total = int(self.trainer.estimated_stepping_batches)
+        warm = round(self.config.warmup * total)
+
+        def factor(step: int) -> float:
+            if step < warm:
+                return (step + 1) / (warm + 1)
+            done = (step - warm) / max(total - warm, 1)
+            if self.config.schedule == "linear":
+                return max(1 - done, 0.0)
+            if self.config.schedule == "cosine":
+                return 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
+            return 1.0
+
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
+
+
+def make_optimizer(model: Model, config: TrainingConfig) -> Optimizer:
+    """The optimiser over a model's parameters, grouped by learning rate."""
+    own = {
+        id(parameter): rate
+        for encoder in model.modules()
+        if isinstance(encoder, Encoder)
+        for parameter, rate in encoder.learning_rates()
+    }
+    groups: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            groups[own.get(id(parameter), config.learning_rate)].append(parameter)
+    listed = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
+    if config.optimizer == "sgd":
+        return SGD(listed, lr=config.learning_rate, momentum=0.9)
+    if config.optimizer == "adam":
+        return Adam(listed, lr=config.learning_rate)
+    return AdamW(listed, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def withhold(batch: Batch, probability: float) -> Batch:
+    """Each modality of each utterance absent with `probability`; an utterance never loses its last one."""
+    names = list(batch.present)
+    flags = torch.stack([batch.present[name] for name in names])
+    kept = flags & (torch.rand(flags.shape, device=flags.device) >= probability)
+    kept = torch.where(kept.any(0), kept, flags)
+    return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))
+
+
+class EpochLog(lightning.Callback):
+    """Logs what the balancing method and the model's weights say at the end of an epoch."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
+        """Log."""
+        assert isinstance(pl_module, SentimentModule)
+        values = pl_module.modulation.log_values()
+        values["phase"] = float(pl_module.modulation.active)
+        weighting = getattr(pl_module.model, "weighting", None)
+        if weighting is not None:
+            values |= {f"weight/{name}": float(value) for name, value in weighting().items()}
+        pl_module.log_dict(values)

@@ -1,0 +1,143 @@
+"""When the second phase begins, and when it is called off (the dual-phase rule)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lightning import Callback, LightningModule, Trainer
+
+from pase_msa.errors import PaSEError
+from pase_msa.modulation.base import Modulation
+
+_log = logging.getLogger(__name__)
+Phase = Literal["warm-up", "balancing", "guarded"]
+
+
+@dataclass
+class PhaseConfig:
+    """The rule.
+
+    Attributes:
+        start: "entropy" waits for a stable validation entropy, "always" balances from the first epoch, "never" does not.
+        min_epochs: epochs of warm-up at least.
+        tolerance: relative change of the entropy from one epoch to the next that counts as stable.
+        patience: stable epochs in a row that end the warm-up.
+        guard: relative fall of the validation metric below its best of the warm-up that counts as harm.
+        guard_patience: harmful epochs in a row that switch the modulation off for good.
+    """
+
+    start: Literal["entropy", "always", "never"] = "entropy"
+    min_epochs: int = 3
+    tolerance: float = 0.05
+    patience: int = 2
+    guard: float = 0.03
+    guard_patience: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.min_epochs, self.patience, self.guard_patience) < 1 or self.tolerance <= 0 or self.guard < 0:
+            raise PaSEError(
+                "phases wants min_epochs, patience and guard_patience of 1 or more, tolerance > 0 and guard >= 0, "
+                f"found {self}."
+            )
+
+
+class TransitionRule:
+    """The rule as a state machine: `step` once an epoch."""
+
+    def __init__(self, config: PhaseConfig, mode: Literal["min", "max"]) -> None:
+        self.config = config
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.phase: Phase = "balancing" if config.start == "always" else "warm-up"
+        self.epochs = self.stable = self.harmful = 0
+        self.entropy: float | None = None
+        self.reference: float | None = None
+
+    def step(self, entropy: float, metric: float) -> Phase:
+        """The phase of the next epoch, from the validation entropy and metric of this one."""
+        self.epochs += 1
+        if self.phase == "balancing":
+            self._watch(metric)
+            return self.phase
+        value = self.sign * metric
+        self.reference = value if self.reference is None else max(self.reference, value)
+        if self.entropy is not None:
+            change = abs(entropy - self.entropy) / max(abs(self.entropy), 1e-12)
+            self.stable = self.stable + 1 if change < self.config.tolerance else 0
+        self.entropy = entropy
+        steady = self.stable >= self.config.patience and self.epochs >= self.config.min_epochs
+        if self.phase == "warm-up" and self.config.start == "entropy" and steady:
+            self.phase = "balancing"
+        return self.phase
+
+    def _watch(self, metric: float) -> None:
+        value = self.sign * metric
+        if self.reference is None:  # balancing from the first epoch: what is reached is the reference
+            self.reference = value
+        fall = (self.reference - value) / max(abs(self.reference), 1e-12)
+        self.harmful = self.harmful + 1 if fall > self.config.guard else 0
+        if self.harmful >= self.config.guard_patience:
+            self.phase = "guarded"
+
+
+class DualPhase(Callback):
+    """Switches the modulation callbacks of the trainer on and off by the rule.
+
+    Args:
+        config: the rule.
+        metric: name of the logged validation metric that the guard watches.
+        mode: whether a small or a large one is good.
+
+    Attributes:
+        switched_at: epoch at whose end the modulation was switched on, or None.
+        guarded_at: epoch at whose end it was switched off again, or None.
+    """
+
+    def __init__(self, config: PhaseConfig, metric: str, mode: Literal["min", "max"]) -> None:
+        super().__init__()
+        self.rule = TransitionRule(config, mode)
+        self.metric = metric
+        self.switched_at: int | None = None
+        self.guarded_at: int | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the modulation to the phase."""
+        self._set(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """One step of the rule."""
+        values = trainer.callback_metrics
+        if "val/entropy" not in values or self.metric not in values:
+            return
+        before = self.rule.phase
+        after = self.rule.step(float(values["val/entropy"]), float(values[self.metric]))
+        if before != after and after == "balancing":
+            self.switched_at = trainer.current_epoch
+            _log.info("epoch %d: the validation entropy is stable; modulation on", trainer.current_epoch)
+        if before != after and after == "guarded":
+            self.guarded_at = trainer.current_epoch
+            _log.warning(
+                "epoch %d: %s fell by more than %g for %d epochs; modulation off again",
+                trainer.current_epoch,
+                self.metric,
+                self.rule.config.guard,
+                self.rule.config.guard_patience,
+            )
+        self._set(trainer)
+
+    def _set(self, trainer: Trainer) -> None:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Modulation):
+                callback.active = self.rule.phase == "balancing"
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        rule = {k: v for k, v in vars(self.rule).items() if k not in ("config", "sign")}
+        return {"rule": rule, "switched_at": self.switched_at, "guarded_at": self.guarded_at}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """From the checkpoint."""
+        vars(self.rule).update(state_dict["rule"])
+        self.switched_at, self.guarded_at = state_dict["switched_at"], state_dict["guarded_at"]

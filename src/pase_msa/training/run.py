@@ -1,0 +1,279 @@
+"""`train`: a configuration becomes a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning import Callback
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from pase_msa import plugins
+from pase_msa.calibration import fit_temperature
+from pase_msa.data.opening import open_table
+from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.table import FeatureTable
+from pase_msa.errors import PaSEError
+from pase_msa.metrics import headline, task_metrics
+from pase_msa.models.base import Model, build_model
+from pase_msa.modulation.base import Modulation
+from pase_msa.task import Task
+from pase_msa.training.config import RunConfig
+from pase_msa.training.data_module import SentimentData, evaluation_loader
+from pase_msa.training.environment import environment
+from pase_msa.training.inputs import (
+    UtteranceDataset,
+    choose_label,
+    choose_modalities,
+    describe_data,
+    describe_inputs,
+    encode_labels,
+    infer_task,
+    load_columns,
+    make_dataset,
+)
+from pase_msa.training.module import EpochLog, SentimentModule
+from pase_msa.training.phases import DualPhase
+from pase_msa.training.run_folder import RunFolder, write_json
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Prepared:
+    """Everything that a run trains on."""
+
+    task: Task
+    model: Model
+    modulation: Modulation
+    train: UtteranceDataset
+    valid: UtteranceDataset
+
+
+def open_data(path: str | None) -> FeatureTable:
+    """The table at a path, or the bundled synthetic benchmark."""
+    return synthetic_table() if path is None else open_table(path)
+
+
+def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
+    """Task, untrained model and datasets. Reads the training and the validation split, never the test split."""
+    table.check_splits()
+    modalities = choose_modalities(table, config.modalities, config.text)
+    task = infer_task(table, modalities, choose_label(table, config.label), config.kind, config.num_classes)
+    if not len(table.rows("valid")):
+        raise PaSEError("The data have no validation split (split 'valid'), which selects the epoch; mark one.")
+    inputs = describe_inputs(table, modalities, config.text, config.encoders)
+    columns = load_columns(table, inputs)
+    labels = encode_labels(table, task)
+    train = make_dataset(table, columns, table.rows("train"), labels)
+    valid = make_dataset(table, columns, table.rows("valid"), labels)
+    for name, dataset in (("training", train), ("validation", valid)):
+        if not len(dataset):
+            raise PaSEError(f"No {name} utterance has both a label {task.label!r} and a modality; check the data.")
+    for name in task.modalities:
+        if not columns[name].present[train.rows].any():
+            raise PaSEError(f"No training utterance has the modality {name!r}; leave it out of --modalities.")
+    lightning.seed_everything(config.seed, verbose=False)
+    options = {key: value for key, value in config.model.items() if key != "name"}
+    model = build_model(config.model.get("name", "pase"), task, inputs, options)
+    model.fit_scalers(columns, train.rows.tolist())
+    return Prepared(task, model, build_modulation(config.modulation), train, valid)
+
+
+def build_modulation(options: dict[str, Any]) -> Modulation:
+    """A balancing method by its plug-in name."""
+    name = str(options.get("name", "sgm"))
+    module = plugins.load("modulation", name)
+    rest = {key: value for key, value in options.items() if key != "name"}
+    built: Modulation = module.build(plugins.configure(module.Config, rest, f"The modulation {name}"))
+    return built
+
+
+def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | None = None) -> RunFolder:
+    """Train, select the epoch on validation, and save the model.
+
+    A run that was cut short goes on from its last complete epoch when the same command is given again, and ends with
+    the same weights as one that was not.
+
+    Args:
+        config: the run.
+        progress: show a progress bar.
+        table: the data, if they are in memory already.
+
+    Errors:
+        PaSEError: data or options do not fit; nothing is written then.
+    """
+    if config.training.threads:
+        torch.set_num_threads(config.training.threads)
+    table = table if table is not None else open_data(config.data)
+    prepared = prepare(config, table)
+    data = describe_data(table, config.data)
+    folder = RunFolder(config.out or default_folder(config, data))
+    plain = {**config.to_dict(), "data": data["path"], "out": str(folder.path)}
+    resumed = folder.start(plain, data, environment())
+    if progress and resumed:
+        _log.info("resuming %s from its last complete epoch", folder.path)
+    began = time.perf_counter()
+    trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
+    finish(config, prepared, folder, trainer, phases, time.perf_counter() - began)
+    return folder
+
+
+def default_folder(config: RunConfig, data: dict[str, Any]) -> Path:
+    """runs/DATA-MODEL-seedN."""
+    return Path("runs") / f"{data['source']}-{config.model.get('name', 'pase')}-seed{config.seed}"
+
+
+def monitored(config: RunConfig, task: Task) -> tuple[str, str]:
+    """The validation metric that selects the epoch, and whether "min" or "max" is good."""
+    if config.training.monitor == "auto":
+        name, mode = headline(task)
+        return f"val/{name}", mode
+    name = config.training.monitor.removeprefix("val/")
+    return f"val/{name}", "min" if name in ("mae", "nll", "entropy", "loss") else "max"
+
+
+def fit(
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder | None,
+    *,
+    progress: bool,
+    resume: bool = False,
+    extra: list[Callback] | None = None,
+) -> tuple[lightning.Trainer, DualPhase]:
+    """Run the trainer; without a folder nothing is written and the best weights are kept in memory."""
+    monitor, mode = monitored(config, prepared.task)
+    options = config.training
+    phases = DualPhase(config.phases, monitor, mode)  # type: ignore[arg-type]
+    callbacks: list[Callback] = [
+        phases,
+        prepared.modulation,
+        EpochLog(),
+        EarlyStopping(monitor, mode=mode, patience=options.patience, check_on_train_epoch_end=True),
+        *(extra or []),
+    ]
+    loggers: list[Any] = []
+    if folder is not None:
+        callbacks.append(
+            ModelCheckpoint(
+                folder.checkpoints,
+                filename="best",
+                monitor=monitor,
+                mode=mode,
+                save_last=True,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            )
+        )
+        csv = CSVLogger(str(folder.path), name="logs")
+        loggers = [csv, TensorBoardLogger(str(folder.path), name="logs", version=csv.version)]
+    if progress:
+        callbacks.append(RichProgressBar(leave=False))
+    fine_tuned = any(spec.encoder == "language_model" for spec in prepared.model.inputs.values())
+    grouped = fine_tuned if options.group_by_length is None else options.group_by_length
+    data = SentimentData(
+        prepared.train,
+        prepared.valid,
+        batch_size=options.batch_size,
+        seed=config.seed,
+        group_by_length=grouped,
+        workers=options.workers,
+    )
+    module = SentimentModule(
+        prepared.model, options, prepared.modulation, seed=config.seed, dialect=config.dialect
+    )
+    with quiet():
+        trainer = lightning.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=options.epochs,
+            gradient_clip_val=options.gradient_clip or None,
+            callbacks=callbacks,
+            logger=loggers,
+            enable_checkpointing=folder is not None or any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            log_every_n_steps=1_000_000,
+        )
+        checkpoint = str(folder.last) if folder is not None and resume else None
+        # our own checkpoint of a moment ago holds the callbacks' plain state too
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer, phases
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning's hints and torch's notes on loaders are no user's business here."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+        yield
+
+
+def finish(
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder,
+    trainer: lightning.Trainer,
+    phases: DualPhase,
+    seconds: float,
+) -> None:
+    """Take the best epoch's weights, fit the confidence on validation, save, and write the results."""
+    checkpoint = torch.load(folder.best, map_location="cpu", weights_only=False)
+    weights = {
+        name.removeprefix("model."): value
+        for name, value in checkpoint["state_dict"].items()
+        if name.startswith("model.")
+    }
+    model = prepared.model.cpu()
+    model.load_state_dict(weights)
+    model.eval()
+    logits, labels = validate(model, prepared.valid, config.training.batch_size)
+    model.temperature.fill_(fit_temperature(prepared.task, logits, labels))
+    probabilities = logits.softmax(1)
+    score = prepared.task.score(probabilities) if prepared.task.kind == "regression" else None
+    if not trainer.is_global_zero:
+        return
+    model.save_pretrained(folder.model)
+    write_json(
+        folder.results,
+        {
+            "status": "complete",
+            "epochs": trainer.current_epoch,
+            "best_epoch": int(checkpoint["epoch"]),
+            "seconds": round(seconds, 2),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
+            "modulation": getattr(prepared.modulation, "history", []),
+            "validation": task_metrics(prepared.task, probabilities, score, labels, config.dialect),
+        },
+    )
+
+
+@torch.inference_mode()
+def validate(model: Model, dataset: UtteranceDataset, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [N, K] and labels [N]."""
+    logits, labels = [], []
+    for batch in evaluation_loader(dataset, batch_size):
+        logits.append(model(batch).logits.float())
+        assert batch.labels is not None
+        labels.append(batch.labels)
+    return torch.cat(logits), torch.cat(labels)

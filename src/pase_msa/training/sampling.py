@@ -1,0 +1,55 @@
+"""The order of samples: a function of seed and epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import BatchSampler, Dataset, DistributedSampler
+
+
+class EpochBatchSampler(BatchSampler):
+    """Shuffled batches of positions, each process its share; the order follows from (seed, epoch).
+
+    With `sizes`, batches hold sequences of similar length (padding is what a language model wastes most time on): the
+    shuffled order is sorted within blocks of 16 batches, and the batches are shuffled again.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[object],
+        batch_size: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        sizes: NDArray[np.int64] | None = None,
+    ) -> None:
+        # a seed's epochs must not coincide with the next seed's
+        order: DistributedSampler[object] = DistributedSampler(
+            dataset, world_size, rank, shuffle=True, seed=seed * 1_000_003
+        )
+        super().__init__(order, batch_size, drop_last=False)
+        self.order = order
+        self.sizes = sizes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch."""
+        self.order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.sizes is None:
+            yield from super().__iter__()
+            return
+        positions = np.array(list(self.order))
+        block = 16 * self.batch_size
+        batches: list[list[int]] = []
+        for start in range(0, len(positions), block):
+            part = positions[start : start + block]
+            part = part[np.argsort(self.sizes[part], kind="stable")]
+            batches += [part[i : i + self.batch_size].tolist() for i in range(0, len(part), self.batch_size)]
+        generator = torch.Generator().manual_seed(self.order.seed + self.order.epoch)
+        for i in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[i]

@@ -1,0 +1,77 @@
+"""Entropy-guided modality weights, equations 10 and 11 of He et al., "PaSE"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pase_msa.errors import PaSEError
+
+EntropySign = Literal["confidence", "literal"]
+
+
+def certainty(posterior: Float[Tensor, "n k"], membership: Float[Tensor, "n k"], sign: EntropySign) -> Float[Tensor, " n"]:
+    """E of eq. 10, one value an utterance.
+
+    "confidence": one minus the posterior's entropy over log K, so that a certain modality scores 1 and a clueless one 0.
+    "literal": as printed, 1 - p(y) log p(y) with the posterior of the labelled class, which gives the more uncertain
+    modality the larger value.
+    """
+    if sign == "confidence":
+        entropy = torch.special.entr(posterior).sum(1)
+        return 1 - entropy / torch.log(torch.tensor(posterior.shape[1], dtype=posterior.dtype))
+    if sign == "literal":
+        return 1 + torch.special.entr((posterior * membership).sum(1))
+    raise PaSEError(f"entropy_sign is 'confidence' or 'literal', not {sign!r}.")
+
+
+class EntropyWeighting(nn.Module):
+    """Modality weights alpha, eq. 11: softmax over running averages of E, frozen in evaluation.
+
+    Args:
+        modalities: names, in the order of the buffer.
+        sign: reading of eq. 10.
+        momentum: of the running average over training batches.
+    """
+
+    level: Tensor
+    seen: Tensor
+
+    def __init__(self, modalities: Sequence[str], sign: EntropySign = "confidence", momentum: float = 0.9) -> None:
+        super().__init__()
+        if sign not in ("confidence", "literal"):
+            raise PaSEError(f"entropy_sign is 'confidence' or 'literal', not {sign!r}.")
+        self.modalities = tuple(modalities)
+        self.sign: EntropySign = sign
+        self.momentum = momentum
+        self.register_buffer("level", torch.zeros(len(self.modalities)))
+        self.register_buffer("seen", torch.zeros(len(self.modalities), dtype=torch.bool))
+
+    @torch.no_grad()
+    def update(
+        self,
+        posteriors: Mapping[str, Float[Tensor, "n k"]],
+        membership: Float[Tensor, "n k"],
+        present: Mapping[str, Bool[Tensor, " n"]],
+    ) -> None:
+        """Take a training batch into the running averages; rows without a modality do not count for it."""
+        stacked = torch.stack([posteriors[name] for name in self.modalities])
+        flags = torch.stack([present[name] for name in self.modalities])
+        values = certainty(stacked.flatten(0, 1), membership.repeat(len(stacked), 1), self.sign).view_as(flags)
+        sums, counts = (values * flags).sum(1), flags.sum(1).to(values.dtype)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            joint = torch.stack([sums, counts])
+            torch.distributed.all_reduce(joint)
+            sums, counts = joint[0], joint[1]
+        here = counts > 0
+        share = torch.where(here & ~self.seen, 1.0, torch.where(here, 1 - self.momentum, 0.0))
+        self.level = torch.lerp(self.level, sums / counts.clamp(min=1), share)
+        self.seen = self.seen | here
+
+    def forward(self) -> dict[str, Float[Tensor, ""]]:
+        """Weights that add up to 1, by modality."""
+        return dict(zip(self.modalities, self.level.softmax(0).unbind(), strict=True))
