@@ -70,6 +70,6 @@ def configure(config: type[C], options: Mapping[str, Any], what: str) -> C:
     parser.add_class_arguments(config, "options")
     try:
         parsed = parser.parse_object({"options": dict(options)})
-        return parser.instantiate_classes(parsed).options  # type: ignore[no-any-return]
+        return parser.instantiate(parsed).options  # type: ignore[no-any-return]
     except jsonargparse.ArgumentError as error:
         raise PaSEError(f"{what} was given an option of the wrong type: {error}") from error

@@ -22,11 +22,12 @@ def class_centroids(
     sums, counts = weights.T @ features, weights.sum(0)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         joint = torch.cat([sums, counts.unsqueeze(1)], dim=1)
-        # the differentiable variant is not needed: gradients of a process are those of its own rows
         total = joint.detach().clone()
         torch.distributed.all_reduce(total)
-        joint = joint + (total - joint).detach()
-        sums, counts = joint[:, :-1], total[:, -1]
+        # a process has the gradient of its own rows only, and the strategy averages gradients over processes: times
+        # their number it is that of the joint batch
+        joint = joint * torch.distributed.get_world_size()
+        sums, counts = total[:, :-1] + (joint - joint.detach())[:, :-1], total[:, -1]
     return sums / counts.clamp(min=1e-12).unsqueeze(1), counts
 
 

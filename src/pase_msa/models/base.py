@@ -32,7 +32,7 @@ class Model(nn.Module):
     """A batch becomes outputs and named losses.
 
     A plug-in module offers `Config`, a dataclass of options with a field `name`, and
-    `build(task, inputs, config) -> Model`.
+    `build(task, inputs, config) -> Model`; optionally `MODULATION`, the balancing method that goes with it.
 
     Args:
         task: what is predicted.
@@ -42,8 +42,10 @@ class Model(nn.Module):
     Attributes:
         temperature: divides the logits for the confidence; fitted on validation after training.
         recipe: plug-in name and options, for saving.
+        modulation: name of the balancing method that goes with the model unless a run names another.
     """
 
+    modulation: str = "none"
     temperature: Tensor
     recipe: dict[str, Any]
 
@@ -165,6 +167,7 @@ def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options:
     module = plugins.load("models", name)
     config = plugins.configure(module.Config, options, f"The model {name}")
     model: Model = module.build(task, inputs, config)
+    model.modulation = getattr(module, "MODULATION", "none")
     model.recipe = {"name": name, "options": {**dataclasses.asdict(config)}}
     return model
 

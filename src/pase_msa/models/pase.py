@@ -24,6 +24,9 @@ from pase_msa.task import Task
 from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
 
+#: the balancing method of a run that names none
+MODULATION = "sgm"
+
 
 @dataclass
 class Config:

@@ -88,7 +88,7 @@ class RunConfig:
         text: how transcripts become features.
         encoders: options by modality; the key "default" holds those of every modality without its own.
         model: plug-in name and its options.
-        modulation: plug-in name and its options.
+        modulation: plug-in name and its options; without a name, what goes with the model ("sgm" with PaSE).
         phases: the dual-phase rule.
         training: optimisation.
         dialect: of the metrics: "mmsa", "mult", "pase".
@@ -104,7 +104,7 @@ class RunConfig:
     text: TextConfig = field(default_factory=TextConfig)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=lambda: {"name": "pase"})
-    modulation: dict[str, Any] = field(default_factory=lambda: {"name": "sgm"})
+    modulation: dict[str, Any] = field(default_factory=dict)
     phases: PhaseConfig = field(default_factory=PhaseConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     dialect: Dialect = "mmsa"

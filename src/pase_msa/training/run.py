@@ -86,12 +86,12 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     options = {key: value for key, value in config.model.items() if key != "name"}
     model = build_model(config.model.get("name", "pase"), task, inputs, options)
     model.fit_scalers(columns, train.rows.tolist())
-    return Prepared(task, model, build_modulation(config.modulation), train, valid)
+    return Prepared(task, model, build_modulation(config.modulation, model.modulation), train, valid)
 
 
-def build_modulation(options: dict[str, Any]) -> Modulation:
+def build_modulation(options: dict[str, Any], default: str = "none") -> Modulation:
     """A balancing method by its plug-in name."""
-    name = str(options.get("name", "sgm"))
+    name = str(options.get("name") or default)
     module = plugins.load("modulation", name)
     rest = {key: value for key, value in options.items() if key != "name"}
     built: Modulation = module.build(plugins.configure(module.Config, rest, f"The modulation {name}"))

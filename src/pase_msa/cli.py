@@ -1,0 +1,268 @@
+"""The command line: a thin skin over the library, derived from its signatures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+import jsonargparse
+import yaml
+
+from pase_msa.errors import PaSEError
+
+_PLUGINS = {"model": ("models", "pase"), "modulation": ("modulation", None)}
+
+
+def evaluate(run: str, data: str | None = None, dialect: Literal["mmsa", "mult", "pase"] | None = None, json: bool = False) -> None:
+    """Evaluate a run on its test split, once: metrics, subsets of modalities, contributions, calibration.
+
+    Args:
+        run: run folder of a complete `pase train`.
+        data: where the data are now, if they have moved, or other data to try the model on.
+        dialect: of the metrics; that of the run if left out.
+        json: print one JSON object instead of tables.
+    """
+    from pase_msa.evaluation.evaluate import evaluate as evaluate_run
+    from pase_msa.evaluation.report import render_table
+
+    result = evaluate_run(run, data=data, dialect=dialect)
+    if json:
+        print(_json(result))
+        return
+    print(render_table(result))
+    report = Path(run) / "report.html"
+    if report.is_file():
+        print(f"report: {report}")
+
+
+def predict(run: str, data: str | None = None, out: str | None = None, split: str | None = None, json: bool = False) -> None:
+    """Predict: id, score or label, confidence and contributions, as CSV or JSON lines.
+
+    Args:
+        run: run folder, or a folder with a saved model.
+        data: folder or file in any format that `pase inspect` knows; no labels are needed.
+        out: file to write; standard output if left out.
+        split: predict this split only.
+        json: one JSON object a line instead of CSV.
+    """
+    from pase_msa.serve.predictor import Predictor, write_predictions
+
+    if data is None:
+        raise PaSEError("`pase predict` needs data to predict; name a folder or a file with --data.")
+    predictions = Predictor(run).predict(data, split=split)
+    if out is None:
+        write_predictions(predictions, sys.stdout, as_json=json)
+        return
+    target = Path(out)
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", newline="") as stream:
+        count = write_predictions(predictions, stream, as_json=json)
+    os.replace(partial, target)
+    print(f"{count} predictions in {target}", file=sys.stderr)
+
+
+def convert(file: str, out: str, format: str | None = None) -> None:
+    """Convert a published feature format to our feature table.
+
+    Args:
+        file: file or folder to read.
+        out: folder for the table; must not hold one yet.
+        format: name of the reader; found from the content if left out.
+    """
+    from pase_msa.data import open_table
+
+    table = open_table(file, format=format, out=out)
+    parts = ", ".join(f"{name} ({dim})" for name, dim in table.modalities.items())
+    print(f"{len(table)} utterances in {out}: {parts or 'no features'}{', transcripts' if table.schema.text else ''}")
+    for note in table.meta.get("notes", []):
+        print(f"note: {note}")
+
+
+def inspect(file: str, format: str | None = None, json: bool = False) -> None:
+    """Show what data hold, and what is wrong with them.
+
+    Args:
+        file: file or folder in any format that is known.
+        format: name of the reader; found from the content if left out.
+        json: print one JSON object instead of tables.
+    """
+    from pase_msa.data import open_table
+    from pase_msa.data.inspect import inspect_table, render
+
+    report = inspect_table(open_table(file, format=format))
+    print(_json(report) if json else render(report))
+
+
+def train_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
+    """The options of `pase train`: the fields of RunConfig, and those of the chosen model and balancing method."""
+    from pase_msa import plugins
+    from pase_msa.training.config import RunConfig
+
+    parser = _parser("Train a model, select the epoch on validation, and save it in a run folder.")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_class_arguments(RunConfig, skip={"model", "modulation", "modalities"})
+    parser.add_argument(
+        "--modalities", type=_names, default=None, help="those to use, divided by commas; all that the data hold"
+    )
+    parser.add_argument("--progress", type=bool, default=True, help="show a progress bar")
+    chosen: dict[str, str] = {}
+    for key, (kind, default) in _PLUGINS.items():
+        name = _named(argv, key) or default
+        if name is None:
+            name = str(getattr(plugins.load("models", chosen["model"]), "MODULATION", "none"))
+        chosen[key] = name
+        module = plugins.load(kind, name)
+        parser.add_class_arguments(module.Config, key)
+        parser.set_defaults({f"{key}.name": name})
+    return parser
+
+
+def train(parsed: jsonargparse.Namespace) -> None:
+    """Run `pase train`."""
+    from pase_msa.training.config import RunConfig
+    from pase_msa.training.run import train as train_run
+    from pase_msa.training.run_folder import read_json
+
+    plain = parsed.as_dict()
+    progress = bool(plain.pop("progress"))
+    plain.pop("config", None)
+    config = _run_config(RunConfig, plain)
+    folder = train_run(config, progress=progress and sys.stderr.isatty())
+    results = read_json(folder.results)
+    metrics = ", ".join(
+        f"{name} {value:.3f}" for name, value in results["validation"].items() if isinstance(value, float)
+    )
+    switched = results["phases"]["switched_at"]
+    print(f"{folder.path}: best epoch {results['best_epoch']} of {results['epochs']} in {results['seconds']:.0f} s")
+    print(f"validation: {metrics}")
+    if switched is not None:
+        print(f"modulation on after epoch {switched}", end="")
+        guarded = results["phases"]["guarded_at"]
+        print(f", off again after epoch {guarded}" if guarded is not None else "")
+    print(f"next: pase evaluate {folder.path}")
+
+
+def _run_config(kind: Any, plain: dict[str, Any]) -> Any:
+    from pase_msa.encoders.text import TextConfig
+    from pase_msa.training.config import TrainingConfig
+    from pase_msa.training.phases import PhaseConfig
+
+    nested = {"text": TextConfig, "phases": PhaseConfig, "training": TrainingConfig}
+    return kind(**{key: nested[key](**value) if key in nested else value for key, value in plain.items()})
+
+
+def _named(argv: Sequence[str], key: str) -> str | None:
+    """The plug-in's name, from the command line or from the configuration file."""
+    for i, word in enumerate(argv):
+        if word.startswith(f"--{key}.name="):
+            return word.split("=", 1)[1]
+        if word == f"--{key}.name" and i + 1 < len(argv):
+            return argv[i + 1]
+    for i, word in enumerate(argv):
+        file = word.split("=", 1)[1] if word.startswith("--config=") else argv[i + 1] if word == "--config" and i + 1 < len(argv) else None
+        if file is not None and Path(file).is_file():
+            with contextlib.suppress(yaml.YAMLError):
+                content = yaml.safe_load(Path(file).read_text())
+                section = content.get(key) if isinstance(content, dict) else None
+                if isinstance(section, dict) and section.get("name"):
+                    return str(section["name"])
+    return None
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, str):
+        value = value.strip("[]").split(",")
+    return [str(name).strip() for name in value if str(name).strip()]
+
+
+_names.__name__ = "names divided by commas"  # what the help shows as the type
+
+
+def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentParser:
+    return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, allow_nan=True)
+
+
+_COMMANDS = {"evaluate": evaluate, "predict": predict, "convert": convert, "inspect": inspect}
+
+
+def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
+    """The whole parser; the options of `train` depend on the plug-ins that `argv` names."""
+    parser = _parser(
+        "PaSE: multimodal sentiment analysis in which no modality is silenced by the others.", prog="pase"
+    )
+    parser.add_argument("--version", action="version", version=f"pase {version('pase-msa')}")
+    commands = parser.add_subcommands(dest="command", required=True)
+    # only `train` needs torch for its options
+    if not argv or argv[0] not in _COMMANDS:
+        commands.add_subcommand("train", train_parser(argv), help="train a model")
+    for name, function in _COMMANDS.items():
+        sub = _parser(str(function.__doc__).split("\n")[0])
+        sub.add_function_arguments(function, as_positional=True, skip={"json"})
+        if "json" in signature(function).parameters:
+            sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
+        commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. 0 on success, 2 for a mistake of the user's (one sentence on stderr), 1 for ours."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # `pase train FILE` reads better than `pase train --config FILE`
+    if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
+        words[1:2] = ["--config", words[1]]
+    with _messages():
+        try:
+            if "--config" in words and not Path((words + [""])[words.index("--config") + 1]).is_file():
+                raise PaSEError(f"There is no configuration file {(words + [''])[words.index('--config') + 1]!r}.")
+            parsed = build_parser(words).parse_args(words)
+            chosen = parsed[parsed.command]
+            if parsed.command == "train":
+                train(chosen)
+            else:
+                _COMMANDS[parsed.command](**chosen.as_dict())
+        except (PaSEError, jsonargparse.ArgumentError) as error:
+            print(f"pase: {_sentence(error)}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("pase: stopped; the same command goes on from the last complete epoch", file=sys.stderr)
+            return 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+    return 0
+
+
+def _sentence(error: Exception) -> str:
+    """One line."""
+    return " ".join(str(error).split())
+
+
+@contextlib.contextmanager
+def _messages() -> Iterator[None]:
+    """What the library has to say goes to stderr, a line each."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("pase: %(message)s"))
+    logger = logging.getLogger("pase_msa")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

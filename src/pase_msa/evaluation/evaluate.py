@@ -1,0 +1,164 @@
+"""The final evaluation: the test split, once."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation.inference import Inference, attribute, attribution, play
+from pase_msa.evaluation.report import write_report
+from pase_msa.metrics import Dialect, headline, task_metrics
+from pase_msa.models.base import Model
+from pase_msa.shapley import shapley_values
+from pase_msa.task import Task
+from pase_msa.training.environment import environment
+from pase_msa.training.inputs import describe_data, encode_labels, load_columns, make_dataset
+from pase_msa.training.run import open_data
+from pase_msa.training.run_folder import RunFolder, read_json, write_json
+
+_ALL_SUBSETS = 5  # beyond this many modalities: each alone, each left out, and all
+
+
+def evaluate(
+    run: str | Path, *, data: str | None = None, dialect: Dialect | None = None, batch_size: int = 256
+) -> dict[str, Any]:
+    """Evaluate a run on its test split: metrics, subsets of modalities, contributions, calibration.
+
+    The result goes to `evaluation.json` and `report.html` in the run folder; a second call returns it from there
+    and does not read the test split again.
+
+    Args:
+        run: a complete run folder.
+        data: where the data are now, if they have moved; or other data to evaluate on, whose result is returned only.
+        dialect: of the metrics, for a result that is returned only; that of the run if left out.
+        batch_size: utterances a pass.
+
+    Errors:
+        PaSEError: the run is not complete, the data have changed since training, or hold no labelled test split.
+    """
+    folder = RunFolder.complete(run)
+    config = yaml.safe_load(folder.config.read_text())
+    trained_on = read_json(folder.data)
+    own = data is None and dialect in (None, config["dialect"])
+    if own and folder.evaluation.is_file():
+        return dict(read_json(folder.evaluation))
+    path = data if data is not None else trained_on["path"]
+    table = open_data(path)
+    here = describe_data(table, path)
+    same = here["fingerprint"] == trained_on["fingerprint"]
+    if data is None and not same:
+        raise PaSEError(
+            f"The data in {path or 'the synthetic benchmark'} are not those that {folder.path} was trained on; name "
+            "them with --data."
+        )
+    if same and folder.evaluation.is_file() and dialect in (None, config["dialect"]):
+        return dict(read_json(folder.evaluation))
+    model = Model.from_pretrained(folder.model)
+    columns = load_columns(table, model.inputs)
+    dataset = make_dataset(table, columns, table.rows("test"), encode_labels(table, model.task))
+    if not len(dataset):
+        raise PaSEError(f"The data have no test utterance with a label {model.task.label!r}; mark a test split.")
+    assert dataset.labels is not None
+    labels = torch.from_numpy(dataset.labels[dataset.rows]).float()
+    games, matrix = attribution(tuple(model.task.modalities))
+    wanted = [game for game in subsets(model.task.modalities) if game not in games]
+    logits = play(model, dataset, [*wanted, *games], batch_size=batch_size)
+    by_game = dict(zip([*wanted, *games], logits, strict=True))
+    found = attribute(model.task, logits[len(wanted) :], matrix, float(model.temperature))
+    chosen: Dialect = dialect or config["dialect"]
+    result: dict[str, Any] = {
+        "name": folder.path.name,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "model": model.recipe["name"],
+        "seed": config["seed"],
+        "task": model.task.to_dict(),
+        "data": here,
+        "split": "test",
+        "count": len(dataset),
+        "dialect": chosen,
+        "metrics": task_metrics(model.task, found.probabilities, found.score, labels, chosen),
+        "subsets": {
+            "+".join(name for name in model.task.modalities if name in game): _metrics(
+                model.task, by_game[game], labels, chosen
+            )
+            for game in subsets(model.task.modalities)
+        },
+        "contributions": contributions(model.task, found, by_game, labels, chosen),
+        "calibration": calibration(model.task, found, labels, float(model.temperature)),
+        "phases": read_json(folder.results)["phases"],
+        "environment": environment(),
+    }
+    if same and chosen == config["dialect"]:
+        write_json(folder.evaluation, result)
+        write_report(result, folder.report, history=folder.history())
+    return result
+
+
+def subsets(modalities: tuple[str, ...]) -> list[frozenset[str]]:
+    """Non-empty subsets, small ones first; beyond five modalities singles, leave-one-out and all."""
+    count = len(modalities)
+    masks = range(1, 2**count)
+    found = [frozenset(name for i, name in enumerate(modalities) if mask >> i & 1) for mask in masks] if (
+        count <= _ALL_SUBSETS
+    ) else [
+        *(frozenset([name]) for name in modalities),
+        *(frozenset(modalities) - {name} for name in modalities),
+        frozenset(modalities),
+    ]
+    return sorted(found, key=len)
+
+
+def _metrics(task: Task, logits: Tensor, labels: Tensor, dialect: Dialect) -> dict[str, Any]:
+    probabilities = logits.softmax(1)
+    score = task.score(probabilities) if task.kind == "regression" else None
+    return task_metrics(task, probabilities, score, labels, dialect)
+
+
+def contributions(
+    task: Task,
+    found: Inference,
+    by_game: Mapping[frozenset[str], Tensor],
+    labels: Tensor,
+    dialect: Dialect,
+) -> dict[str, dict[str, float]]:
+    """By modality: mean absolute contribution to the score, its share, and the Shapley value of the headline metric."""
+    name, mode = headline(task)
+    sign = 1.0 if mode == "max" else -1.0
+
+    def utility(game: frozenset[str]) -> float:
+        return sign * (
+            _metrics(task, by_game[game], labels, dialect)[name]
+            - _metrics(task, by_game[frozenset()], labels, dialect)[name]
+        )
+
+    exact = all(frozenset(g) in by_game for g in subsets(task.modalities)) and len(task.modalities) <= _ALL_SUBSETS
+    gains = shapley_values(utility, task.modalities) if exact else {}
+    absolute = {m: float(values.abs().mean()) for m, values in found.contributions.items()}
+    total = sum(absolute.values()) or 1.0
+    result = {m: {"share": value / total, "mean_absolute": value} for m, value in absolute.items()}
+    for m, gain in gains.items():
+        result[m]["metric"] = gain
+    return result
+
+
+def calibration(task: Task, found: Inference, labels: Tensor, temperature: float) -> dict[str, Any]:
+    """How far the stated confidence can be believed."""
+    right = correct(task, found.logits, labels)
+    plain = confidence(task, found.logits)
+    curve = risk_coverage(found.confidence, right)
+    return {
+        "temperature": temperature,
+        "ece": expected_calibration_error(found.confidence, right),
+        "ece_uncalibrated": expected_calibration_error(plain, right),
+        "reliability": reliability(found.confidence, right),
+        "aurc": float(np.asarray(curve["aurc"])),
+    }

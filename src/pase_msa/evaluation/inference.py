@@ -1,0 +1,129 @@
+"""Predictions with what each modality contributed: one pass of the encoders, one fusion a coalition."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pase_msa.calibration import confidence
+from pase_msa.models.base import Model
+from pase_msa.shapley import coalitions, shapley_from_coalitions
+from pase_msa.task import Task
+from pase_msa.training.data_module import evaluation_loader
+from pase_msa.training.inputs import UtteranceDataset
+
+_EXACT = 8  # beyond this many modalities an utterance's attribution is sampled
+_PERMUTATIONS = 64
+
+
+@dataclass
+class Inference:
+    """What a model says about N utterances.
+
+    Attributes:
+        logits: [N, K].
+        probabilities: [N, K].
+        score: [N] (regression), else None.
+        predicted: class number, [N].
+        confidence: calibrated, [N].
+        base: what would be said without any modality: the score, or the probability of the predicted class, [N].
+        contributions: by modality, the Shapley value of its presence in the score (or in the probability of the
+            predicted class), [N]; they add up to the value less `base`.
+    """
+
+    logits: Float[Tensor, "n k"]
+    probabilities: Float[Tensor, "n k"]
+    score: Float[Tensor, " n"] | None
+    predicted: Tensor
+    confidence: Float[Tensor, " n"]
+    base: Float[Tensor, " n"]
+    contributions: dict[str, Float[Tensor, " n"]]
+
+
+@torch.inference_mode()
+def play(
+    model: Model,
+    dataset: UtteranceDataset,
+    games: Sequence[frozenset[str]],
+    *,
+    batch_size: int = 256,
+    workers: int = 0,
+) -> Float[Tensor, "c n k"]:
+    """Logits with only the named modalities, one a coalition, on the CPU."""
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    parts = []
+    for batch in evaluation_loader(dataset, batch_size, workers):
+        outputs = model.coalition_outputs(batch.to(device), games)
+        parts.append(torch.stack([output.logits.float() for output in outputs]).cpu())
+    model.train(training)
+    return torch.cat(parts, dim=1)
+
+
+@lru_cache(maxsize=8)
+def attribution(players: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], NDArray[np.float64]]:
+    """Coalitions to play, the empty one first and all players last, and the matrix [k, C] that makes Shapley values.
+
+    Exact for up to 8 players, else by 64 antithetic permutations.
+    """
+    count = len(players)
+    if count <= _EXACT:
+        return tuple(coalitions(players)), shapley_from_coalitions(np.eye(2**count), count)
+    generator = random.Random(0)
+    number = {frozenset[str](): 0}
+    terms: list[tuple[int, int, int]] = []
+    for _ in range(_PERMUTATIONS // 2):
+        order = generator.sample(range(count), count)
+        for permutation in (order, order[::-1]):
+            members: frozenset[str] = frozenset()
+            for player in permutation:
+                joined = members | {players[player]}
+                terms.append((player, number.setdefault(joined, len(number)), number[members]))
+                members = joined
+    games = sorted(number, key=lambda game: (len(game) == count, number[game]))
+    place = {number[game]: i for i, game in enumerate(games)}
+    matrix = np.zeros((count, len(games)))
+    for player, with_player, without in terms:
+        matrix[player, place[with_player]] += 1 / _PERMUTATIONS
+        matrix[player, place[without]] -= 1 / _PERMUTATIONS
+    return tuple(games), matrix
+
+
+def infer(model: Model, dataset: UtteranceDataset, *, batch_size: int = 256, workers: int = 0) -> Inference:
+    """Predict and attribute."""
+    games, matrix = attribution(tuple(model.task.modalities))
+    logits = play(model, dataset, games, batch_size=batch_size, workers=workers)
+    return attribute(model.task, logits, matrix, float(model.temperature))
+
+
+def attribute(
+    task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.float64], temperature: float
+) -> Inference:
+    """Predictions and contributions from the logits of every coalition (the empty one first, all last)."""
+    probabilities = logits.softmax(2)
+    predicted = logits[-1].argmax(1)
+    if task.kind == "regression":
+        values = task.score(probabilities)
+        score: Tensor | None = values[-1]
+    else:
+        values = probabilities[:, torch.arange(logits.shape[1]), predicted]
+        score = None
+    shares = torch.from_numpy(matrix).to(values.dtype) @ values
+    return Inference(
+        logits[-1],
+        probabilities[-1],
+        score,
+        predicted,
+        confidence(task, logits[-1], temperature),
+        values[0],
+        dict(zip(task.modalities, shares.unbind(), strict=True)),
+    )

@@ -1,0 +1,120 @@
+"""Prediction from a saved model and a feature table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+
+from pase_msa.data.opening import open_table
+from pase_msa.data.table import FeatureTable
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation.inference import infer
+from pase_msa.models.base import Model
+from pase_msa.training.inputs import load_columns, make_dataset
+
+
+@dataclass
+class Prediction:
+    """What is said about one utterance.
+
+    Attributes:
+        id: the utterance's.
+        score: predicted score (regression), else None.
+        label: predicted class (classification), else None.
+        confidence: calibrated probability that the class, or the score's polarity, is right.
+        contributions: by modality, in the score's unit (or in probability of the predicted class).
+        probabilities: by class name.
+    """
+
+    id: str
+    score: float | None
+    label: str | None
+    confidence: float
+    contributions: dict[str, float]
+    probabilities: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: without what does not apply."""
+        answer = {"score": self.score} if self.label is None else {"label": self.label}
+        return {
+            "id": self.id,
+            **answer,
+            "confidence": self.confidence,
+            "contributions": self.contributions,
+            "probabilities": self.probabilities,
+        }
+
+
+class Predictor:
+    """A saved model that predicts.
+
+    Args:
+        source: a run folder or a folder that `save_pretrained` wrote.
+        device: torch device.
+    """
+
+    def __init__(self, source: str | Path, device: str = "cpu") -> None:
+        home = Path(source)
+        self.model = Model.from_pretrained(home / "model" if (home / "model").is_dir() else home, device=device)
+
+    def predict(self, data: FeatureTable | str | Path, *, split: str | None = None) -> Iterator[Prediction]:
+        """Predictions in the order of the rows. Labels are not read.
+
+        Errors:
+            PaSEError: no such split, feature sizes other than in training, or none of the model's modalities.
+        """
+        table = data if isinstance(data, FeatureTable) else open_table(data)
+        rows = np.arange(len(table)) if split is None else table.rows(split)
+        if not len(rows):
+            raise PaSEError(
+                f"The data have no split {split!r}; there are {', '.join(sorted(set(table.splits)))}; name one of these."
+            )
+        columns = load_columns(table, self.model.inputs)
+        if not any(column.present.any() for column in columns.values()):
+            raise PaSEError(
+                f"The model reads {', '.join(columns)}, and the data hold none of these (they hold "
+                f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."
+            )
+        found = infer(self.model, make_dataset(table, columns, rows.astype(np.int64), None))
+        return self._rows(table, rows, found)
+
+    def _rows(self, table: FeatureTable, rows: Any, found: Any) -> Iterator[Prediction]:
+        task = self.model.task
+        shares = torch.stack(list(found.contributions.values()), dim=1).tolist()
+        for i, row in enumerate(rows.tolist()):
+            yield Prediction(
+                table.ids[row],
+                None if found.score is None else float(found.score[i]),
+                None if found.score is not None else task.classes[int(found.predicted[i])],
+                float(found.confidence[i]),
+                dict(zip(task.modalities, shares[i], strict=True)),
+                dict(zip(task.classes, found.probabilities[i].tolist(), strict=True)),
+            )
+
+
+def write_predictions(predictions: Iterable[Prediction], stream: TextIO, *, as_json: bool = False) -> int:
+    """Write CSV, or one JSON object a line; returns how many."""
+    count = 0
+    writer: Any = None
+    for count, prediction in enumerate(predictions, start=1):
+        if as_json:
+            stream.write(json.dumps(prediction.to_dict()) + "\n")
+            continue
+        row = {
+            "id": prediction.id,
+            **({"score": prediction.score} if prediction.label is None else {"label": prediction.label}),
+            "confidence": prediction.confidence,
+            **{f"contribution_{name}": value for name, value in prediction.contributions.items()},
+        }
+        if writer is None:
+            writer = csv.DictWriter(stream, list(row))
+            writer.writeheader()
+        writer.writerow({key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()})
+    return count

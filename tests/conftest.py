@@ -1,0 +1,56 @@
+"""Shape checks for the whole suite, one thread, and the tables that several files share."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+from jaxtyping import install_import_hook
+
+import tests.checking  # noqa: F401  (the hook finds it by name)
+
+# the shapes in the annotations are checked at every call, so this comes before the modules are imported
+install_import_hook(
+    [
+        "pase_msa.batch",
+        "pase_msa.encoders.sequence",
+        "pase_msa.fusion",
+        "pase_msa.models.concat",
+        "pase_msa.models.pase",
+        "pase_msa.objective",
+        "pase_msa.prototypes",
+        "pase_msa.task",
+        "pase_msa.weighting",
+    ],
+    "tests.checking.check",
+)
+
+import pytest
+import torch
+
+from tests.toys import tiny_spec
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_seed_and_a_cache_of_its_own(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setenv("PASE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def score_table():
+    """A tiny table with a real label, vision missing here and there."""
+    from pase_msa.data.synthetic import synthetic_table
+
+    return synthetic_table(tiny_spec())
+
+
+@pytest.fixture(scope="session")
+def class_table():
+    """A tiny table with three classes."""
+    from pase_msa.data.synthetic import synthetic_table
+
+    return synthetic_table(tiny_spec("classification"))

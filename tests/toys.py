@@ -1,0 +1,104 @@
+"""Small inputs that several test files share."""
+
+import dataclasses
+
+import torch
+
+from pase_msa.batch import Batch
+from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec
+from pase_msa.encoders.base import InputSpec
+from pase_msa.models.base import build_model
+from pase_msa.task import Task
+
+DIMS = {"text": 5, "audio": 4, "vision": 3}
+NAMES = tuple(DIMS)
+
+
+def tiny_spec(kind="regression", **changes):
+    """A synthetic benchmark that trains in a second."""
+    modalities = {
+        "text": ModalitySpec(5, length=(1, 4), noise=0.5),
+        "audio": ModalitySpec(4, length=(1, 3)),
+        "vision": ModalitySpec(3, length=(1, 1), missing=0.3),
+    }
+    classes = 3 if kind == "classification" else 7
+    sizes = {"train": 48, "valid": 16, "test": 16, "utterances_per_video": 4}
+    return SyntheticSpec(modalities, kind=kind, classes=classes, **(sizes | changes))
+
+
+def toy_task(kind="regression", modalities=NAMES):
+    if kind == "regression":
+        return Task.regression(modalities, -3, 3)
+    return Task.classification(modalities, ("sad", "calm", "glad"))
+
+
+def toy_inputs(modalities=NAMES, **options):
+    return {name: InputSpec(DIMS[name], options={"hidden": 8, **options}) for name in modalities}
+
+
+def toy_model(name="pase", kind="regression", modalities=NAMES, *, seed=0, **options):
+    """A model of width 6 without dropout, so that its gradients are a function of its parameters."""
+    torch.manual_seed(seed)
+    options = {"width": 6, "dropout": 0.0, **options}
+    return build_model(name, toy_task(kind, modalities), toy_inputs(modalities, dropout=0.0), options)
+
+
+def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):
+    """Every class appears when n >= 7; with `missing`, row 0 lacks the last modality (if there are several)."""
+    generator = torch.Generator().manual_seed(seed)
+    features, lengths, present = {}, {}, {}
+    for i, name in enumerate(modalities):
+        size = steps if name != "vision" else 1
+        flags = torch.ones(n, dtype=torch.bool)
+        if missing and i == len(modalities) - 1 and i > 0:
+            flags[0] = False
+        length = torch.randint(1, size + 1, (n,), generator=generator) * flags
+        values = torch.randn(n, size, DIMS[name], generator=generator)
+        features[name] = values * (torch.arange(size) < length.unsqueeze(1)).unsqueeze(2)
+        lengths[name], present[name] = length, flags
+    if kind == "regression":
+        labels = torch.arange(n).float() % 7 - 3
+    else:
+        labels = torch.arange(n).float() % 3
+    return Batch(features, lengths, present, labels, torch.arange(n), torch.arange(n) // 2)
+
+
+def rows_of(batch, index):
+    """The batch of some rows, in the order given."""
+
+    def pick(value):
+        return None if value is None else value[index]
+
+    def picked(group):
+        return {name: value[index] for name, value in group.items()}
+
+    return Batch(
+        picked(batch.features),
+        picked(batch.lengths),
+        picked(batch.present),
+        pick(batch.labels),
+        pick(batch.rows),
+        pick(batch.videos),
+    )
+
+
+def relabelled(batch, labels):
+    return dataclasses.replace(batch, labels=labels)
+
+
+def train_steps(model, batches, learning_rate=0.05):
+    """Plain gradient steps with the momentum state, as the training module takes them."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
+    for batch in batches:
+        outputs = model(batch)
+        loss = torch.stack(list(model.losses(outputs, batch).values())).sum()
+        model.update(outputs, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+def parameters_of(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
