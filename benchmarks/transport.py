@@ -77,9 +77,7 @@ def measure(pairs: int, classes: int, regularization: float, repeats: int) -> di
 
     def single(sweeps: int) -> Callable[[], Tensor]:
         options = {"method": "sinkhorn_log", "numItermax": sweeps, "stopThr": 1e-6}
-        return lambda: torch.stack(
-            [ot.sinkhorn(mass[0], mass[0], c, regularization, **options) for c in plain]
-        )
+        return lambda: torch.stack([ot.sinkhorn(mass[0], mass[0], c, regularization, **options) for c in plain])
 
     rows: dict[str, tuple[Callable[[], Tensor], int]] = {
         "ours, cold": (ours("balanced", warm=False, gradient=False), repeats),
@@ -105,9 +103,7 @@ def measure(pairs: int, classes: int, regularization: float, repeats: int) -> di
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--classes", type=int, default=7)
     parser.add_argument("--regularization", type=float, default=0.01)

@@ -20,7 +20,6 @@ install_import_hook(
         "pase_msa.models.pase",
         "pase_msa.objective",
         "pase_msa.prototypes",
-        "pase_msa.task",
         "pase_msa.weighting",
     ],
     "tests.checking.check",

@@ -14,8 +14,7 @@ NAMES = ("text", "audio", "vision")
 def prototypes(*names, classes=4, width=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: torch.randn(classes, width, generator=generator, dtype=torch.float64).requires_grad_()
-        for name in names
+        name: torch.randn(classes, width, generator=generator, dtype=torch.float64).requires_grad_() for name in names
     }
 
 
@@ -25,9 +24,7 @@ def test_agrees_with_the_equations(relaxation, names):
     given = prototypes(*names)
     marginals = "balanced" if relaxation == math.inf else "source"
     loss = alignment_loss(given, 0.1, 0.3, 0.07, marginals=marginals, relaxation=relaxation)
-    oracle = alignment(
-        {name: value.detach().numpy() for name, value in given.items()}, 0.1, 0.3, 0.07, relaxation
-    )
+    oracle = alignment({name: value.detach().numpy() for name, value in given.items()}, 0.1, 0.3, 0.07, relaxation)
     assert loss.item() == pytest.approx(oracle, abs=1e-5)
 
 

@@ -120,11 +120,7 @@ def test_sampling_is_right_within_its_error():
 
     def utility(s):
         assert s
-        return (
-            sum(worth[p] for p in s)
-            + sum(v for pair, v in pairs.items() if s.issuperset(pair))
-            + (len(s) > 6)
-        )
+        return sum(worth[p] for p in s) + sum(v for pair, v in pairs.items() if s.issuperset(pair)) + (len(s) > 6)
 
     exact = {p: worth[p] + 1 / 12 + sum(v / 2 for pair, v in pairs.items() if p in pair) for p in players}
     found = shapley_values(utility, players, permutations=600, seed=1)

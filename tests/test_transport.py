@@ -70,9 +70,7 @@ def test_agrees_with_pot():
     cost = random(5, 7, seed=4)
     rows, columns = np.ones(5), np.full(7, 5 / 7)
     balanced = entropic_plan(cost, 0.1, tolerance=1e-10).plan
-    theirs = ot.sinkhorn(
-        rows, columns, cost.numpy(), 0.1, method="sinkhorn_log", numItermax=5000, stopThr=1e-12
-    )
+    theirs = ot.sinkhorn(rows, columns, cost.numpy(), 0.1, method="sinkhorn_log", numItermax=5000, stopThr=1e-12)
     np.testing.assert_allclose(balanced.numpy(), theirs, atol=1e-8)
     relaxed = entropic_plan(cost, 0.1, "source", relaxation=0.5, tolerance=1e-10).plan
     theirs = ot.unbalanced.sinkhorn_unbalanced(

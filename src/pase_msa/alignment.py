@@ -123,9 +123,7 @@ def alignment_terms(
 def _stack(prototypes: Mapping[str, Tensor]) -> Float[Tensor, "m k d"]:
     """All prototypes as one tensor of at least single precision."""
     if not prototypes:
-        raise PaSEError(
-            "the alignment wants prototypes of at least one modality, and the mapping is empty: pass some."
-        )
+        raise PaSEError("the alignment wants prototypes of at least one modality, and the mapping is empty: pass some.")
     first = next(iter(prototypes.values()))
     for name, value in prototypes.items():
         if value.ndim != 2 or 0 in value.shape or not value.is_floating_point():
@@ -142,7 +140,5 @@ def _stack(prototypes: Mapping[str, Tensor]) -> Float[Tensor, "m k d"]:
     stacked = stacked.to(torch.promote_types(stacked.dtype, torch.float32))
     if not bool(stacked.isfinite().all()):
         wrong = [name for name, value in prototypes.items() if not bool(value.isfinite().all())]
-        raise PaSEError(
-            f"prototypes must be finite, and {wrong[0]!r} holds NaN or infinity: mend its features first."
-        )
+        raise PaSEError(f"prototypes must be finite, and {wrong[0]!r} holds NaN or infinity: mend its features first.")
     return stacked

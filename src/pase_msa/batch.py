@@ -66,9 +66,7 @@ class Batch:
             raise PaSEError(
                 f"The batch has the modalities {list(self.features)}, not {sorted(unknown)}; name some of these."
             )
-        present = {
-            name: flag if name in kept else torch.zeros_like(flag) for name, flag in self.present.items()
-        }
+        present = {name: flag if name in kept else torch.zeros_like(flag) for name, flag in self.present.items()}
         return dataclasses.replace(self, present=present)
 
 

@@ -161,9 +161,7 @@ def _non_negative(task: Task, logits: Tensor) -> Tensor:
 
 def _check(task: Task, logits: Tensor) -> None:
     if logits.ndim != 2 or logits.shape[1] != task.num_classes or not bool(torch.isfinite(logits).all()):
-        raise PaSEError(
-            f"Logits must be finite with shape [N, {task.num_classes}]; found {list(logits.shape)}."
-        )
+        raise PaSEError(f"Logits must be finite with shape [N, {task.num_classes}]; found {list(logits.shape)}.")
 
 
 def _pair(confidence: Values, correct: Values) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

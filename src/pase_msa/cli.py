@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from inspect import signature
 from pathlib import Path
@@ -21,7 +21,9 @@ from pase_msa.errors import PaSEError
 _PLUGINS = {"model": ("models", "pase"), "modulation": ("modulation", None)}
 
 
-def evaluate(run: str, data: str | None = None, dialect: Literal["mmsa", "mult", "pase"] | None = None, json: bool = False) -> None:
+def evaluate(
+    run: str, data: str | None = None, dialect: Literal["mmsa", "mult", "pase"] | None = None, json: bool = False
+) -> None:
     """Evaluate a run on its test split, once: metrics, subsets of modalities, contributions, calibration.
 
     Args:
@@ -43,7 +45,9 @@ def evaluate(run: str, data: str | None = None, dialect: Literal["mmsa", "mult",
         print(f"report: {report}")
 
 
-def predict(run: str, data: str | None = None, out: str | None = None, split: str | None = None, json: bool = False) -> None:
+def predict(
+    run: str, data: str | None = None, out: str | None = None, split: str | None = None, json: bool = False
+) -> None:
     """Predict: id, score or label, confidence and contributions, as CSV or JSON lines.
 
     Args:
@@ -168,7 +172,13 @@ def _named(argv: Sequence[str], key: str) -> str | None:
         if word == f"--{key}.name" and i + 1 < len(argv):
             return argv[i + 1]
     for i, word in enumerate(argv):
-        file = word.split("=", 1)[1] if word.startswith("--config=") else argv[i + 1] if word == "--config" and i + 1 < len(argv) else None
+        file = (
+            word.split("=", 1)[1]
+            if word.startswith("--config=")
+            else argv[i + 1]
+            if word == "--config" and i + 1 < len(argv)
+            else None
+        )
         if file is not None and Path(file).is_file():
             with contextlib.suppress(yaml.YAMLError):
                 content = yaml.safe_load(Path(file).read_text())
@@ -195,14 +205,17 @@ def _json(content: Any) -> str:
     return json.dumps(content, allow_nan=True)
 
 
-_COMMANDS = {"evaluate": evaluate, "predict": predict, "convert": convert, "inspect": inspect}
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "evaluate": evaluate,
+    "predict": predict,
+    "convert": convert,
+    "inspect": inspect,
+}
 
 
 def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     """The whole parser; the options of `train` depend on the plug-ins that `argv` names."""
-    parser = _parser(
-        "PaSE: multimodal sentiment analysis in which no modality is silenced by the others.", prog="pase"
-    )
+    parser = _parser("PaSE: multimodal sentiment analysis in which no modality is silenced by the others.", prog="pase")
     parser.add_argument("--version", action="version", version=f"pase {version('pase-msa')}")
     commands = parser.add_subcommands(dest="command", required=True)
     # only `train` needs torch for its options
@@ -225,8 +238,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         words[1:2] = ["--config", words[1]]
     with _messages():
         try:
-            if "--config" in words and not Path((words + [""])[words.index("--config") + 1]).is_file():
-                raise PaSEError(f"There is no configuration file {(words + [''])[words.index('--config') + 1]!r}.")
+            if "--config" in words:
+                file = Path([*words, ""][words.index("--config") + 1])
+                if not file.is_file():
+                    raise PaSEError(f"There is no configuration file {str(file)!r}; give a YAML file.")
             parsed = build_parser(words).parse_args(words)
             chosen = parsed[parsed.command]
             if parsed.command == "train":

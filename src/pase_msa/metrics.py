@@ -30,9 +30,7 @@ Values = Tensor | npt.NDArray[Any] | Sequence[float] | Sequence[int]
 Floats = npt.NDArray[np.float32]
 
 
-def regression_metrics(
-    score: Values, labels: Values, task: Task, dialect: Dialect = "mmsa"
-) -> dict[str, float]:
+def regression_metrics(score: Values, labels: Values, task: Task, dialect: Dialect = "mmsa") -> dict[str, float]:
     """Polarity, class and error metrics of scores [N] against labels [N], both in label units.
 
     Polarity is taken around `task.center`. Everything is compared in single precision, as in the frameworks

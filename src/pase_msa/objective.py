@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pase_msa.task import Task
-
 Losses = dict[str, Tensor]
 
 
@@ -19,16 +17,16 @@ def soft_cross_entropy(logits: Float[Tensor, "*n k"], membership: Float[Tensor, 
 
 
 def task_losses(
-    task: Task,
     logits: Float[Tensor, "n k"],
     score: Float[Tensor, " n"] | None,
     labels: Float[Tensor, " n"],
+    membership: Float[Tensor, "n k"],
     *,
     class_weight: float = 1.0,
     score_weight: float = 1.0,
 ) -> Losses:
     """L_task: "class", the cross-entropy of eq. 16, and for regression "score", the absolute error of the score."""
-    losses = {"class": class_weight * soft_cross_entropy(logits, task.membership(labels)).mean()}
+    losses = {"class": class_weight * soft_cross_entropy(logits, membership).mean()}
     if score is not None and score_weight:
         losses["score"] = score_weight * (score - labels).abs().mean()
     return losses

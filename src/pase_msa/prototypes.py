@@ -11,24 +11,27 @@ from pase_msa.errors import PaSEError
 
 
 def class_centroids(
-    features: Float[Tensor, "n d"], membership: Float[Tensor, "n k"], present: Bool[Tensor, " n"] | None = None
-) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
+    features: Float[Tensor, "*m n d"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "*m n"] | None = None
+) -> tuple[Float[Tensor, "*m k d"], Float[Tensor, "*m k"]]:
     """Membership-weighted class means of a batch, eq. 1, and the weight of each class.
 
     Rows where `present` is False do not count. A class without weight has a zero centroid and weight 0.
     Under an initialised process group the sums run over all processes.
     """
-    weights = membership if present is None else membership * present.unsqueeze(1)
-    sums, counts = weights.T @ features, weights.sum(0)
+    weights = membership.expand(*features.shape[:-2], *membership.shape)
+    if present is not None:
+        weights = weights * present.unsqueeze(-1)
+    sums, counts = weights.transpose(-1, -2) @ features, weights.sum(-2)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        joint = torch.cat([sums, counts.unsqueeze(1)], dim=1)
+        joint = torch.cat([sums, counts.unsqueeze(-1)], dim=-1)
         total = joint.detach().clone()
         torch.distributed.all_reduce(total)
-        # a process has the gradient of its own rows only, and the strategy averages gradients over processes: times
-        # their number it is that of the joint batch
-        joint = joint * torch.distributed.get_world_size()
-        sums, counts = total[:, :-1] + (joint - joint.detach())[:, :-1], total[:, -1]
-    return sums / counts.clamp(min=1e-12).unsqueeze(1), counts
+        # a process differentiates its own rows, the others' sums are constants to it; the strategy averages gradients
+        # over processes, so that times their number it is the gradient of the joint batch
+        own = joint * torch.distributed.get_world_size()
+        joint = total + (own - own.detach())
+        sums, counts = joint[..., :-1], total[..., -1]
+    return sums / counts.clamp(min=1e-12).unsqueeze(-1), counts
 
 
 class PrototypeBank(nn.Module):
@@ -124,7 +127,7 @@ def calibration_loss(
     present: Bool[Tensor, " n"] | None = None,
     initialised: Bool[Tensor, " k"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Intra-modal prototype calibration, eq. 3: cross-entropy of the prototype posterior. Its gradient reaches `features`.
+    """Intra-modal prototype calibration, eq. 3: cross-entropy of the posterior. The gradient reaches `features`.
 
     Args:
         features: [N, D].

@@ -29,9 +29,7 @@ class ShapleyValues(dict[str, float]):
         exact: whether all coalitions were enumerated.
     """
 
-    def __init__(
-        self, values: Mapping[str, float], standard_errors: Mapping[str, float], exact: bool
-    ) -> None:
+    def __init__(self, values: Mapping[str, float], standard_errors: Mapping[str, float], exact: bool) -> None:
         super().__init__(values)
         self.standard_errors = dict(standard_errors)
         self.exact = exact
@@ -67,21 +65,15 @@ def shapley_values(
         result = float(utility(coalition))
         if not math.isfinite(result):
             names = ", ".join(name for name in players if name in coalition)
-            raise PaSEError(
-                f"a utility must be finite, and that of {{{names}}} is {result}: mend the utility."
-            )
+            raise PaSEError(f"a utility must be finite, and that of {{{names}}} is {result}: mend the utility.")
         return result
 
     if len(players) <= _EXACT_PLAYERS:
         values = np.array([0.0, *(value(mask) for mask in range(1, 2 ** len(players)))])
         exact = _weights(len(players)) @ values
-        return ShapleyValues(
-            dict(zip(players, exact.tolist(), strict=True)), dict.fromkeys(players, 0.0), exact=True
-        )
+        return ShapleyValues(dict(zip(players, exact.tolist(), strict=True)), dict.fromkeys(players, 0.0), exact=True)
     if permutations < 4:
-        raise PaSEError(
-            f"sampling wants at least 4 permutations and {permutations} was found: take 2000 or so."
-        )
+        raise PaSEError(f"sampling wants at least 4 permutations and {permutations} was found: take 2000 or so.")
     sampled = _sample(value, len(players), math.ceil(permutations / 2), random.Random(seed))
     errors = sampled.std(0, ddof=1) / math.sqrt(len(sampled))
     return ShapleyValues(

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -48,9 +49,7 @@ class Task:
         if len(self.classes) < 2 or len(set(self.classes)) != len(self.classes):
             raise PaSEError(f"A task needs two or more distinct classes, found {list(self.classes)}.")
         if self.kind == "regression":
-            ordered = self.values is not None and all(
-                a < b for a, b in zip(self.values, self.values[1:], strict=False)
-            )
+            ordered = self.values is not None and all(a < b for a, b in zip(self.values, self.values[1:], strict=False))
             if self.values is None or len(self.values) != len(self.classes) or not ordered:
                 raise PaSEError(
                     f"A regression task needs one increasing value a class; found values {self.values} "
@@ -83,9 +82,7 @@ class Task:
         return cls("regression", tuple(modalities), tuple(f"{v:g}" for v in values), values, label)
 
     @classmethod
-    def classification(
-        cls, modalities: Sequence[str], classes: Sequence[str], *, label: str = "label"
-    ) -> Task:
+    def classification(cls, modalities: Sequence[str], classes: Sequence[str], *, label: str = "label") -> Task:
         """One of `classes`."""
         return cls("classification", tuple(modalities), tuple(classes), None, label)
 
@@ -106,8 +103,8 @@ class Task:
         """
         if self.values is None:
             return torch.nn.functional.one_hot(labels.long(), self.num_classes).float()
-        values = torch.tensor(self.values, dtype=torch.float32, device=labels.device)
-        clipped = labels.float().clamp(values[0], values[-1])
+        values = _constant(self.values, torch.float32, labels.device)
+        clipped = labels.float().clamp(self.values[0], self.values[-1])
         upper = torch.bucketize(clipped, values).clamp(1, self.num_classes - 1)
         share = (clipped - values[upper - 1]) / (values[upper] - values[upper - 1])
         result = clipped.new_zeros(len(labels), self.num_classes)
@@ -118,9 +115,7 @@ class Task:
         """Expectation of the class values under class probabilities (regression only)."""
         if self.values is None:
             raise PaSEError("A classification task has no score; use the class probabilities.")
-        return probabilities @ torch.tensor(
-            self.values, dtype=probabilities.dtype, device=probabilities.device
-        )
+        return probabilities @ _constant(self.values, probabilities.dtype, probabilities.device)
 
     def with_modalities(self, modalities: Sequence[str]) -> Task:
         """The same task over other modalities."""
@@ -141,3 +136,10 @@ class Task:
             None if values is None else tuple(values),
             content["label"],
         )
+
+
+@lru_cache(maxsize=32)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Class values as a tensor, made once: this runs at every step."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)

@@ -88,9 +88,7 @@ def entropic_plan(
         exact = exact - floor  # the rows' own potentials absorb it, and no digit is lost to a common offset
         spread = float(exact.amax())
         if not math.isfinite(spread):
-            raise PaSEError(
-                "entropic_plan wants a finite cost and found NaN or infinity: mend the features behind it."
-            )
+            raise PaSEError("entropic_plan wants a finite cost and found NaN or infinity: mend the features behind it.")
         problem = _Problem(exact, rows / columns, 0.0 if marginals == "balanced" else 1.0 / relaxation)
         start = None if potentials is None else potentials[1].to(device, torch.float64).reshape(-1, columns)
         state, iterations, converged = _solve(
@@ -101,9 +99,7 @@ def entropic_plan(
             state.potential.unsqueeze(-2) - exact / regularization, -1
         )
     if not converged:
-        _log.warning(
-            "entropic_plan: no convergence in %d steps at regularization %g", iterations, regularization
-        )
+        _log.warning("entropic_plan: no convergence in %d steps at regularization %g", iterations, regularization)
     plan: Tensor = _ImplicitPlan.apply(cost, state, regularization, problem.relaxed)  # type: ignore[no-untyped-call]
     return TransportPlan(plan, converged, iterations, (f.view(*batch, rows), g.view(*batch, columns)))
 
@@ -127,9 +123,7 @@ def _check(
             f"marginals must be 'balanced' or 'source', and {marginals!r} was found: choose one of the two."
         )
     if not (0 < regularization < math.inf):
-        raise PaSEError(
-            f"regularization must be a positive number, and {regularization} was found: try 0.01."
-        )
+        raise PaSEError(f"regularization must be a positive number, and {regularization} was found: try 0.01.")
     if not relaxation > 0:
         raise PaSEError(f"relaxation must be a positive number, and {relaxation} was found: try 1.0.")
     if not (tolerance > 0 and max_iterations >= 1):

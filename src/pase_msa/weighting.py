@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -14,18 +15,21 @@ from pase_msa.errors import PaSEError
 EntropySign = Literal["confidence", "literal"]
 
 
-def certainty(posterior: Float[Tensor, "n k"], membership: Float[Tensor, "n k"], sign: EntropySign) -> Float[Tensor, " n"]:
+def certainty(
+    posterior: Float[Tensor, "*m n k"], membership: Float[Tensor, "n k"], sign: EntropySign
+) -> Float[Tensor, "*m n"]:
     """E of eq. 10, one value an utterance.
 
-    "confidence": one minus the posterior's entropy over log K, so that a certain modality scores 1 and a clueless one 0.
+    "confidence": one minus the posterior's entropy over log K: a certain modality scores 1 and a clueless one 0.
     "literal": as printed, 1 - p(y) log p(y) with the posterior of the labelled class, which gives the more uncertain
     modality the larger value.
     """
     if sign == "confidence":
-        entropy = torch.special.entr(posterior).sum(1)
-        return 1 - entropy / torch.log(torch.tensor(posterior.shape[1], dtype=posterior.dtype))
+        entropy: Tensor = torch.special.entr(posterior).sum(-1)
+        return 1 - entropy / math.log(posterior.shape[-1])
     if sign == "literal":
-        return 1 + torch.special.entr((posterior * membership).sum(1))
+        labelled: Tensor = torch.special.entr((posterior * membership).sum(-1))
+        return 1 + labelled
     raise PaSEError(f"entropy_sign is 'confidence' or 'literal', not {sign!r}.")
 
 
@@ -61,7 +65,7 @@ class EntropyWeighting(nn.Module):
         """Take a training batch into the running averages; rows without a modality do not count for it."""
         stacked = torch.stack([posteriors[name] for name in self.modalities])
         flags = torch.stack([present[name] for name in self.modalities])
-        values = certainty(stacked.flatten(0, 1), membership.repeat(len(stacked), 1), self.sign).view_as(flags)
+        values = certainty(stacked, membership, self.sign)
         sums, counts = (values * flags).sum(1), flags.sum(1).to(values.dtype)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             joint = torch.stack([sums, counts])

@@ -101,9 +101,7 @@ def test_one_split_or_modality_does_not_move_the_others():
     changed = dict(SMALL.modalities) | {"audio": replace(SMALL.modalities["audio"], strength=0.1)}
     other = synthetic_table(replace(SMALL, modalities=changed, train=11))
     rows, there = table.rows("test"), other.rows("test")
-    np.testing.assert_array_equal(
-        np.array(table.labels("sentiment"))[rows], np.array(other.labels("sentiment"))[there]
-    )
+    np.testing.assert_array_equal(np.array(table.labels("sentiment"))[rows], np.array(other.labels("sentiment"))[there])
     frames, same = table.sequences("vision").frames(rows), other.sequences("vision").frames(there)
     np.testing.assert_array_equal(frames, same)
 

@@ -61,7 +61,9 @@ def test_on_disk_it_is_memory_mapped_and_the_same(tmp_path):
 
 def test_the_fingerprint_does_not_depend_on_chunks_but_on_every_value(tmp_path):
     """1,100 rows are three chunks on disk; selected rows are built anew."""
-    rows = [Utterance(f"u{i}", "v", "train", {"y": float(i)}, {"a": np.full((1, 2), i, np.float32)}) for i in range(1100)]
+    rows = [
+        Utterance(f"u{i}", "v", "train", {"y": float(i)}, {"a": np.full((1, 2), i, np.float32)}) for i in range(1100)
+    ]
     schema = Schema.of(rows)
     disk = FeatureTable.build(iter(rows), schema, path=tmp_path / "t")
     assert disk.fingerprint() == disk.select(range(1100)).fingerprint()

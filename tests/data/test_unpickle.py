@@ -135,7 +135,10 @@ def hostile(sentinel):
         "in an object array": (pickle.dumps(nested), "subprocess.check_output"),
         "getattr chain": (pickle.dumps(Evil(getattr, "x", "__class__")), "builtins.getattr"),
         "import": (pickle.dumps(Evil(__import__, "os")), "builtins.__import__"),
-        "stack global": (b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c" + bytes([len(touch)]) + touch.encode() + b"\x85R.", "os.system"),
+        "stack global": (
+            b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c" + bytes([len(touch)]) + touch.encode() + b"\x85R.",
+            "os.system",
+        ),
         "dotted": (b"\x80\x04\x8c\x08builtins\x8c\x0edict.__class__\x93.", "builtins.dict.__class__"),
         "dotted numpy": (b"\x80\x04\x8c\x05numpy\x8c\x0bos.getlogin\x93.", "numpy.os.getlogin"),
         "inst": (f"(S{touch!r}\nios\nsystem\n.".encode(), "os.system"),
@@ -189,7 +192,9 @@ def test_a_crafted_array_cannot_reach_memory(write, data, reason):
         load_pickle(write(data))
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"\x80\x05", pickle.dumps(PLAIN, 4)[:-20], b"\x80\xff.", b"PK\x03\x04zip"])
+@pytest.mark.parametrize(
+    "data", [b"", b"garbage", b"\x80\x05", pickle.dumps(PLAIN, 4)[:-20], b"\x80\xff.", b"PK\x03\x04zip"]
+)
 def test_garbage_and_cut_files_are_the_users_to_mend(write, data):
     with pytest.raises(PaSEError, match="damaged or cut short"):
         load_pickle(write(data))

@@ -19,9 +19,7 @@ def sinkhorn(cost, regularization, relaxation=math.inf, tolerance=1e-12, sweeps=
     g = [0.0] * columns
     for _ in range(sweeps):
         for i in range(rows):
-            f[i] = -regularization * _log_sum_exp(
-                [(g[j] - cost[i][j]) / regularization for j in range(columns)]
-            )
+            f[i] = -regularization * _log_sum_exp([(g[j] - cost[i][j]) / regularization for j in range(columns)])
         change = 0.0
         for j in range(columns):
             total = _log_sum_exp([(f[i] - cost[i][j]) / regularization for i in range(rows)])

@@ -19,7 +19,7 @@ class Samples:
 
     Attributes:
         features: modality name -> one array [T_i, D] or [D] a sample, None where absent.
-        text: one transcript a sample, None where absent; None if the modality "text" does not come as transcripts.
+        text: one transcript a sample, None where absent; None if "text" does not come as transcripts.
         names: all modalities that were given, "text" included, in the order given.
     """
 
@@ -59,13 +59,13 @@ def read_samples(source: Any) -> Samples:
     - None: the modality is absent throughout.
 
     Errors:
-        PaSEError: no mapping, no modality, no sample, samples that differ in number between modalities, or values of
-            another kind or size; the sentence names the modality and the sample.
+        PaSEError: no mapping, no modality, no sample, samples that differ in number between modalities, or
+            values of another kind or size; the sentence names the modality and the sample.
     """
     if not isinstance(source, Mapping):
         raise PaSEError(
-            "X must be a mapping of modality name to features, such as {'audio': array of shape (samples, features)}, "
-            f"not a {type(source).__name__}."
+            "X must be a mapping of modality name to features, such as {'audio': array of shape (samples, "
+            f"features)}}, not a {type(source).__name__}."
         )
     if wrong := [name for name in source if not isinstance(name, str) or not name]:
         raise PaSEError(f"The names of modalities in X must be words, found {wrong[0]!r}.")
@@ -152,7 +152,9 @@ def _rows(name: str, value: Any) -> list[Any]:
 
 def _texts(name: str, rows: list[Any]) -> list[str | None]:
     if name != "text":
-        raise PaSEError(f"X[{name!r}] holds strings, but only the modality 'text' can be read from them; give features.")
+        raise PaSEError(
+            f"X[{name!r}] holds strings, but only the modality 'text' can be read from them; give features."
+        )
     # a data frame's missing text is NaN, which is unlike itself
     texts = [None if row is None or row is np.nan or row != row else row for row in rows]
     for i, row in enumerate(texts):
@@ -176,14 +178,16 @@ def _frames(name: str, rows: list[Any]) -> list[Array | None]:
             raise PaSEError(f"X[{name!r}][{i}] must hold numbers, found {frames.dtype}.")
         if frames.ndim not in (1, 2):
             raise PaSEError(
-                f"X[{name!r}][{i}] must have the shape (steps, features) or (features,), found {frames.shape}."
+                f"X[{name!r}][{i}] must have the shape (steps, features) or (features,), not {frames.shape}."
             )
         if frames.size == 0:
             result.append(None)
             continue
         dim = frames.shape[-1] if dim is None else dim
         if frames.shape[-1] != dim:
-            raise PaSEError(f"X[{name!r}] has {dim} features in one sample and {frames.shape[-1]} in [{i}]; use one size.")
+            raise PaSEError(
+                f"X[{name!r}] has {dim} features in one sample and {frames.shape[-1]} in [{i}]; use one size."
+            )
         with np.errstate(over="ignore"):  # what is too large becomes infinite, which the scaler's rule covers
             result.append(frames.astype(np.float32))
     return result

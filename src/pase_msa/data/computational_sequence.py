@@ -85,9 +85,7 @@ def content(entry: Any) -> tuple[Array, Array]:
     intervals = np.asarray(entry["intervals"], dtype=np.float64).reshape(-1, 2)
     features = np.asarray(entry["features"])
     if len(features) != len(intervals):
-        raise PaSEError(
-            f"{entry.name} has {len(intervals)} intervals but {len(features)} features; write it again."
-        )
+        raise PaSEError(f"{entry.name} has {len(intervals)} intervals but {len(features)} features; write it again.")
     return intervals, features.reshape(len(features), -1)
 
 

@@ -49,9 +49,7 @@ def _splits(table: FeatureTable) -> Report:
     return {
         split: {
             "utterances": places.count(split),
-            "videos": len(
-                {video for video, place in zip(table.videos, places, strict=True) if place == split}
-            ),
+            "videos": len({video for video, place in zip(table.videos, places, strict=True) if place == split}),
         }
         for split in order
     }
@@ -72,9 +70,7 @@ def _label(table: FeatureTable, name: str) -> Report:
         "kind": table.schema.labels[name],
         "known": len(known),
         "unknown": len(values) - len(known),
-        "unknown_by_split": _count(
-            place for place, value in zip(places, values, strict=True) if value is None
-        ),
+        "unknown_by_split": _count(place for place, value in zip(places, values, strict=True) if value is None),
         "distinct": len(set(known)),
     }
     if report["kind"] == "real":
@@ -116,12 +112,8 @@ def render(report: Report, width: int = 110) -> str:
     meta = report["meta"]
     origin = f" ({meta['format']}, {meta['source']})" if "format" in meta and "source" in meta else ""
     made = ", SYNTHETIC" if meta.get("synthetic") else ""
-    console.print(
-        f"{report['utterances']} utterances of {report['videos']} videos{origin}{made}", markup=False
-    )
-    splits = {
-        name or "(none)": [part["utterances"], part["videos"]] for name, part in report["splits"].items()
-    }
+    console.print(f"{report['utterances']} utterances of {report['videos']} videos{origin}{made}", markup=False)
+    splits = {name or "(none)": [part["utterances"], part["videos"]] for name, part in report["splits"].items()}
     _grid(console, ["split", "utterances", "videos"], splits)
     rows = {
         name: [

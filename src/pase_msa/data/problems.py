@@ -113,9 +113,7 @@ def _labels(report: dict[str, Any]) -> Iterator[Found]:
             yield "warning", f"The label {name} is unknown everywhere."
             continue
         if part["unknown"]:
-            shown = ", ".join(
-                f"{split or 'none'} {count}" for split, count in part["unknown_by_split"].items()
-            )
+            shown = ", ".join(f"{split or 'none'} {count}" for split, count in part["unknown_by_split"].items())
             yield "warning", f"The label {name} is unknown for {part['unknown']} utterances ({shown})."
         if part["distinct"] == 1:
             yield "error", f"The label {name} has the same value everywhere, so there is nothing to learn."

@@ -125,8 +125,5 @@ def frame_arrays(part: dict[str, Any], without: Iterable[str] = ()) -> dict[str,
     return {
         name: value
         for name, value in part.items()
-        if isinstance(value, np.ndarray)
-        and value.ndim == 3
-        and value.dtype.kind == "f"
-        and name not in without
+        if isinstance(value, np.ndarray) and value.ndim == 3 and value.dtype.kind == "f" and name not in without
     }

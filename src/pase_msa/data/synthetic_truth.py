@@ -113,9 +113,7 @@ def log_posterior(spec: SyntheticSpec, evidence: Evidence, modalities: frozenset
     return np.asarray(log_softmax(scores, axis=1))
 
 
-def bayes_posterior(
-    spec: SyntheticSpec, table: FeatureTable, rows: Rows, modalities: frozenset[str]
-) -> Floats:
+def bayes_posterior(spec: SyntheticSpec, table: FeatureTable, rows: Rows, modalities: frozenset[str]) -> Floats:
     """Exact class probabilities [n, K] given what the rows hold of a coalition.
 
     The classes are in the order of `spec.task.classes`.

@@ -157,8 +157,7 @@ class FeatureTable:
         """Values of a label column: floats or class names, None where unknown."""
         if name not in self.schema.labels:
             raise PaSEError(
-                f"The table has the labels {', '.join(self.schema.labels) or 'none'}, not {name!r}; "
-                "name one of these."
+                f"The table has the labels {', '.join(self.schema.labels) or 'none'}, not {name!r}; name one of these."
             )
         values: list[Any] = self.dataset.data.column(f"labels.{name}").to_pylist()
         if self.schema.labels[name] == "real":
@@ -173,9 +172,7 @@ class FeatureTable:
         """Refuse splits that share a video, and an unknown split name."""
         known = set(self.splits.tolist()) - {""}
         if unknown := known - set(SPLITS):
-            raise PaSEError(
-                f"Splits are called {', '.join(SPLITS)}; the table has {sorted(unknown)[0]!r}; rename it."
-            )
+            raise PaSEError(f"Splits are called {', '.join(SPLITS)}; the table has {sorted(unknown)[0]!r}; rename it.")
         home: dict[str, str] = {}
         for video, split in zip(self.videos, self.splits.tolist(), strict=True):
             if split and home.setdefault(video, split) != split:
@@ -269,9 +266,7 @@ class FeatureTable:
         """A table from its folder, memory-mapped."""
         folder = Path(path)
         if not (folder / ARROW).exists() or not (folder / META).exists():
-            raise PaSEError(
-                f"{folder} was to be a feature table ({ARROW} and {META}); use `pase convert` to make one."
-            )
+            raise PaSEError(f"{folder} was to be a feature table ({ARROW} and {META}); use `pase convert` to make one.")
         try:
             description = json.loads((folder / META).read_text())
             schema = Schema(**description["schema"])
@@ -288,9 +283,7 @@ class FeatureTable:
         return FeatureTable.build(rows, self.schema, path=path, meta=self.meta)
 
 
-def _batches(
-    utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
+def _batches(utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     rows = iter(utterances)
     while block := list(islice(rows, _BATCH)):
         columns: dict[str, list[Any]] = {name: [] for name in arrow_schema.names}

@@ -51,8 +51,11 @@ def build_encoders(inputs: Mapping[str, InputSpec], width: int) -> nn.ModuleDict
     """One encoder a modality, each with vectors of size `width`."""
     encoders = nn.ModuleDict()
     for name, spec in inputs.items():
-        if "." in name or not name:
-            raise PaSEError(f"A modality's name must not be empty or hold a dot, found {name!r}; rename it.")
+        if "." in name or not name or hasattr(encoders, name):
+            raise PaSEError(
+                f"A modality's name must not be empty, hold a dot or be a word that torch keeps for itself, found "
+                f"{name!r}; rename it."
+            )
         module = plugins.load("encoders", spec.encoder)
         config = plugins.configure(module.Config, spec.options, f"The {spec.encoder} encoder of {name}")
         encoders[name] = module.build(spec, width, config)

@@ -47,7 +47,8 @@ class LanguageModelEncoder(Encoder):
         # a text that is absent still has one (masked-in) token: an all-masked row has no softmax
         mask = step_mask(lengths.clamp(min=1), features.shape[1])
         states = self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state
-        return self.output(self.dropout(pool(states, mask, self.pooling)))
+        vector: Tensor = self.output(self.dropout(pool(states, mask, self.pooling)))
+        return vector
 
     def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Own learning rate of each pretrained parameter: lower layers learn more slowly by `layer_decay`."""

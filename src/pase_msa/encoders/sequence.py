@@ -45,9 +45,8 @@ class SequenceEncoder(Encoder):
     def __init__(self, dim: int, width: int, config: Config) -> None:
         super().__init__()
         self.project = nn.Linear(dim, config.hidden)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(config.hidden, config.hidden, 3, padding=1) for _ in range(config.convolutions)
-        )
+        convolutions = [nn.Conv1d(config.hidden, config.hidden, 3, padding=1) for _ in range(config.convolutions)]
+        self.convolutions = nn.ModuleList(convolutions)
         self.attention = nn.Linear(config.hidden, 1) if config.pooling == "attention" else None
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden, width)
@@ -58,19 +57,24 @@ class SequenceEncoder(Encoder):
         if features.shape[1] == 1:
             # one step: pooling is the identity, and a convolution sees nothing but its own centre
             for convolution in self.convolutions:
+                assert isinstance(convolution, nn.Conv1d)
                 hidden = hidden + F.gelu(F.linear(hidden, convolution.weight[:, :, 1], convolution.bias))
-            return self.output(self.dropout(hidden[:, 0]))
+            return self._vector(hidden[:, 0])
         mask = step_mask(lengths, features.shape[1]).unsqueeze(2)
         for convolution in self.convolutions:
             # masked before each convolution, so that padding is as good as the end of the sequence
             masked = (hidden * mask).transpose(1, 2)
             hidden = hidden + F.gelu(convolution(masked)).transpose(1, 2)
-        return self.output(self.dropout(self._pool(hidden, mask)))
+        return self._vector(self._pool(hidden, mask))
+
+    def _vector(self, pooled: Float[Tensor, "n h"]) -> Float[Tensor, "n d"]:
+        vector: Tensor = self.output(self.dropout(pooled))
+        return vector
 
     def _pool(self, hidden: Float[Tensor, "n t h"], mask: Bool[Tensor, "n t 1"]) -> Float[Tensor, "n h"]:
         if self.attention is None:
             return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        scores = self.attention(hidden).masked_fill(~mask, torch.finfo(hidden.dtype).min)
+        scores: Tensor = self.attention(hidden).masked_fill(~mask, torch.finfo(hidden.dtype).min)
         return (scores.softmax(1) * mask * hidden).sum(1)
 
 

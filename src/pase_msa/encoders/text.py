@@ -73,7 +73,8 @@ def load_model(name: str, *, pretrained: bool = True) -> Any:
     from transformers import AutoConfig, AutoModel
 
     if not pretrained:
-        return AutoModel.from_config(_load(AutoConfig.from_pretrained, name))
+        config = _load(AutoConfig.from_pretrained, name)
+        return AutoModel.from_config(config)  # type: ignore[no-untyped-call]
     return _load(AutoModel.from_pretrained, name)
 
 
@@ -81,14 +82,14 @@ def _load(loader: Any, name: str) -> Any:
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         return loader(resolve_model(name))
     except (OSError, ValueError) as error:
         raise PaSEError(
-            f"No language model could be loaded as {name!r}: give the folder of a transformers model or, where a hub is "
-            f"reachable, its name ({str(error).splitlines()[0]})."
+            f"No language model could be loaded as {name!r}: give the folder of a transformers model or, where a hub "
+            f"is reachable, its name ({str(error).splitlines()[0]})."
         ) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -168,7 +169,7 @@ def _states(texts: Sequence[str | None], settled: dict[str, Any]) -> dict[str, A
     size = int(model.config.hidden_size)
     rows: list[Array | None] = [None] * len(texts)
     # by length, so that a batch holds little padding
-    order = sorted(np.flatnonzero(column.present), key=lambda i: int(column.lengths[i]))
+    order = sorted(np.flatnonzero(column.present).tolist(), key=lambda i: int(column.lengths[i]))
     for start in range(0, len(order), 32):
         index = order[start : start + 32]
         ids, lengths, _ = column.padded(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import yaml
 from torch import Tensor
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
+from pase_msa.data.synthetic import SyntheticSpec
+from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference, attribute, attribution, play
+from pase_msa.evaluation.planted import true_contributions
 from pase_msa.evaluation.report import write_report
 from pase_msa.metrics import Dialect, headline, task_metrics
 from pase_msa.models.base import Model
+from pase_msa.objective import soft_cross_entropy
 from pase_msa.shapley import shapley_values
 from pase_msa.task import Task
 from pase_msa.training.environment import environment
@@ -92,7 +97,7 @@ def evaluate(
             )
             for game in subsets(model.task.modalities)
         },
-        "contributions": contributions(model.task, found, by_game, labels, chosen),
+        "contributions": contributions(model, found, by_game, labels, chosen, table),
         "calibration": calibration(model.task, found, labels, float(model.temperature)),
         "phases": read_json(folder.results)["phases"],
         "environment": environment(),
@@ -107,13 +112,15 @@ def subsets(modalities: tuple[str, ...]) -> list[frozenset[str]]:
     """Non-empty subsets, small ones first; beyond five modalities singles, leave-one-out and all."""
     count = len(modalities)
     masks = range(1, 2**count)
-    found = [frozenset(name for i, name in enumerate(modalities) if mask >> i & 1) for mask in masks] if (
-        count <= _ALL_SUBSETS
-    ) else [
-        *(frozenset([name]) for name in modalities),
-        *(frozenset(modalities) - {name} for name in modalities),
-        frozenset(modalities),
-    ]
+    found = (
+        [frozenset(name for i, name in enumerate(modalities) if mask >> i & 1) for mask in masks]
+        if (count <= _ALL_SUBSETS)
+        else [
+            *(frozenset([name]) for name in modalities),
+            *(frozenset(modalities) - {name} for name in modalities),
+            frozenset(modalities),
+        ]
+    )
     return sorted(found, key=len)
 
 
@@ -124,30 +131,48 @@ def _metrics(task: Task, logits: Tensor, labels: Tensor, dialect: Dialect) -> di
 
 
 def contributions(
-    task: Task,
+    model: Model,
     found: Inference,
     by_game: Mapping[frozenset[str], Tensor],
     labels: Tensor,
     dialect: Dialect,
+    table: FeatureTable,
 ) -> dict[str, dict[str, float]]:
-    """By modality: mean absolute contribution to the score, its share, and the Shapley value of the headline metric."""
-    name, mode = headline(task)
-    sign = 1.0 if mode == "max" else -1.0
+    """What each modality contributed on the test split.
 
-    def utility(game: frozenset[str]) -> float:
-        return sign * (
-            _metrics(task, by_game[game], labels, dialect)[name]
-            - _metrics(task, by_game[frozenset()], labels, dialect)[name]
-        )
-
-    exact = all(frozenset(g) in by_game for g in subsets(task.modalities)) and len(task.modalities) <= _ALL_SUBSETS
-    gains = shapley_values(utility, task.modalities) if exact else {}
+    Returns:
+        By modality: "mean_absolute" contribution to the score (or to the predicted class's probability) and its
+        "share"; where every coalition was played, the Shapley values of the headline metric's gain over the prediction
+        without any modality ("metric") and of the log-likelihood's gain over the class prior ("nats"); on the
+        synthetic benchmark also those of the Bayes rule, in nats ("planted").
+    """
+    task = model.task
     absolute = {m: float(values.abs().mean()) for m, values in found.contributions.items()}
     total = sum(absolute.values()) or 1.0
     result = {m: {"share": value / total, "mean_absolute": value} for m, value in absolute.items()}
-    for m, gain in gains.items():
-        result[m]["metric"] = gain
+    if len(task.modalities) > _ALL_SUBSETS:
+        return result
+    name, mode = headline(task)
+    sign = 1.0 if mode == "max" else -1.0
+    membership = task.membership(labels)
+    metric = {game: sign * _metrics(task, logits, labels, dialect)[name] for game, logits in by_game.items()}
+    fit = {game: -float(soft_cross_entropy(logits, membership).mean()) for game, logits in by_game.items()}
+    fit[frozenset()] = float((membership * model.class_prior.log()).sum(1).mean())
+    games = {"metric": metric, "nats": fit}
+    for key, values in games.items():
+        shares = shapley_values(partial(_gain, values), task.modalities)
+        for m, gain in shares.items():
+            result[m][key] = gain
+    if table.meta.get("synthetic") and "spec" in table.meta:
+        spec = SyntheticSpec.from_dict(table.meta["spec"])
+        for m, gain in true_contributions(spec, "test", table=table).items():
+            if m in result:
+                result[m]["planted"] = gain
     return result
+
+
+def _gain(values: Mapping[frozenset[str], float], game: frozenset[str]) -> float:
+    return values[game] - values[frozenset()]
 
 
 def calibration(task: Task, found: Inference, labels: Tensor, temperature: float) -> dict[str, Any]:

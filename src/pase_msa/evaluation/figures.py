@@ -59,9 +59,7 @@ def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = Fa
     return _png(draw, height=1.0 + 0.36 * len(values), dark=dark)
 
 
-def curves(
-    series: Mapping[str, Points], label: str, marks: Mapping[str, float], *, dark: bool = False
-) -> bytes:
+def curves(series: Mapping[str, Points], label: str, marks: Mapping[str, float], *, dark: bool = False) -> bytes:
     """One line a name over epochs; `marks` are vertical lines at an epoch with a word beside each."""
 
     def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:

@@ -105,9 +105,7 @@ def infer(model: Model, dataset: UtteranceDataset, *, batch_size: int = 256, wor
     return attribute(model.task, logits, matrix, float(model.temperature))
 
 
-def attribute(
-    task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.float64], temperature: float
-) -> Inference:
+def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.float64], temperature: float) -> Inference:
     """Predictions and contributions from the logits of every coalition (the empty one first, all last)."""
     probabilities = logits.softmax(2)
     predicted = logits[-1].argmax(1)

@@ -64,9 +64,7 @@ def true_contributions(
     return shapley_values(gain, list(spec.modalities))
 
 
-def bayes_score(
-    spec: SyntheticSpec, table: FeatureTable, rows: Rows, modalities: frozenset[str]
-) -> dict[str, float]:
+def bayes_score(spec: SyntheticSpec, table: FeatureTable, rows: Rows, modalities: frozenset[str]) -> dict[str, float]:
     """The best scores that anything reading these modalities can expect, as they turn out on these rows.
 
     Every score is of the decision that is best for it.

@@ -82,9 +82,7 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     if (count := result.get("count")) is not None:
         title += f", {count} utterances"
     names = [name for name in metrics if name != "per_class"]
-    tables = [
-        _table(title, ("metric", "value"), [[metric_label(n), format_value(n, metrics[n])] for n in names])
-    ]
+    tables = [_table(title, ("metric", "value"), [[metric_label(n), format_value(n, metrics[n])] for n in names])]
     sections = (
         ("classes", metrics.get("per_class"), ("f1", "accuracy", "recall", "support")),
         ("modalities given", result.get("subsets"), shown),

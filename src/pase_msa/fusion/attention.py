@@ -16,7 +16,7 @@ from pase_msa.fusion.base import Fused, Fusion, mixer
 
 
 class AttentionFusion(Fusion):
-    """Self-attention over the modality axis, then the FFN. Its "gates" are the attention that each modality receives."""
+    """Self-attention over the modality axis, then the FFN; the "gates" are the attention a modality receives."""
 
     def __init__(self, modalities: Sequence[str], width: int, dropout: float) -> None:
         super().__init__()

@@ -40,12 +40,14 @@ class Model(nn.Module):
         width: size D of the modality vectors.
 
     Attributes:
+        class_prior: class frequencies of the training split, [K]; uniform until `fit_prior`.
         temperature: divides the logits for the confidence; fitted on validation after training.
         recipe: plug-in name and options, for saving.
         modulation: name of the balancing method that goes with the model unless a run names another.
     """
 
     modulation: str = "none"
+    class_prior: Tensor
     temperature: Tensor
     recipe: dict[str, Any]
 
@@ -55,8 +57,9 @@ class Model(nn.Module):
             raise PaSEError(f"The task has the modalities {list(task.modalities)}, the inputs {list(inputs)}.")
         self.task = task
         self.inputs = dict(inputs)
-        self.scalers = nn.ModuleDict({n: Standardizer(spec.dim) for n, spec in inputs.items() if spec.dim})
         self.encoders = build_encoders(inputs, width)
+        self.scalers = nn.ModuleDict({n: Standardizer(spec.dim) for n, spec in inputs.items() if spec.dim})
+        self.register_buffer("class_prior", torch.full((task.num_classes,), 1 / task.num_classes))
         self.register_buffer("temperature", torch.ones(()))
         self.recipe = {}
 
@@ -90,9 +93,7 @@ class Model(nn.Module):
         """Parameters that belong to one modality; those of the fusion and the head belong to none."""
         return list(self.encoders[modality].parameters())
 
-    def encode(
-        self, batch: Batch
-    ) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
+    def encode(self, batch: Batch) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
         """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero."""
         vectors, present = {}, {}
         for name, encoder in self.encoders.items():
@@ -110,6 +111,11 @@ class Model(nn.Module):
         for name, scaler in self.scalers.items():
             scaler.fit(columns[name].frames(rows))  # type: ignore[operator]
 
+    def fit_prior(self, labels: Float[Tensor, " n"]) -> None:
+        """Take the class frequencies of training labels; half an utterance is added to each class."""
+        counts = self.task.membership(labels).sum(0) + 0.5
+        self.class_prior.copy_(counts / counts.sum())
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
         target = Path(folder)
@@ -123,7 +129,7 @@ class Model(nn.Module):
                 home = target / "encoders" / name
                 if Path(spec["text"]["model"]) != home:
                     shutil.rmtree(home, ignore_errors=True)
-                    self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr]
+                    self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr,operator]
                     load_tokenizer(spec["text"]["model"]).save_pretrained(home)
                 spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
         content = {"format": 1, "recipe": self.recipe, "task": self.task.to_dict(), "inputs": inputs}
@@ -154,7 +160,9 @@ class Model(nn.Module):
                 spec.text["model"] = str(home / spec.text["model"])
         model = build_model(recipe["name"], task, inputs, recipe["options"])
         if not isinstance(model, cls):
-            raise PaSEError(f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained.")
+            raise PaSEError(
+                f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
+            )
         try:
             model.load_state_dict(load_file(home / _WEIGHTS))
         except Exception as error:
@@ -181,6 +189,4 @@ def make_outputs(task: Task, logits: Float[Tensor, "n k"], fused: Tensor, **deta
 
 def head(width: int, num_classes: int, dropout: float) -> nn.Sequential:
     """The MLP of eq. 14."""
-    return nn.Sequential(
-        nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes)
-    )
+    return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes))

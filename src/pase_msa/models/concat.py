@@ -54,10 +54,10 @@ class Concat(Model):
         """L_task only."""
         assert batch.labels is not None
         return task_losses(
-            self.task,
             outputs.logits,
             outputs.score,
             batch.labels,
+            self.task.membership(batch.labels),
             class_weight=self.config.class_weight,
             score_weight=self.config.score_weight,
         )

@@ -88,9 +88,8 @@ class Config:
 
 
 class PaSE(Model):
-    """The model. Prototypes, modality weights and the class prior are buffers that `update` moves, in training only."""
+    """The model. Prototypes and modality weights are buffers that `update` moves, in training only."""
 
-    class_counts: Tensor
     row_potentials: Tensor
     column_potentials: Tensor
 
@@ -106,17 +105,18 @@ class PaSE(Model):
         self.head = head(config.width, task.num_classes, config.dropout)
         self.pairs = list(combinations(task.modalities, 2))
         solves = len(self.pairs) * (2 if config.marginals == "source" else 1)
-        self.register_buffer("class_counts", torch.zeros(task.num_classes, dtype=torch.float64))
         # the last solution of the transport problems, from which the next one starts; saved, so that a resumed run
         # starts from the same one
         self.register_buffer("row_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
         self.register_buffer("column_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
-        self._complete = False
+        self._complete = self._started = False
 
     @property
     def ready(self) -> bool:
         """Whether a batch has been seen, so that there are prototypes."""
-        return bool(self.class_counts.any())
+        if not self._started:  # asked at every step: once true, the device is not asked again
+            self._started = bool(self._prototypes()[1].any())
+        return self._started
 
     def forward(self, batch: Batch) -> Outputs:
         """Predict; labels are read in training under `gate_prototype="label"` only."""
@@ -179,9 +179,7 @@ class PaSE(Model):
         shares = weights.unsqueeze(1) * flags
         total = shares.sum(0)
         joint = torch.einsum("mn,mnk->nk", shares, posteriors) / total.clamp(min=1e-12).unsqueeze(1)
-        counts = self.class_counts.to(joint.dtype)
-        prior = torch.where(counts.sum() > 0, counts, 1.0)
-        return torch.where((total > 0).unsqueeze(1), joint, prior / prior.sum())
+        return torch.where((total > 0).unsqueeze(1), joint, self.class_prior)
 
     def _gate_prototypes(
         self,
@@ -203,10 +201,10 @@ class PaSE(Model):
         membership = self.task.membership(batch.labels)
         prototypes, initialised = self._prototypes()
         losses = task_losses(
-            self.task,
             outputs.logits,
             outputs.score,
             batch.labels,
+            membership,
             class_weight=config.class_weight,
             score_weight=config.score_weight,
         )
@@ -215,10 +213,10 @@ class PaSE(Model):
         )
         intra = dict(zip(names, intra_values.unbind(), strict=True))
         outputs.details |= {f"intra/{name}": value.detach() for name, value in intra.items()}
-        blended, seen = self._blend(outputs, membership, prototypes, initialised)
+        blended, started = self._blend(outputs, membership, prototypes, initialised)
         inter = None
         if config.alignment and len(names) > 1:
-            inter = self._inter(outputs, blended, initialised | seen)
+            inter = self._inter(outputs, blended, started)
         return losses | align_losses(intra if config.calibration else {}, inter, outputs.weights, config.mu)
 
     def _blend(
@@ -229,19 +227,14 @@ class PaSE(Model):
         initialised: Bool[Tensor, "m k"],
     ) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
         """The prototypes after this batch, eq. 2, with the gradient that `prototype_gradient` asks for."""
-        pairs = [
-            class_centroids(vectors, membership, present)
-            for vectors, present in zip(outputs.state["vectors"], outputs.state["present"], strict=True)
-        ]
-        centroids = torch.stack([centroid for centroid, _ in pairs])
-        counts = torch.stack([count for _, count in pairs])
+        centroids, counts = class_centroids(outputs.state["vectors"], membership, outputs.state["present"])
         seen = counts > 0
-        outputs.state |= {"centroids": centroids.detach(), "counts": counts.detach()}
         share = torch.where(seen & ~initialised, 1.0, torch.where(seen, 1 - self.config.momentum, 0.0))
         blended = torch.lerp(prototypes, centroids, share.unsqueeze(2))
+        outputs.state |= {"prototypes": blended.detach(), "initialised": initialised | seen, "membership": membership}
         if self.config.prototype_gradient == "straight_through":
             blended = blended.detach() + (centroids - centroids.detach()) * seen.unsqueeze(2)
-        return blended, seen
+        return blended, initialised | seen
 
     def _inter(
         self, outputs: Outputs, prototypes: Float[Tensor, "m k d"], initialised: Bool[Tensor, "m k"]
@@ -268,18 +261,15 @@ class PaSE(Model):
 
     @torch.no_grad()
     def update(self, outputs: Outputs, batch: Batch) -> None:
-        """Move prototypes (eq. 2), modality weights (eq. 10) and the class prior by a training batch."""
-        assert batch.labels is not None
-        membership = self.task.membership(batch.labels)
-        self.class_counts = self.class_counts + membership.sum(0).to(self.class_counts.dtype)
-        for i, name in enumerate(self.task.modalities):
-            bank = self.banks[name]
-            assert isinstance(bank, PrototypeBank)
-            bank.blend(outputs.state["centroids"][i], outputs.state["counts"][i])
+        """Move prototypes (eq. 2) and modality weights (eq. 10) by a training batch."""
+        state, membership = outputs.state, outputs.state["membership"]
+        for name, prototypes, initialised in zip(
+            self.task.modalities, state["prototypes"], state["initialised"], strict=True
+        ):
+            self.banks[name].prototypes, self.banks[name].initialised = prototypes.clone(), initialised.clone()
         self.weighting.update(outputs.posteriors, membership, outputs.present)
-        if "row_potentials" in outputs.state:
-            self.row_potentials = outputs.state["row_potentials"]
-            self.column_potentials = outputs.state["column_potentials"]
+        if "row_potentials" in state:
+            self.row_potentials, self.column_potentials = state["row_potentials"], state["column_potentials"]
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
         """Eq. 19. L_intra is the mean over the coalition's modalities, L_inter the mean over its pairs.

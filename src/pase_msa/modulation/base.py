@@ -28,7 +28,7 @@ class Modulation(Callback):
 
     def backward(self, losses: Mapping[str, Tensor], module: LightningModule, **options: Any) -> None:
         """The backward step over the named losses."""
-        torch.stack(list(losses.values())).sum().backward(**options)
+        torch.autograd.backward(torch.stack(list(losses.values())).sum(), **options)
 
     def log_values(self) -> dict[str, float]:
         """What to log at the end of an epoch."""

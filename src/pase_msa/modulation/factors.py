@@ -40,18 +40,12 @@ def modulation_factors(values: Mapping[str, float], *, floor: float = 1e-2) -> M
         PaSEError: no values, a value that is NaN or infinite, or a floor outside (0, 1].
     """
     if not values:
-        raise PaSEError(
-            "modulation factors want a value for one or more modalities, and none was found: pass some."
-        )
+        raise PaSEError("modulation factors want a value for one or more modalities, and none was found: pass some.")
     for name, value in values.items():
         if not math.isfinite(value):
-            raise PaSEError(
-                f"modulation factors want finite values, and {name!r} has {value}: mend its utility."
-            )
+            raise PaSEError(f"modulation factors want finite values, and {name!r} has {value}: mend its utility.")
     if not 0 < floor <= 1:
-        raise PaSEError(
-            f"floor must lie in (0, 1], and {floor} was found: take a small fraction such as 0.01."
-        )
+        raise PaSEError(f"floor must lie in (0, 1], and {floor} was found: take a small fraction such as 0.01.")
     floored = tuple(name for name, value in values.items() if value <= 0)
     positive = [value for value in values.values() if value > 0]
     if floored:
@@ -62,6 +56,4 @@ def modulation_factors(values: Mapping[str, float], *, floor: float = 1e-2) -> M
     if lowest <= 0:  # the product underflowed
         lowest = min(positive)
     raised = {name: value if value > 0 else lowest for name, value in values.items()}
-    return ModulationFactors(
-        {name: math.exp(lowest / value - 1.0) for name, value in raised.items()}, floored
-    )
+    return ModulationFactors({name: math.exp(lowest / value - 1.0) for name, value in raised.items()}, floored)

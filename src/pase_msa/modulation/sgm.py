@@ -143,9 +143,7 @@ class ShapleyModulation(Modulation):
         name = self._owner.get(id(parameters[0])) if parameters else None
         return 1.0 if name is None else self.factors.get(name, 1.0)
 
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Scale gradients, where that is asked for."""
         if self.apply_to != "gradient" or not self.active or not self.factors:
             return
@@ -191,7 +189,7 @@ class ShapleyModulation(Modulation):
         """For the checkpoint."""
         return {"active": self.active, "values": self.values, "factors": self.factors, "history": self.history}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """From the checkpoint."""
         self.active = bool(state_dict["active"])
         self.values = dict(state_dict["values"])

@@ -74,7 +74,7 @@ class Predictor:
         rows = np.arange(len(table)) if split is None else table.rows(split)
         if not len(rows):
             raise PaSEError(
-                f"The data have no split {split!r}; there are {', '.join(sorted(set(table.splits)))}; name one of these."
+                f"There is no split {split!r}; the data have {', '.join(sorted(set(table.splits)))}; name one of these."
             )
         columns = load_columns(table, self.model.inputs)
         if not any(column.present.any() for column in columns.values()):
@@ -103,7 +103,8 @@ def write_predictions(predictions: Iterable[Prediction], stream: TextIO, *, as_j
     """Write CSV, or one JSON object a line; returns how many."""
     count = 0
     writer: Any = None
-    for count, prediction in enumerate(predictions, start=1):
+    for prediction in predictions:
+        count += 1
         if as_json:
             stream.write(json.dumps(prediction.to_dict()) + "\n")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lightning
+import torch
 from torch.utils.data import DataLoader
 
 from pase_msa.batch import Batch
@@ -15,7 +16,9 @@ def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int =
     batches = [
         list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)
     ]
-    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers)
+    # a generator of its own: a prediction must not move the program's random state
+    own = torch.Generator()
+    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers, generator=own)
 
 
 class SentimentData(lightning.LightningDataModule):
@@ -40,7 +43,7 @@ class SentimentData(lightning.LightningDataModule):
         """Shuffled by (seed, epoch)."""
         trainer = self.trainer
         sampler = EpochBatchSampler(
-            self.train,  # type: ignore[arg-type]
+            self.train,
             self.batch_size,
             self.seed,
             rank=trainer.global_rank if trainer else 0,

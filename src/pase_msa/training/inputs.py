@@ -78,7 +78,7 @@ def infer_task(
         raise PaSEError(f"Label {label!r} holds class names, so it cannot be a regression; use --kind classification.")
     if column == "class" or kind == "classification":
         names = [f"{v:g}" if isinstance(v, float) else str(v) for v in training]
-        order = table.meta.get("classes", {}).get(label) or sorted(set(names), key=_natural)
+        order = table.meta.get("classes") or sorted(set(names), key=_natural)
         return Task.classification(modalities, order, label=label)
     low, high = table.meta.get("label_range") or (math.floor(min(training)), math.ceil(max(training)))
     if low == high:
@@ -138,8 +138,8 @@ def load_columns(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> dict[s
         elif name in table.modalities:
             if table.modalities[name] != spec.dim:
                 raise PaSEError(
-                    f"The model was trained on {name} features of size {spec.dim}, the data have {table.modalities[name]}; "
-                    "use the same extractor as in training."
+                    f"The model was trained on {name} features of size {spec.dim}, the data have "
+                    f"{table.modalities[name]}; use the same extractor as in training."
                 )
             columns[name] = table.sequences(name)
         else:
@@ -196,13 +196,12 @@ class UtteranceDataset(Dataset[Batch]):
             features[name] = torch.from_numpy(padded)
             lengths[name], present[name] = torch.from_numpy(steps), torch.from_numpy(flags)
         labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).float()
-        return Batch(
-            features, lengths, present, labels, torch.from_numpy(rows), torch.from_numpy(self.videos[rows])
-        )
+        return Batch(features, lengths, present, labels, torch.from_numpy(rows), torch.from_numpy(self.videos[rows]))
 
     def sizes(self) -> NDArray[np.int64]:
         """Longest sequence of each position: what a batch is padded to."""
-        return np.max([column.lengths[self.rows] for column in self.columns.values()], axis=0)
+        longest: NDArray[np.int64] = np.max([column.lengths[self.rows] for column in self.columns.values()], axis=0)
+        return longest
 
 
 def make_dataset(

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 import torch
 from lightning import Trainer
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -61,7 +62,7 @@ class SentimentModule(lightning.LightningModule):
                 f"found {len(model.task.modalities)}; use 'alignment'."
             )
         self._losses: dict[str, Tensor] = {}
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[tuple[str, ...], Tensor] = {}
         self._steps = 0
         self._means: dict[str, float] | None = None
         self._validation: dict[str, float] = defaultdict(float)
@@ -77,17 +78,21 @@ class SentimentModule(lightning.LightningModule):
         return self.model.modality_parameters(modality)
 
     def coalition_utility(self, kind: str, coalition: frozenset[str]) -> float:
-        """"alignment": eq. 19 on the means of this epoch; "prediction": gain over the prior on validation, in nats."""
+        """ "alignment": eq. 19 on the means of this epoch; "prediction": gain over the prior on validation, in nats."""
         if kind == "alignment":
             return self.model.coalition_utility(self.epoch_means, coalition)
         if kind == "prediction":
             return self._gains[coalition]
         raise PaSEError(f"A utility is 'alignment' or 'prediction', not {kind!r}.")
 
-    def on_train_epoch_start(self) -> None:
-        """Make the random state a function of (seed, epoch), so that a resumed run repeats it."""
-        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
-        self._sums, self._steps, self._means = {}, 0, None
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Begin an epoch: its random state is a function of (seed, epoch), so that a resumed run repeats it.
+
+        At the first batch, because what Lightning draws at the start of an epoch differs in a resumed run.
+        """
+        if batch_idx == 0:
+            torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
+            self._sums, self._steps, self._means = {}, 0, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step."""
@@ -103,13 +108,17 @@ class SentimentModule(lightning.LightningModule):
         losses = self.model.losses(outputs, batch)
         self.model.update(outputs, batch)
         self._losses = self.modulation.adjust(losses, self)
-        total = torch.stack([value for value in self._losses.values()]).sum()
-        seen = {f"train/{name}": value.detach() for name, value in self._losses.items()}
-        seen |= {"train/loss": total.detach()} | outputs.details
-        for name, value in seen.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
-        self._steps += 1
+        total = torch.stack(list(self._losses.values())).sum()
+        seen = {f"train/{name}": value for name, value in self._losses.items()}
+        self._count({**seen, "train/loss": total, **outputs.details})
         return total
+
+    @torch.no_grad()
+    def _count(self, values: dict[str, Tensor]) -> None:
+        """Take scalars into the epoch's sums; one tensor a set of names, so that a step costs one addition."""
+        names, stacked = tuple(values), torch.stack(list(values.values()))
+        self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
+        self._steps += 1
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """The balancing method's backward step over the named losses."""
@@ -121,10 +130,13 @@ class SentimentModule(lightning.LightningModule):
     def epoch_means(self) -> dict[str, float]:
         """Means of the training losses and their details over this epoch's steps, and over processes."""
         if self._means is None:
-            stacked = torch.stack(list(self._sums.values())) / max(self._steps, 1)
-            means = self.trainer.strategy.reduce(stacked, reduce_op="mean")
-            assert isinstance(means, Tensor)
-            self._means = dict(zip(self._sums, means.tolist(), strict=True))
+            sums: dict[str, float] = defaultdict(float)
+            for names, stacked in self._sums.items():
+                joint = self.trainer.strategy.reduce(stacked / max(self._steps, 1), reduce_op="mean")
+                assert isinstance(joint, Tensor)
+                for name, value in zip(names, joint.tolist(), strict=True):
+                    sums[name] += value
+            self._means = dict(sums)
         return self._means
 
     def on_train_epoch_end(self) -> None:
@@ -144,9 +156,9 @@ class SentimentModule(lightning.LightningModule):
         if self.plays:
             played = self.model.coalition_outputs(batch, self.games)
             outputs = played[-1]
-            empty = soft_cross_entropy(played[0].logits, membership)
+            prior = -(membership * self.model.class_prior.log()).sum(1)
             for coalition, found in zip(self.games, played, strict=True):
-                gain = empty - soft_cross_entropy(found.logits, membership)
+                gain = prior - soft_cross_entropy(found.logits, membership)
                 self._gains[coalition] += float(gain.sum())
         else:
             outputs = self.model(batch)
@@ -167,7 +179,7 @@ class SentimentModule(lightning.LightningModule):
         self.log_dict({name: value for name, value in values.items() if name != shown})
         self.log(shown, values[shown], prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser; parameters with a learning rate of their own in groups of their own."""
         optimizer = make_optimizer(self.model, self.config)
         total = int(self.trainer.estimated_stepping_batches)

@@ -21,7 +21,7 @@ class PhaseConfig:
     """The rule.
 
     Attributes:
-        start: "entropy" waits for a stable validation entropy, "always" balances from the first epoch, "never" does not.
+        start: "entropy" waits for a stable validation entropy, "always" balances at once, "never" does not.
         min_epochs: epochs of warm-up at least.
         tolerance: relative change of the entropy from one epoch to the next that counts as stable.
         patience: stable epochs in a row that end the warm-up.
@@ -137,7 +137,7 @@ class DualPhase(Callback):
         rule = {k: v for k, v in vars(self.rule).items() if k not in ("config", "sign")}
         return {"rule": rule, "switched_at": self.switched_at, "guarded_at": self.guarded_at}
 
-    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:  # type: ignore[override]
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """From the checkpoint."""
         vars(self.rule).update(state_dict["rule"])
         self.switched_at, self.guarded_at = state_dict["switched_at"], state_dict["guarded_at"]

@@ -27,6 +27,7 @@ from pase_msa.metrics import headline, task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.modulation.base import Modulation
 from pase_msa.task import Task
+from pase_msa.training.best import BestWeights
 from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import SentimentData, evaluation_loader
 from pase_msa.training.environment import environment
@@ -86,6 +87,7 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     options = {key: value for key, value in config.model.items() if key != "name"}
     model = build_model(config.model.get("name", "pase"), task, inputs, options)
     model.fit_scalers(columns, train.rows.tolist())
+    model.fit_prior(torch.from_numpy(labels[train.rows]).float())
     return Prepared(task, model, build_modulation(config.modulation, model.modulation), train, valid)
 
 
@@ -151,7 +153,7 @@ def fit(
     resume: bool = False,
     extra: list[Callback] | None = None,
 ) -> tuple[lightning.Trainer, DualPhase]:
-    """Run the trainer; without a folder nothing is written and the best weights are kept in memory."""
+    """Run the trainer; without a folder nothing is written and the model ends with its best epoch's weights."""
     monitor, mode = monitored(config, prepared.task)
     options = config.training
     phases = DualPhase(config.phases, monitor, mode)  # type: ignore[arg-type]
@@ -163,6 +165,9 @@ def fit(
         *(extra or []),
     ]
     loggers: list[Any] = []
+    best = BestWeights(monitor, mode) if folder is None else None  # type: ignore[arg-type]
+    if best is not None:
+        callbacks.append(best)
     if folder is not None:
         callbacks.append(
             ModelCheckpoint(
@@ -189,9 +194,7 @@ def fit(
         group_by_length=grouped,
         workers=options.workers,
     )
-    module = SentimentModule(
-        prepared.model, options, prepared.modulation, seed=config.seed, dialect=config.dialect
-    )
+    module = SentimentModule(prepared.model, options, prepared.modulation, seed=config.seed, dialect=config.dialect)
     with quiet():
         trainer = lightning.Trainer(
             accelerator=options.accelerator,
@@ -213,19 +216,27 @@ def fit(
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if best is not None:
+        best.restore(prepared.model)
     return trainer, phases
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Lightning's hints and torch's notes on loaders are no user's business here."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    before = {name: logging.getLogger(name).level for name in names}
+    for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
-        yield
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def finish(
@@ -243,11 +254,9 @@ def finish(
         for name, value in checkpoint["state_dict"].items()
         if name.startswith("model.")
     }
-    model = prepared.model.cpu()
+    model = prepared.model
     model.load_state_dict(weights)
-    model.eval()
-    logits, labels = validate(model, prepared.valid, config.training.batch_size)
-    model.temperature.fill_(fit_temperature(prepared.task, logits, labels))
+    logits, labels = conclude(prepared, config.training.batch_size)
     probabilities = logits.softmax(1)
     score = prepared.task.score(probabilities) if prepared.task.kind == "regression" else None
     if not trainer.is_global_zero:
@@ -266,6 +275,14 @@ def finish(
             "validation": task_metrics(prepared.task, probabilities, score, labels, config.dialect),
         },
     )
+
+
+def conclude(prepared: Prepared, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bring the trained model to the CPU and fit its confidence on validation; returns logits [N, K] and labels [N]."""
+    model = prepared.model.cpu().eval()
+    logits, labels = validate(model, prepared.valid, batch_size)
+    model.temperature.fill_(fit_temperature(prepared.task, logits, labels))
+    return logits, labels
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ class EpochBatchSampler(BatchSampler):
 
     def __init__(
         self,
-        dataset: Dataset[object],
+        dataset: Dataset[Any],
         batch_size: int,
         seed: int,
         *,
@@ -28,7 +29,7 @@ class EpochBatchSampler(BatchSampler):
         sizes: NDArray[np.int64] | None = None,
     ) -> None:
         # a seed's epochs must not coincide with the next seed's
-        order: DistributedSampler[object] = DistributedSampler(
+        order: DistributedSampler[int] = DistributedSampler(
             dataset, world_size, rank, shuffle=True, seed=seed * 1_000_003
         )
         super().__init__(order, batch_size, drop_last=False)

@@ -74,13 +74,9 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             words is not None and words.strings,
         )
         splits = _splits(path if path.is_dir() else path.parent)
-        notes = (
-            [] if splits else ["The files define no splits; add splits.json or splits.csv (video, split)."]
-        )
+        notes = [] if splits else ["The files define no splits; add splits.json or splits.csv (video, split)."]
         meta = {"format": "csd", "source": path.name, "notes": notes}
-        return FeatureTable.build(
-            _utterances(truth, names, words, numeric, splits), schema, path=out, meta=meta
-        )
+        return FeatureTable.build(_utterances(truth, names, words, numeric, splits), schema, path=out, meta=meta)
 
 
 def _words(sequences: dict[str, ComputationalSequence]) -> ComputationalSequence | None:
@@ -106,11 +102,7 @@ def _utterances(
                     continue
                 at = None if spoken is None else _steps(spoken, start, end)
                 features = {name: _cut(track, start, end, at and at[0]) for name, track in tracks.items()}
-                text = (
-                    " ".join(as_text(word) for word in at[1])
-                    if at and words is not None and words.strings
-                    else None
-                )
+                text = " ".join(as_text(word) for word in at[1]) if at and words is not None and words.strings else None
                 known = {name: real(labels[i, k]) for k, name in enumerate(names)}
                 name = key if "[" in key and len(intervals) == 1 else f"{key}[{i}]"
                 yield Utterance(name, video, splits.get(video, ""), known, features, text)

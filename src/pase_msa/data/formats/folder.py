@@ -47,11 +47,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
         for name in header
         if name not in _KNOWN
     }
-    arrays = {
-        file.stem: file
-        for file in sorted(path.glob("*.npy"))
-        if not file.stem.endswith("_lengths")
-    }
+    arrays = {file.stem: file for file in sorted(path.glob("*.npy")) if not file.stem.endswith("_lengths")}
     loaded = {name: _Frames(name, file, len(rows)) for name, file in arrays.items()}
     schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in header)
 
@@ -72,8 +68,7 @@ class _Frames:
         self.values = load_array(file, mmap_mode="r")
         if self.values.ndim != 2:
             raise PaSEError(
-                f"{file} must be (utterances, size) or (all frames, size), found {self.values.shape}; "
-                "reshape it."
+                f"{file} must be (utterances, size) or (all frames, size), found {self.values.shape}; reshape it."
             )
         self.dim = int(self.values.shape[1])
         lengths_file = file.with_name(f"{name}_lengths.npy")

@@ -65,17 +65,13 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     notes = [] if len(sets) == 3 else ["The data define no valid split; take one from the training videos."]
     if left := sum(video not in home for video in ids):
         notes.append(f"{left} videos are in no split.")
-    schema = Schema(
-        {}, {"emotion" if classes else "sentiment": "class" if classes else "real"}, bool(sentences)
-    )
+    schema = Schema({}, {"emotion" if classes else "sentiment": "class" if classes else "real"}, bool(sentences))
     names = [as_text(name) for video in ids for name in ids[video]]
     for modality, folder in folders.items():
         schema.modalities[modality] = _size(folder, names)
     rows = _utterances(content, home, folders, classes)
     try:
-        return FeatureTable.build(
-            rows, schema, path=out, meta={"format": "gcnet", "source": path.name, "notes": notes}
-        )
+        return FeatureTable.build(rows, schema, path=out, meta={"format": "gcnet", "source": path.name, "notes": notes})
     finally:
         forget_pickle()
 
@@ -124,14 +120,10 @@ def _size(folder: Path, names: list[str]) -> int:
     for name in names:
         if (frames := _frames(folder, name, "")) is not None:
             return int(frames.shape[1])
-    raise PaSEError(
-        f"{folder} has files for none of the {len(names)} utterances, the first of which is {names[0]!r}."
-    )
+    raise PaSEError(f"{folder} has files for none of the {len(names)} utterances, the first of which is {names[0]!r}.")
 
 
-def _utterances(
-    content: Any, home: Any, folders: dict[str, Path], classes: list[str] | None
-) -> Iterator[Utterance]:
+def _utterances(content: Any, home: Any, folders: dict[str, Path], classes: list[str] | None) -> Iterator[Utterance]:
     ids, labels, speakers, sentences, *_ = content
     for video, names in ids.items():
         for i, name in enumerate(names):
@@ -141,9 +133,7 @@ def _utterances(
                 else {"emotion": classes[int(labels[video][i])]}
             )
             speaker = as_text(speakers[video][i]) if i < len(speakers.get(video, ())) else ""
-            features = {
-                modality: _frames(folder, as_text(name), speaker) for modality, folder in folders.items()
-            }
+            features = {modality: _frames(folder, as_text(name), speaker) for modality, folder in folders.items()}
             text = as_text(sentences[video][i]) if sentences and i < len(sentences.get(video, ())) else None
             yield Utterance(as_text(name), as_text(video), home.get(video, ""), label, features, text)
 

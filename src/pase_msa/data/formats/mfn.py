@@ -48,9 +48,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     schema = Schema({}, {})
     for split, part in files.items():
         if "y" not in part:
-            raise PaSEError(
-                f"{path} has features of the {split} split but no y_{split}.h5; add it or take them away."
-            )
+            raise PaSEError(f"{path} has features of the {split} split but no y_{split}.h5; add it or take them away.")
         count, columns = _shape(part["y"])[0], int(np.prod(_shape(part["y"])[1:]))
         names = ["label"] if columns == 1 else [f"label_{i}" for i in range(columns)]
         kinds: dict[str, LabelKind] = dict.fromkeys(names, "real")

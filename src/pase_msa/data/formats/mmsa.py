@@ -53,9 +53,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
         )
     schema = Schema({}, {}, any("raw_text" in part for part in splits.values()))
     for part in splits.values():
-        schema.modalities.update(
-            {name: value.shape[2] for name, value in frame_arrays(part, ["text_bert"]).items()}
-        )
+        schema.modalities.update({name: value.shape[2] for name, value in frame_arrays(part, ["text_bert"]).items()})
         schema.labels.update(_label_kinds(part))
     ids = {split: [as_text(item) for item in _ids(path, split, part)] for split, part in splits.items()}
     flat, changed = unique(item for part in ids.values() for item in part)
@@ -98,13 +96,10 @@ def _utterances(path: Path, splits: dict[str, dict[str, Any]], ids: Iterator[str
         for name, content in [*arrays.items(), *((key, part[key]) for key in columns.values())]:
             if len(content) != count:
                 raise PaSEError(
-                    f"{path}: the {split} split has {count} ids but {len(content)} of {name!r}; "
-                    "write the file again."
+                    f"{path}: the {split} split has {count} ids but {len(content)} of {name!r}; write the file again."
                 )
         for i in range(count):
-            labels: dict[str, float | str | None] = {
-                name: real(part[key][i]) for name, key in columns.items()
-            }
+            labels: dict[str, float | str | None] = {name: real(part[key][i]) for name, key in columns.items()}
             if "annotations" in part:
                 labels["annotation"] = as_text(part["annotations"][i]) or None
             features = {name: _frames(value[i], lengths[name], i) for name, value in arrays.items()}

@@ -53,9 +53,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     schema = Schema({}, {})
     notes, names = [], []
     for split, part in splits.items():
-        schema.modalities.update(
-            {name: value.shape[2] for name, value in frame_arrays(part, ["labels"]).items()}
-        )
+        schema.modalities.update({name: value.shape[2] for name, value in frame_arrays(part, ["labels"]).items()})
         schema.labels.update(_kinds(_emotions(path, np.asarray(part["labels"])) is not None))
         names += [name for name, _ in _ids(split, part)]
         if "id" not in part:
@@ -99,9 +97,7 @@ def _ids(split: str, part: dict[str, Any]) -> Iterator[tuple[str, str]]:
         if "id" not in part:
             yield f"{split}_{i}", f"{split}_{i}"
             continue
-        fields = [
-            as_text(field) for field in np.atleast_1d(np.asarray(part["id"][i], dtype=object)).reshape(-1)
-        ]
+        fields = [as_text(field) for field in np.atleast_1d(np.asarray(part["id"][i], dtype=object)).reshape(-1)]
         # some releases number the segment in brackets behind the video, as the CMU SDK does
         yield "_".join(fields), fields[0].split("$_$")[0].split("[")[0]
 

@@ -1,0 +1,49 @@
+# Two commands: `make demo` and `make test`. Everything lives in .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Without an NVIDIA GPU the CPU build of torch does (200 MB in place of 3 GB); with one, pip's own choice.
+CPU_TORCH := torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 60
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+.PHONY: setup demo test check docs format benchmarks clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PaSE needs Python 3.11 or later: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	command -v nvidia-smi >/dev/null 2>&1 || $(BIN)/pip install --quiet $(CPU_TORCH) || true
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Trains PaSE on the bundled synthetic benchmark, prints the table and writes the report.
+demo: setup
+	rm -rf runs/demo
+	$(BIN)/pase train experiments/demo.yaml --out runs/demo
+	$(BIN)/pase evaluate runs/demo
+
+test: setup
+	$(BIN)/python -m pytest -n $(JOBS) tests
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) docs
+
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+benchmarks: setup
+	$(BIN)/python -m benchmarks.shapley
+	$(BIN)/python -m benchmarks.transport
+	$(BIN)/python -m benchmarks.epoch
+
+clean:
+	rm -rf $(VENV) build runs

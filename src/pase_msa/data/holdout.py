@@ -1,0 +1,47 @@
+"""Which samples select the epoch, where nobody said so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pase_msa.errors import PaSEError
+
+
+def hold_out(
+    groups: Sequence[str], fraction: float, seed: int, strata: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
+    """Samples to validate on, bool [N]: whole groups in random order.
+
+    They are about `fraction` of the samples, and of each stratum; no stratum is used up where that can be
+    helped. Where every group is larger than its share, the smallest one is taken.
+
+    Args:
+        groups: group of each sample [N], such as its video.
+        fraction: in (0, 1).
+        seed: of the order of groups.
+        strata: stratum of each sample [N], such as its class; one for all if left out.
+
+    Errors:
+        PaSEError: fewer than two groups, or a fraction outside (0, 1).
+    """
+    if not 0 < fraction < 1:
+        raise PaSEError(f"The share of the samples to validate on lies between 0 and 1, found {fraction}.")
+    member = np.unique(np.asarray(groups), return_inverse=True)[1]
+    kind = np.unique(np.asarray(strata if strata is not None else [""] * len(groups)), return_inverse=True)[1]
+    count = int(member.max()) + 1
+    if count < 2:
+        raise PaSEError("The samples are one group, which cannot be parted; give more groups, or validation=(X, y).")
+    table = np.zeros((count, int(kind.max()) + 1), dtype=np.int64)
+    np.add.at(table, (member, kind), 1)
+    totals = table.sum(0)
+    limit = np.minimum(np.ceil(fraction * totals), totals - 1)
+    taken = np.zeros_like(totals)
+    chosen: list[int] = []
+    for group in np.random.default_rng(seed).permutation(count).tolist():
+        if (taken + table[group] <= limit).all():
+            taken += table[group]
+            chosen.append(group)
+    return np.isin(member, chosen or [int(table.sum(1).argmin())])

@@ -1,0 +1,44 @@
+"""Train inside somebody else's program without leaving a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+_SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # Lightning's `seed_everything` sets these
+
+
+@contextlib.contextmanager
+def left_as_found(verbose: bool, threads: int | None) -> Iterator[None]:
+    """Random states, thread count, log level and environment are afterwards what they were before.
+
+    Args:
+        verbose: whether log messages below an error are shown meanwhile.
+        threads: torch threads meanwhile; None leaves them.
+    """
+    logger = logging.getLogger("pase_msa")
+    level, count = logger.level, torch.get_num_threads()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    seeds = {name: os.environ.get(name) for name in _SEEDS}
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        try:
+            if not verbose:
+                logger.setLevel(logging.ERROR)
+            if threads:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            logger.setLevel(level)
+            torch.set_num_threads(count)
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+            for name, value in seeds.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value

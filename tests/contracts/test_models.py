@@ -1,0 +1,203 @@
+"""What every model on disk keeps to."""
+
+import dataclasses
+from itertools import combinations
+
+import pytest
+import torch
+
+from pase_msa import plugins
+from pase_msa.models.base import Model, build_model
+from pase_msa.shapley import coalitions
+from tests.toys import NAMES, parameters_of, relabelled, rows_of, toy_batch, toy_inputs, toy_task, train_steps
+
+MODELS = plugins.names("models")
+KINDS = ("regression", "classification")
+
+each_model = pytest.mark.parametrize("name", MODELS)
+each_kind = pytest.mark.parametrize("kind", KINDS)
+each_size = pytest.mark.parametrize("k", [1, 2, 3])
+
+
+def made(name, kind="regression", k=3):
+    torch.manual_seed(1)
+    return build_model(name, toy_task(kind, NAMES[:k]), toy_inputs(NAMES[:k]), {})
+
+
+def trained(name, kind="regression", k=3):
+    """A model in evaluation after three steps."""
+    batches = [toy_batch(kind, NAMES[:k], seed=seed) for seed in range(3)]
+    return train_steps(made(name, kind, k), batches).eval()
+
+
+def predicted(model, batch):
+    with torch.no_grad():
+        return model(batch).probabilities
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same_state(before, model):
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
+
+
+def test_there_are_models():
+    assert {"pase", "concat"} <= set(MODELS)
+
+
+@each_model
+@each_kind
+@each_size
+def test_forward_gives_probabilities_and_a_score_where_one_is_asked_for(name, kind, k):
+    outputs = made(name, kind, k).eval()(toy_batch(kind, NAMES[:k]))
+    assert outputs.probabilities.shape == (12, 7 if kind == "regression" else 3)
+    assert torch.allclose(outputs.probabilities.sum(1), torch.ones(12), atol=1e-5)
+    if kind == "regression":
+        assert outputs.score.shape == (12,)
+        assert outputs.score.abs().max() <= 3
+    else:
+        assert outputs.score is None
+
+
+@each_model
+@each_kind
+@each_size
+def test_losses_are_named_finite_scalars_and_reach_every_modality(name, kind, k):
+    model, batch = made(name, kind, k).train(), toy_batch(kind, NAMES[:k])
+    for _ in range(2):  # from the second batch on, momentum state is there
+        outputs = model(batch)
+        losses = model.losses(outputs, batch)
+        model.update(outputs, batch)
+    assert losses
+    assert all(isinstance(term, str) for term in losses)
+    assert all(value.shape == () and value.isfinite() for value in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    for modality in NAMES[:k]:
+        gradients = [p.grad for p in model.modality_parameters(modality)]
+        assert any(g is not None and g.abs().sum() > 0 for g in gradients), modality
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@each_model
+@each_size
+def test_modalities_own_parameters_and_share_none(name, k):
+    model = made(name, k=k)
+    owned = {m: {id(p) for p in model.modality_parameters(m)} for m in NAMES[:k]}
+    assert all(owned.values())
+    assert all(not owned[m] & owned[n] for m, n in combinations(owned, 2))
+    everything = {id(p) for p in model.parameters()}
+    assert set.union(*owned.values()) < everything, "the head belongs to no modality"
+
+
+@each_model
+@each_kind
+@each_size
+def test_a_saved_model_predicts_the_same(name, kind, k, tmp_path):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k], seed=9)
+    folder = model.save_pretrained(tmp_path / "model")
+    loaded = Model.from_pretrained(folder)
+    assert not loaded.training
+    assert type(loaded) is type(model)
+    assert torch.equal(predicted(loaded, batch), predicted(model, batch))
+    assert_same_state(state(model), loaded)
+
+
+@each_model
+@each_kind
+def test_a_model_that_was_saved_trains_on_as_if_it_had_not_been(name, kind, tmp_path):
+    model, batch = trained(name, kind), toy_batch(kind, seed=9)
+    loaded = Model.from_pretrained(model.save_pretrained(tmp_path / "model"))
+    for each in (model, loaded):
+        torch.manual_seed(5)
+        train_steps(each, [batch, batch])
+    assert torch.equal(parameters_of(loaded), parameters_of(model))
+
+
+@each_model
+@each_kind
+@pytest.mark.parametrize("k", [2, 3])
+def test_an_absent_modality_is_taken_and_its_features_are_never_read(name, kind, k):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
+    last = NAMES[k - 1]
+    assert not batch.present[last][0]
+    changed = dict(batch.features)
+    changed[last] = changed[last].clone()
+    changed[last][0] = 7.0
+    before, after = predicted(model, batch), predicted(model, dataclasses.replace(batch, features=changed))
+    assert before.isfinite().all()
+    assert torch.equal(before, after)
+
+
+@each_model
+@each_kind
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_modality_can_be_withheld_altogether(name, kind, k):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k], missing=False)
+    for withheld in NAMES[:k]:
+        rest = [other for other in NAMES[:k] if other != withheld]
+        partial = predicted(model, batch.only(rest))
+        assert partial.isfinite().all()
+        assert not torch.allclose(partial, predicted(model, batch))
+
+
+@each_model
+@each_kind
+def test_a_batch_without_one_modality_trains(name, kind):
+    batch = toy_batch(kind).only(["audio", "text"])
+    model = train_steps(made(name, kind), [batch, batch])
+    assert parameters_of(model).isfinite().all()
+
+
+@each_model
+@each_kind
+@each_size
+def test_a_prediction_does_not_depend_on_the_batch(name, kind, k):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
+    together = predicted(model, batch)
+    alone = torch.cat([predicted(model, rows_of(batch, [i])) for i in range(len(batch))])
+    assert torch.allclose(alone, together, atol=1e-6)
+
+
+@each_model
+@each_kind
+@each_size
+def test_a_prediction_does_not_depend_on_the_order(name, kind, k):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
+    order = torch.randperm(len(batch))
+    assert torch.allclose(predicted(model, rows_of(batch, order)), predicted(model, batch)[order], atol=1e-6)
+
+
+@each_model
+@each_kind
+@each_size
+def test_a_prediction_does_not_depend_on_labels_rows_or_videos_bit_for_bit(name, kind, k):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
+    expected = predicted(model, batch)
+    assert torch.equal(predicted(model, relabelled(batch, batch.labels.roll(1))), expected)
+    unknown = dataclasses.replace(batch, labels=None, rows=None, videos=None)
+    assert torch.equal(predicted(model, unknown), expected)
+
+
+@each_model
+@each_kind
+def test_predicting_and_grading_move_no_state(name, kind):
+    model, batch = trained(name, kind), toy_batch(kind, seed=3)
+    before = state(model)
+    outputs = model(batch)
+    model.losses(outputs, batch)
+    model.coalition_outputs(batch, coalitions(NAMES))
+    assert_same_state(before, model)
+
+
+@each_model
+@each_kind
+def test_a_coalition_predicts_as_if_the_rest_were_absent(name, kind):
+    model, batch = trained(name, kind), toy_batch(kind)
+    groups = coalitions(NAMES)
+    for group, found in zip(groups, model.coalition_outputs(batch, groups), strict=True):
+        assert torch.allclose(found.probabilities, predicted(model, batch.only(group)), atol=1e-6)

@@ -1,0 +1,118 @@
+"""Trainings that kill themselves: `python -m tests.training.killed DATA '[["OUT", "POINT"], ...]'`.
+
+Each one runs in a process of its own, forked after the imports. The exit status is 0 where all were killed.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from pase_msa.models.base import Model
+from pase_msa.training import run_folder
+from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.module import SentimentModule
+from pase_msa.training.phases import PhaseConfig
+from pase_msa.training.run import train
+
+
+def config(data, out, **training):
+    """A run with everything that holds state: dropout, modulation from the second epoch on, a schedule."""
+    options = {
+        "epochs": 4,
+        "batch_size": 16,
+        "learning_rate": 0.02,
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "modality_dropout": 0.2,
+        "threads": 1,
+        "accelerator": "cpu",
+    }
+    return RunConfig(
+        data=str(data),
+        out=str(out),
+        model={"name": "pase", "width": 8},
+        encoders={"default": {"hidden": 8}},
+        phases=PhaseConfig(min_epochs=1, patience=1, tolerance=10.0),
+        training=TrainingConfig(**(options | training)),
+    )
+
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def nth(function, n, *, after=False):
+    """The function, killed at its n-th call."""
+    calls = iter(range(1, 10**9))
+
+    def wrapped(*args, **kwargs):
+        last = next(calls) == n
+        if last and not after:
+            die()
+        result = function(*args, **kwargs)
+        if last:
+            die()
+        return result
+
+    return wrapped
+
+
+def _move_between_disks(source, target):
+    """What moving a file to another disk does, killed half-way."""
+    with open(source, "rb") as stream:
+        content = stream.read()
+    with open(target, "wb") as stream:
+        stream.write(content[: len(content) // 2])
+    die()
+
+
+def arm(point):
+    """Set the trap."""
+    kind, _, number = point.partition(":")
+    n = int(number or 1)
+    if kind == "step":
+        SentimentModule.training_step = nth(SentimentModule.training_step, n)
+    elif kind == "validation":
+        SentimentModule.validation_step = nth(SentimentModule.validation_step, n)
+    elif kind == "before-last-checkpoint":
+        ModelCheckpoint._save_last_checkpoint = nth(ModelCheckpoint._save_last_checkpoint, n)
+    elif kind == "after-last-checkpoint":
+        ModelCheckpoint._save_last_checkpoint = nth(ModelCheckpoint._save_last_checkpoint, n, after=True)
+    elif kind == "saving":
+        Model.save_pretrained = nth(Model.save_pretrained, n)
+    elif kind == "results":
+        from pase_msa.training import run
+
+        run.write_json = nth(run.write_json, n)
+    elif kind == "starting":
+        run_folder.write_json = nth(run_folder.write_json, n, after=True)
+    elif kind == "half-a-checkpoint":
+        move, calls = shutil.move, iter(range(1, 10**9))
+        shutil.move = lambda *paths: (_move_between_disks if next(calls) == n else move)(*paths)
+    else:
+        raise ValueError(point)
+
+
+def main():
+    data, jobs = sys.argv[1], json.loads(sys.argv[2])
+    torch.set_num_threads(1)
+    for out, point, training in jobs:
+        child = os.fork()
+        if child == 0:
+            try:
+                arm(point)
+                train(config(data, out, **training), progress=False)
+            finally:
+                os._exit(3)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
+            print(f"{point} did not kill", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

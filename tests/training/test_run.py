@@ -1,0 +1,332 @@
+"""A run: what it leaves, what it never reads, what it refuses, and that a killed one ends where the other one did."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pase_msa.data import FeatureTable
+from pase_msa.data.synthetic import synthetic_table
+from pase_msa.errors import PaSEError
+from pase_msa.models.base import Model
+from pase_msa.training.run import train
+from pase_msa.training.run_folder import RunFolder
+from tests.toys import tiny_spec
+from tests.training.killed import config
+
+ROOT = Path(__file__).parents[2]
+# with this patience the run stops early
+EARLY = {"patience": 1, "epochs": 12}
+KILLS = {
+    "in the first epoch": ("step:2", {}),
+    "in the middle of an epoch": ("step:8", {}),
+    "at the last step": ("step:13", {}),
+    "in validation": ("validation:3", {}),
+    "between two checkpoints": ("before-last-checkpoint:3", {}),
+    "right after a checkpoint": ("after-last-checkpoint:2", {}),
+    "after the last epoch": ("saving", {}),
+    "after an early stop": ("saving", EARLY),
+    "before the results": ("results", {}),
+    "before the first step": ("starting:2", {}),
+    "while the folder is begun": ("starting:1", {}),
+    "with half a checkpoint moved between disks": ("half-a-checkpoint:4", {}),
+}
+
+
+def weights(folder):
+    return load_file(RunFolder(folder).model / "model.safetensors")
+
+
+def assert_same_weights(first, second):
+    one, two = weights(first), weights(second)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), name
+
+
+def results(folder):
+    found = json.loads(RunFolder(folder).results.read_text())
+    return {key: value for key, value in found.items() if key != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The tiny table on disk."""
+    folder = tmp_path_factory.mktemp("data") / "table"
+    synthetic_table(tiny_spec(), path=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A run that nothing cut short."""
+    return train(config(data, tmp_path_factory.mktemp("whole") / "run"), progress=False).path
+
+
+@pytest.fixture(scope="module")
+def stopped_early(data, tmp_path_factory):
+    return train(config(data, tmp_path_factory.mktemp("early") / "run", **EARLY), progress=False).path
+
+
+@pytest.fixture(scope="module")
+def killed(data, tmp_path_factory):
+    """Folders of runs that were killed, by what they were doing."""
+    home = tmp_path_factory.mktemp("killed")
+    names = {what: str(home / f"run{i}") for i, what in enumerate(KILLS)}
+    jobs = [[names[what], point, training] for what, (point, training) in KILLS.items()]
+    jobs += [[str(home / "twice"), "step:5", {}], [str(home / "twice"), "validation:1", {}]]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.training.killed", str(data), json.dumps(jobs)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return {**names, "twice": str(home / "twice")}
+
+
+@pytest.mark.parametrize("what", [*KILLS, "twice"])
+def test_a_killed_run_that_is_given_again_ends_bit_for_bit_where_the_other_one_did(
+    what, killed, whole, stopped_early, data
+):
+    training = {} if what == "twice" else KILLS[what][1]
+    expected = stopped_early if training else whole
+    if not RunFolder(killed[what]).results.is_file():
+        train(config(data, killed[what], **training), progress=False)
+    assert_same_weights(killed[what], expected)
+    assert results(killed[what]) == results(expected)
+    history = RunFolder(killed[what]).history()
+    assert [row["epoch"] for row in history] == [row["epoch"] for row in RunFolder(expected).history()]
+    assert history == RunFolder(expected).history()
+
+
+def test_the_early_run_did_stop_early(stopped_early):
+    assert results(stopped_early)["epochs"] < EARLY["epochs"]
+
+
+def test_modulation_was_on_in_the_runs_that_were_killed(whole):
+    assert results(whole)["phases"]["switched_at"] is not None
+    assert any(entry["active"] for entry in results(whole)["modulation"][:-1])
+
+
+def test_a_complete_run_has_every_file(whole):
+    folder = RunFolder(whole)
+    for file in (folder.config, folder.data, folder.environment, folder.last, folder.best, folder.results):
+        assert file.is_file(), file
+    assert {file.name for file in folder.model.iterdir()} == {"config.json", "model.safetensors"}
+    assert list(folder.logs.glob("version_0/metrics.csv"))
+    assert list(folder.logs.glob("version_0/events.out.tfevents*"))
+    assert not list(folder.path.rglob("*.partial"))
+    assert yaml.safe_load(folder.config.read_text())["seed"] == 1
+    assert results(whole)["status"] == "complete"
+    assert RunFolder.complete(whole).path == whole
+
+
+def test_the_history_has_every_epoch_once(whole):
+    history = RunFolder(whole).history()
+    assert [row["epoch"] for row in history] == [0, 1, 2, 3]
+    for row in history:
+        assert {"train/loss", "train/class", "val/mae", "val/entropy", "psi/text", "phi/text", "phase"} <= set(row)
+        assert all(np.isfinite(list(row.values())))
+
+
+def test_the_saved_model_is_that_of_the_best_epoch(whole):
+    maes = [row["val/mae"] for row in RunFolder(whole).history()]
+    assert results(whole)["best_epoch"] == int(np.argmin(maes))
+    assert results(whole)["validation"]["mae"] == pytest.approx(min(maes), abs=1e-5)
+    assert Model.from_pretrained(RunFolder(whole).model).ready
+
+
+def test_the_same_command_gives_the_same_weights(whole, data, tmp_path):
+    again = train(config(data, tmp_path / "run"), progress=False).path
+    assert_same_weights(again, whole)
+    assert results(again) == results(whole)
+
+
+def test_another_seed_gives_other_weights(whole, data, tmp_path):
+    other = dataclasses.replace(config(data, tmp_path / "run"), seed=2)
+    found = weights(train(other, progress=False).path)
+    assert not torch.equal(found["head.0.weight"], weights(whole)["head.0.weight"])
+
+
+def edited(table, change):
+    """The table with every utterance changed, in memory."""
+    rows = (change(table.utterance(row)) for row in range(len(table)))
+    return FeatureTable.build(rows, table.schema, meta=dict(table.meta))
+
+
+def short(out, **training):
+    return config("unused", out, epochs=2, **training)
+
+
+def poisoned(utterance):
+    """Features that are not numbers, labels that are absurd; another video and no less."""
+    if utterance.split != "test":
+        return utterance
+    features = {
+        name: None if value is None else np.full_like(np.tile(value, (9, 1)), np.nan)
+        for name, value in utterance.features.items()
+    }
+    labels = {name: "no such class" if isinstance(v, str) else 1e9 for name, v in utterance.labels.items()}
+    return dataclasses.replace(utterance, features=features, labels=labels, id=f"poison {utterance.id}")
+
+
+@pytest.mark.parametrize("table", ["score_table", "class_table"])
+def test_the_test_split_is_never_read_in_training(table, request, tmp_path):
+    clean = request.getfixturevalue(table)
+    given = {"clean": clean, "poisoned": edited(clean, poisoned)}
+    given["absent"] = clean.select(np.flatnonzero(clean.splits != "test"))
+    for name, content in given.items():
+        train(short(tmp_path / name), progress=False, table=content)
+    assert_same_weights(tmp_path / "poisoned", tmp_path / "clean")
+    assert_same_weights(tmp_path / "absent", tmp_path / "clean")
+    assert results(tmp_path / "poisoned") == results(tmp_path / "clean")
+
+
+def test_validation_labels_select_the_epoch_and_nothing_else(score_table, tmp_path):
+    """With one epoch there is nothing to select, and the trained parameters cannot know them."""
+
+    def flip(utterance):
+        if utterance.split != "valid":
+            return utterance
+        return dataclasses.replace(utterance, labels={"sentiment": -utterance.labels["sentiment"]})
+
+    for name, content in {"as they are": score_table, "flipped": edited(score_table, flip)}.items():
+        train(config("unused", tmp_path / name, epochs=1), progress=False, table=content)
+    one, two = weights(tmp_path / "as they are"), weights(tmp_path / "flipped")
+    assert all(torch.equal(one[name], two[name]) for name in one if name != "temperature")
+
+
+def with_split(utterance, old, new):
+    return dataclasses.replace(utterance, split=new) if utterance.split == old else utterance
+
+
+def one_video(utterance):
+    return dataclasses.replace(utterance, video="the same")
+
+
+def unlabelled(utterance):
+    return dataclasses.replace(utterance, labels={}) if utterance.split == "valid" else utterance
+
+
+def without_vision(utterance):
+    return dataclasses.replace(utterance, features={**utterance.features, "vision": None})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (one_video, "'the same' is in both the train and the valid split"),
+        (lambda u: with_split(u, "valid", "test"), "no validation split"),
+        (lambda u: with_split(u, "train", "test"), "no training split"),
+        (lambda u: with_split(u, "valid", "dev"), "'dev'"),
+        (unlabelled, "No validation utterance has both a label 'sentiment' and a modality"),
+        (without_vision, "No training utterance has the modality 'vision'"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_are_refused_and_nothing_is_written(change, words, score_table, tmp_path):
+    with pytest.raises(PaSEError) as caught:
+        train(short(tmp_path / "run"), progress=False, table=edited(score_table, change))
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"modalities": ["text", "smell"]}, "'smell'"),
+        ({"label": "mood"}, "'mood'"),
+        ({"model": {"name": "pse"}}, "did you mean 'pase'?"),
+        ({"model": {"name": "pase", "widht": 8}}, "did you mean 'width'?"),
+        ({"model": {"name": "pase", "width": "wide"}}, "wrong type"),
+        ({"modulation": {"name": "smg"}}, "did you mean 'sgm'?"),
+        ({"encoders": {"smell": {"hidden": 4}}}, "'smell'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_and_nothing_is_written(options, words, score_table, tmp_path):
+    with pytest.raises(PaSEError) as caught:
+        train(dataclasses.replace(short(tmp_path / "run"), **options), progress=False, table=score_table)
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_is_not_trained_again(whole, data):
+    with pytest.raises(PaSEError, match="finished run already"):
+        train(config(data, whole), progress=False)
+
+
+@pytest.fixture
+def unfinished(score_table, tmp_path):
+    """A run that lost its results."""
+    folder = train(short(tmp_path / "run"), progress=False, table=score_table)
+    folder.results.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: dataclasses.replace(c, seed=2), "whose seed is 1, not 2"),
+        (lambda c: dataclasses.replace(c, training=dataclasses.replace(c.training, epochs=3)), "whose training is"),
+    ],
+)
+def test_an_unfinished_run_is_not_resumed_with_another_configuration(change, words, unfinished, score_table):
+    with pytest.raises(PaSEError) as caught:
+        train(change(short(unfinished.path)), progress=False, table=score_table)
+    assert words in str(caught.value)
+
+
+def test_an_unfinished_run_is_not_resumed_on_other_data(unfinished):
+    with pytest.raises(PaSEError, match="unfinished run on other data"):
+        train(short(unfinished.path), progress=False, table=synthetic_table(tiny_spec(seed=5)))
+
+
+def test_a_folder_that_is_no_run_is_left_alone(score_table, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(PaSEError, match="not empty and holds no run"):
+        train(short(tmp_path), progress=False, table=score_table)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_unfinished_run_is_not_taken_for_a_complete_one(unfinished, tmp_path):
+    with pytest.raises(PaSEError, match="unfinished run"):
+        RunFolder.complete(unfinished.path)
+    with pytest.raises(PaSEError, match="no run folder"):
+        RunFolder.complete(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"model": {"name": "concat"}},
+        {"modalities": ["audio"]},
+        {"modulation": {"name": "sgm", "utility": "prediction"}},
+        {"modulation": {"name": "none"}},
+        {"kind": "classification"},
+        {"num_classes": 3},
+        {"dialect": "mult"},
+    ],
+    ids=str,
+)
+def test_variants_train(options, score_table, tmp_path):
+    options = dict(options)
+    if options.get("model", {}).get("name") != "concat":
+        options["model"] = {"name": "pase", "width": 8}
+    folder = train(dataclasses.replace(short(tmp_path / "run"), **options), progress=False, table=score_table)
+    assert results(folder.path)["status"] == "complete"
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_optimisers_and_schedules_train(optimizer, schedule, score_table, tmp_path):
+    folder = train(short(tmp_path / "run", optimizer=optimizer, schedule=schedule), progress=False, table=score_table)
+    assert results(folder.path)["status"] == "complete"
