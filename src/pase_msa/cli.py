@@ -171,21 +171,30 @@ def _named(argv: Sequence[str], key: str) -> str | None:
             return word.split("=", 1)[1]
         if word == f"--{key}.name" and i + 1 < len(argv):
             return argv[i + 1]
-    for i, word in enumerate(argv):
-        file = (
-            word.split("=", 1)[1]
-            if word.startswith("--config=")
-            else argv[i + 1]
-            if word == "--config" and i + 1 < len(argv)
-            else None
-        )
-        if file is not None and Path(file).is_file():
-            with contextlib.suppress(yaml.YAMLError):
-                content = yaml.safe_load(Path(file).read_text())
-                section = content.get(key) if isinstance(content, dict) else None
-                if isinstance(section, dict) and section.get("name"):
-                    return str(section["name"])
+    for file in _config_files(argv):
+        section = _read_yaml(file).get(key)
+        if isinstance(section, dict) and section.get("name"):
+            return str(section["name"])
     return None
+
+
+def _config_files(argv: Sequence[str]) -> Iterator[Path]:
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        if word == "--config" or word.startswith("--config="):
+            yield Path(word.split("=", 1)[1] if "=" in word else following)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    """A configuration file."""
+    if not file.is_file():
+        raise PaSEError(f"There is no configuration file {str(file)!r}; give a YAML file.")
+    try:
+        content = yaml.safe_load(file.read_text()) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise PaSEError(f"{file} is not valid YAML: {error}.") from error
+    if not isinstance(content, dict):
+        raise PaSEError(f"{file} must hold options by name, found {type(content).__name__}; see `pase train --help`.")
+    return content
 
 
 def _names(value: Any) -> list[str]:
@@ -198,7 +207,7 @@ _names.__name__ = "names divided by commas"  # what the help shows as the type
 
 
 def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentParser:
-    return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
 
 
 def _json(content: Any) -> str:
@@ -238,10 +247,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         words[1:2] = ["--config", words[1]]
     with _messages():
         try:
-            if "--config" in words:
-                file = Path([*words, ""][words.index("--config") + 1])
-                if not file.is_file():
-                    raise PaSEError(f"There is no configuration file {str(file)!r}; give a YAML file.")
             parsed = build_parser(words).parse_args(words)
             chosen = parsed[parsed.command]
             if parsed.command == "train":

@@ -233,7 +233,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         In label units (regression), or in probability of the predicted class. The values of a sample add up
         to what is predicted less what would be said without any modality; that of an absent one is 0.
         """
-        found = infer(self.model_, self._dataset(X))
+        dataset = self._dataset(X)
+        found = infer(self.model_, dataset)
         return {name: value.double().numpy() for name, value in found.contributions.items()}
 
     def confidence(self, X: Mapping[str, Any]) -> NDArray[np.float64]:
@@ -338,7 +339,8 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
 
     def predict(self, X: Mapping[str, Any]) -> NDArray[np.float64]:
         """Scores in label units, [N]. A modality that X lacks is absent from every sample."""
-        return self.task_.score(self._logits(X).softmax(1)).double().numpy()
+        probabilities = self._logits(X).softmax(1)
+        return self.task_.score(probabilities).double().numpy()
 
 
 class PaSEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
@@ -363,7 +365,8 @@ class PaSEClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
 
     def predict(self, X: Mapping[str, Any]) -> NDArray[Any]:
         """Classes, [N]. A modality that X lacks is absent from every sample."""
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+        numbers = self._logits(X).argmax(1).numpy()
+        return np.asarray(self.classes_[numbers])
 
 
 def _plain(options: Mapping[str, Any] | None) -> dict[str, Any]:

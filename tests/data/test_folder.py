@@ -70,7 +70,7 @@ def test_a_row_that_ends_early_has_unknown_cells(folder):
         (lambda f: np.save(f / "vision_lengths.npy", np.array([2, 2, 2])), ["vision.npy", "add up to 6"]),
         (lambda f: np.save(f / "vision_lengths.npy", np.array([-1, 3, 3])), ["vision_lengths.npy"]),
         (lambda f: np.save(f / "audio.npy", np.zeros((3, 2, 2))), ["audio.npy", "(3, 2, 2)"]),
-        (lambda f: np.save(f / "audio.npy", np.array([None] * 3), allow_pickle=True), ["audio.npy", "pickle"]),
+        (lambda f: np.save(f / "audio.npy", np.array([None] * 3), allow_pickle=True), ["audio.npy", "Python objects"]),
         (lambda f: (f / "audio.npy").write_bytes(b""), ["audio.npy"]),
         (lambda f: (f / "audio.npy").write_bytes(b"not an array"), ["audio.npy"]),
         (lambda f: np.save(f / "audio.npy", np.array([["a"], ["b"], ["c"]])), ["'a1'", "numbers"]),

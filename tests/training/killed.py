@@ -1,6 +1,6 @@
 """Trainings that kill themselves: `python -m tests.training.killed DATA '[["OUT", "POINT"], ...]'`.
 
-Each one runs in a process of its own, forked after the imports. The exit status is 0 where all were killed.
+Each one runs in a process of its own, forked after the imports. Prints the points at which nothing was killed.
 """
 
 import json
@@ -10,7 +10,7 @@ import signal
 import sys
 
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning import Trainer
 
 from pase_msa.models.base import Model
 from pase_msa.training import run_folder
@@ -46,12 +46,16 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def nth(function, n, *, after=False):
-    """The function, killed at its n-th call."""
+def is_last(trainer, path, *_):
+    return str(path).endswith("last.ckpt")
+
+
+def nth(function, n, *, after=False, where=lambda *_: True):
+    """The function, killed at its n-th call of those that count."""
     calls = iter(range(1, 10**9))
 
     def wrapped(*args, **kwargs):
-        last = next(calls) == n
+        last = where(*args) and next(calls) == n
         if last and not after:
             die()
         result = function(*args, **kwargs)
@@ -80,9 +84,9 @@ def arm(point):
     elif kind == "validation":
         SentimentModule.validation_step = nth(SentimentModule.validation_step, n)
     elif kind == "before-last-checkpoint":
-        ModelCheckpoint._save_last_checkpoint = nth(ModelCheckpoint._save_last_checkpoint, n)
+        Trainer.save_checkpoint = nth(Trainer.save_checkpoint, n, where=is_last)
     elif kind == "after-last-checkpoint":
-        ModelCheckpoint._save_last_checkpoint = nth(ModelCheckpoint._save_last_checkpoint, n, after=True)
+        Trainer.save_checkpoint = nth(Trainer.save_checkpoint, n, where=is_last, after=True)
     elif kind == "saving":
         Model.save_pretrained = nth(Model.save_pretrained, n)
     elif kind == "results":
@@ -93,7 +97,12 @@ def arm(point):
         run_folder.write_json = nth(run_folder.write_json, n, after=True)
     elif kind == "half-a-checkpoint":
         move, calls = shutil.move, iter(range(1, 10**9))
-        shutil.move = lambda *paths: (_move_between_disks if next(calls) == n else move)(*paths)
+
+        def moved(source, target):
+            last = str(target).endswith("last.ckpt") and next(calls) == n
+            return _move_between_disks(source, target) if last else move(source, target)
+
+        shutil.move = moved
     else:
         raise ValueError(point)
 
@@ -111,7 +120,7 @@ def main():
                 os._exit(3)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-            print(f"{point} did not kill", file=sys.stderr)
+            print(point)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ class SyntheticSpec:
         classes: K, or (classification) the K names in order.
         jitter: regression: labels are spread uniformly around their class value, over this share, in [0, 1),
             of the gap between two values, and clipped to the range; 0 leaves the class values.
-        train, valid, test: utterances a split.
+        train: utterances of the training split.
+        valid: those of the validation split.
+        test: those of the test split.
         utterances_per_video: consecutive utterances of a split that make one video.
         seed: of the maps and of the draws. Every split and modality has its own stream, so that changing the
             size of one split, or what one modality tells, leaves the others as they were.

@@ -50,6 +50,9 @@ class SentimentData(lightning.LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
             sizes=self.train.sizes() if self.group_by_length else None,
         )
+        if trainer:
+            # workers read ahead before Lightning tells the sampler which epoch a resumed run is in
+            sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
         return DataLoader(
             self.train,
             sampler=sampler,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,9 +147,12 @@ def load_columns(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> dict[s
     return columns
 
 
-def encode_labels(table: FeatureTable, task: Task) -> NDArray[np.float64]:
-    """Scores or class numbers of every row; NaN where unknown."""
+def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = None) -> NDArray[np.float64]:
+    """Scores or class numbers of every row; NaN where unknown, and outside `rows`, which are not read."""
     values = table.labels(task.label)
+    if rows is not None:
+        read = set(int(row) for row in rows)
+        values = [value if row in read else None for row, value in enumerate(values)]
     if task.kind == "regression":
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     numbers = {name: i for i, name in enumerate(task.classes)}

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning import Callback
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pase_msa import plugins
@@ -28,6 +29,7 @@ from pase_msa.models.base import Model, build_model
 from pase_msa.modulation.base import Modulation
 from pase_msa.task import Task
 from pase_msa.training.best import BestWeights
+from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
 from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import SentimentData, evaluation_loader
 from pase_msa.training.environment import environment
@@ -74,7 +76,8 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
         raise PaSEError("The data have no validation split (split 'valid'), which selects the epoch; mark one.")
     inputs = describe_inputs(table, modalities, config.text, config.encoders)
     columns = load_columns(table, inputs)
-    labels = encode_labels(table, task)
+    used = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
+    labels = encode_labels(table, task, used)
     train = make_dataset(table, columns, table.rows("train"), labels)
     valid = make_dataset(table, columns, table.rows("valid"), labels)
     for name, dataset in (("training", train), ("validation", valid)):
@@ -161,7 +164,7 @@ def fit(
         phases,
         prepared.modulation,
         EpochLog(),
-        EarlyStopping(monitor, mode=mode, patience=options.patience, check_on_train_epoch_end=True),
+        Patience(monitor, mode=mode, patience=options.patience, check_on_train_epoch_end=True),
         *(extra or []),
     ]
     loggers: list[Any] = []
@@ -169,17 +172,7 @@ def fit(
     if best is not None:
         callbacks.append(best)
     if folder is not None:
-        callbacks.append(
-            ModelCheckpoint(
-                folder.checkpoints,
-                filename="best",
-                monitor=monitor,
-                mode=mode,
-                save_last=True,
-                save_on_train_epoch_end=True,
-                enable_version_counter=False,
-            )
-        )
+        callbacks += checkpoints(folder.checkpoints, monitor, mode)  # type: ignore[arg-type]
         csv = CSVLogger(str(folder.path), name="logs")
         loggers = [csv, TensorBoardLogger(str(folder.path), name="logs", version=csv.version)]
     if progress:
@@ -204,7 +197,8 @@ def fit(
             gradient_clip_val=options.gradient_clip or None,
             callbacks=callbacks,
             logger=loggers,
-            enable_checkpointing=folder is not None or any(isinstance(c, ModelCheckpoint) for c in callbacks),
+            plugins=[WholeCheckpoints()],
+            enable_checkpointing=folder is not None,
             enable_progress_bar=progress,
             enable_model_summary=False,
             num_sanity_val_steps=0,

@@ -69,7 +69,10 @@ class RunFolder:
                     f"{self.path} holds an unfinished run on other data; give the same --data, or another --out."
                 )
             return self.last.is_file()
-        if self.path.exists() and any(self.path.iterdir()):
+        # a kill in the middle of the three files below leaves a folder that is still ours to begin in
+        begun = {self.environment.name, self.data.name}
+        begun |= {f".{name}.partial" for name in (*begun, self.config.name)}
+        if self.path.exists() and any(file.name not in begun for file in self.path.iterdir()):
             raise PaSEError(f"{self.path} is not empty and holds no run; give another --out.")
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.environment, environment)

@@ -7,10 +7,10 @@ hold words: strings, or vectors under a name with "glove" or "word" in it.
 
 What comes out, as the SDK's `align(words, mean)`, then `align(labels)` do it: an utterance a label
 interval, with the SDK's id "vid[i]"; in it each other sequence is averaged over each word, words "sp"
-(pauses; all-zero vectors where there are no strings) are dropped, and strings become the text. Without
-words, sequences keep their own rate. Where we
-differ: an utterance that a sequence does not reach stays, with that modality absent (the SDK drops it), a
-word that a sequence does not reach is skipped in that sequence alone, and frames that are points in time
+(pauses; all-zero vectors where there are no strings) are dropped, and strings become the text. Without a
+sequence of words, all keep their own rate. Where we differ: an utterance that a sequence does not reach
+stays, with that modality absent (the SDK drops it), and so does one without a word, with all of them absent;
+a word that a sequence does not reach is skipped in that sequence alone, and frames that are points in time
 count. A modality is named as its sequence. A label has the names of the file's "dimension names", or
 `sentiment` for one value, `sentiment` and the six emotions for MOSEI's seven, `label_0` ... for others.
 
@@ -102,7 +102,8 @@ def _utterances(
                     continue
                 at = None if spoken is None else _steps(spoken, start, end)
                 features = {name: _cut(track, start, end, at and at[0]) for name, track in tracks.items()}
-                text = " ".join(as_text(word) for word in at[1]) if at and words is not None and words.strings else None
+                said = at[1] if at and words is not None and words.strings else []
+                text = " ".join(as_text(word) for word in said) or None
                 known = {name: real(labels[i, k]) for k, name in enumerate(names)}
                 name = key if "[" in key and len(intervals) == 1 else f"{key}[{i}]"
                 yield Utterance(name, video, splits.get(video, ""), known, features, text)

@@ -1,0 +1,437 @@
+"""Every published format, from small files of its shape that are written here."""
+
+import json
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from pase_msa import plugins
+from pase_msa.data import open_table
+from pase_msa.data.inspect import inspect_table
+from pase_msa.errors import PaSEError
+
+RNG = np.random.default_rng(0)
+
+
+def filled(*shape):
+    """Values of which none is 0."""
+    return RNG.uniform(0.5, 1.5, shape).astype(np.float32)
+
+
+def dump(path, content, protocol=4):
+    path.write_bytes(pickle.dumps(content, protocol))
+    return path
+
+
+# --- MMSA
+
+
+def mmsa_part(ids, aligned):
+    """Text of 4 of 6 steps; audio of 3 of 8 steps (unaligned); vision of 2 of 5, absent in the last row."""
+    n = len(ids)
+    part = {
+        "id": ids,
+        "raw_text": [f"text of {name}" for name in ids],
+        "annotations": ["Positive", "Negative", "Neutral"][:n],
+        "regression_labels": np.array([1.5, -2.0, 0.0][:n]),
+        "classification_labels": np.array([2, 0, 1][:n]),
+        "text": filled(n, 6, 7),
+        "text_bert": np.zeros((n, 3, 6), np.float32),
+        "audio": np.zeros((n, 6 if aligned else 8, 2), np.float32),
+        "vision": np.zeros((n, 6 if aligned else 5, 3)),
+    }
+    part["text_bert"][:, 0] = 101
+    part["text_bert"][:, 1, :4] = 1
+    steps = 4 if aligned else 3
+    part["audio"][:, :steps] = filled(n, steps, 2)
+    part["vision"][:-1, : steps - 1] = filled(n - 1, steps - 1, 3)
+    if not aligned:
+        part["audio_lengths"] = [3] * n
+        part["vision_lengths"] = [2] * n
+    return part
+
+
+def mmsa(aligned):
+    parts = {"train": mmsa_part(["a_b$_$1", "a_b$_$2", "c$_$1"], aligned)}
+    parts["valid"] = mmsa_part(["d$_$1", "d$_$2"], aligned)
+    parts["test"] = mmsa_part(["e$_$1", "e$_$2"], aligned)
+    parts["train"]["audio"][0, 1, 0] = -np.inf
+    return parts
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_mmsa(tmp_path, aligned):
+    data = mmsa(aligned)
+    table = open_table(dump(tmp_path / "file.pkl", data))
+    assert table.meta["format"] == "mmsa"
+    assert table.modalities == {"text": 7, "audio": 2, "vision": 3}
+    assert table.ids[:3] == ["a_b$_$1", "a_b$_$2", "c$_$1"]
+    assert table.videos == ["a_b", "a_b", "c", "d", "d", "e", "e"]
+    assert table.splits.tolist() == ["train"] * 3 + ["valid"] * 2 + ["test"] * 2
+    assert table.schema.labels == {"sentiment": "real", "annotation": "class"}
+    assert table.labels("sentiment") == [1.5, -2.0, 0.0, 1.5, -2.0, 1.5, -2.0]
+    assert table.labels("annotation")[:3] == ["Positive", "Negative", "Neutral"]
+    assert table.texts[0] == "text of a_b$_$1"
+    assert table.sequences("text").lengths.tolist() == [4] * 7
+    assert set(table.sequences("audio").lengths.tolist()) == {4 if aligned else 3}
+    assert table.sequences("vision").present.tolist() == [True, True, False, True, False, True, False]
+    assert table.sequences("vision").lengths[0] == (4 if aligned else 2)
+    np.testing.assert_array_equal(table.sequences("audio")[3], data["valid"]["audio"][0, : 4 if aligned else 3])
+    assert np.isneginf(table.sequences("audio")[0][1, 0])
+    assert table.nonfinite()["audio"]["values"] == 1
+    table.check_splits()
+
+
+def test_mmsa_padding_in_front_is_seen(tmp_path):
+    data = mmsa(True)
+    for part in data.values():
+        part["audio"] = np.roll(part["audio"], 2, axis=1)
+    table = open_table(dump(tmp_path / "file.pkl", data))
+    np.testing.assert_array_equal(table.sequences("audio")[3], data["valid"]["audio"][0, 2:])
+
+
+def test_mmsa_without_lengths_loses_only_zeros_at_the_ends(tmp_path):
+    data = mmsa(False)
+    for part in data.values():
+        for name in ("text_bert", "audio_lengths", "vision_lengths", "annotations", "raw_text"):
+            del part[name]
+        part["audio"][0, 1] = 0
+    table = open_table(dump(tmp_path / "file.pkl", data))
+    assert table.sequences("audio").lengths.tolist() == [3] * 7
+    assert table.sequences("text").lengths.tolist() == [6] * 7
+    assert table.texts is None
+    assert table.schema.labels == {"sentiment": "real"}
+
+
+def test_mmsa_labels_a_modality_and_numbered_ids(tmp_path):
+    data = mmsa(False)
+    for part in data.values():
+        for letter in "TAV":
+            part[f"regression_labels_{letter}"] = np.full(len(part["id"]), 0.4)
+    data["test"]["id"] = ["e$_$1", "e$_$1"]
+    table = open_table(dump(tmp_path / "file.pkl", data, 2))
+    assert set(table.schema.labels) == {"sentiment", "sentiment_T", "sentiment_A", "sentiment_V", "annotation"}
+    assert table.labels("sentiment_A") == [0.4] * 7
+    assert table.ids[-2:] == ["e$_$1", "e$_$1#2"]
+    assert "1 ids stood there more than once" in table.meta["notes"][0]
+
+
+def test_mmsa_streams_to_disk_and_names_what_does_not_match(tmp_path):
+    path = dump(tmp_path / "file.pkl", mmsa(False))
+    assert open_table(path, out=tmp_path / "out").fingerprint() == open_table(path).fingerprint()
+    data = mmsa(False)
+    data["valid"]["audio"] = data["valid"]["audio"][:1]
+    with pytest.raises(PaSEError, match="valid split has 2 ids but 1 of 'audio'"):
+        open_table(dump(tmp_path / "file.pkl", data))
+    del data["train"]["id"]
+    with pytest.raises(PaSEError, match="train split needs an 'id'"):
+        open_table(dump(tmp_path / "file.pkl", data))
+
+
+# --- MulT
+
+
+def mult_part(n, front=2, back=1):
+    part = {"text": filled(n, 6, 4), "audio": filled(n, 6, 2), "vision": filled(n, 6, 3).astype(np.float64)}
+    for value in part.values():
+        value[:, :front] = 0
+        value[:, 6 - back :] = 0
+    return part
+
+
+def test_mult_scores(tmp_path):
+    data = {}
+    for split, video in (("train", b"v1"), ("valid", b"v2"), ("test", b"v3[0]")):
+        data[split] = {**mult_part(2), "labels": np.array([[[0.6]], [[-3.0]]], np.float32)}
+        data[split]["id"] = np.array([[video, b"0.0", b"1.5"], [video, b"1.5", b"2.0"]])
+    data["train"]["audio"][0, 3, 1] = -np.inf
+    data["test"]["vision"][1] = 0
+    table = open_table(dump(tmp_path / "mosi_data.pkl", data, 2))
+    assert table.meta["format"] == "mult"
+    assert table.modalities == {"text": 4, "audio": 2, "vision": 3}
+    assert table.ids[:2] == ["v1_0.0_1.5", "v1_1.5_2.0"]
+    assert table.videos == ["v1", "v1", "v2", "v2", "v3", "v3"]
+    assert table.schema.labels == {"sentiment": "real"}
+    assert table.labels("sentiment")[:2] == pytest.approx([0.6, -3.0])
+    assert table.sequences("text").lengths.tolist() == [3] * 6
+    np.testing.assert_array_equal(table.sequences("text")[2], data["valid"]["text"][0, 2:5])
+    assert table.sequences("vision").present.tolist() == [True] * 5 + [False]
+    assert table.nonfinite()["audio"]["values"] == 1
+    assert table.texts is None
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_mult_emotions(tmp_path, pairs):
+    hot = np.array([[0, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
+    labels = np.stack([1 - hot, hot], axis=-1) if pairs else hot
+    data = {split: {**mult_part(3), "labels": labels} for split in ("train", "valid", "test")}
+    table = open_table(dump(tmp_path / "iemocap_data.pkl", data))
+    assert table.ids[:3] == ["train_0", "train_1", "train_2"]
+    assert table.videos == table.ids
+    assert table.labels("happy")[:3] == [1.0, 0.0, 0.0]
+    assert table.labels("angry")[:3] == [0.0, 1.0, 0.0]
+    assert table.labels("emotion")[:3] == ["happy", None, None]
+    assert table.schema.labels["emotion"] == "class"
+    assert any("no ids" in note for note in table.meta["notes"])
+
+
+def test_mult_labels_of_another_shape_are_refused(tmp_path):
+    data = {"train": {**mult_part(2), "labels": np.zeros((2, 3, 5))}}
+    with pytest.raises(PaSEError, match=r"\(2, 3, 5\)"):
+        open_table(dump(tmp_path / "x.pkl", data))
+
+
+# --- GCNet, MoMKE
+
+
+def gcnet(root, labels, valid=True, nested=True):
+    """Video v1 of three utterances, v2 and v3 of one; the face of u2 is missing, that of u3 a folder."""
+    ids = {"v1": ["u1", "u2", "u3"], "v2": ["w1"], "v3": ["x1"]}
+    speakers = {"v1": ["F", "M", "M"], "v2": ["F"], "v3": ["F"]}
+    sentences = {video: [f"said {name}" for name in names] for video, names in ids.items()}
+    sets = [{"v1"}, {"v2"}, {"v3"}] if valid else [{"v1", "v2"}, {"v3"}]
+    dump(root / "labels.pkl", [ids, labels, speakers, sentences, *sets])
+    base = root / "features" if nested else root
+    for name in ("wav2vec-large-c-UTT", "manet_UTT"):
+        (base / name).mkdir(parents=True)
+    for names in ids.values():
+        for name in names:
+            np.save(base / "wav2vec-large-c-UTT" / f"{name}.npy", filled(1, 5))
+            if name in ("u1", "w1"):
+                np.save(base / "manet_UTT" / f"{name}.npy", filled(4, 3))
+    np.save(base / "manet_UTT" / "x1.npy", np.zeros(3))
+    (base / "manet_UTT" / "u3").mkdir()
+    for face, value in (("F_0", 1), ("M_0", 2), ("M_1", 3)):
+        np.save(base / "manet_UTT" / "u3" / f"{face}.npy", np.full(3, value, np.float32))
+    return root
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_gcnet_scores(tmp_path, nested):
+    labels = {"v1": [1.5, np.float64(-2.0), 0.0], "v2": [3.0], "v3": [-1.0]}
+    table = open_table(gcnet(tmp_path, labels, nested=nested))
+    assert table.meta["format"] == "gcnet"
+    assert table.modalities == {"manet_UTT": 3, "wav2vec-large-c-UTT": 5}
+    assert table.ids == ["u1", "u2", "u3", "w1", "x1"]
+    assert table.videos == ["v1", "v1", "v1", "v2", "v3"]
+    assert table.splits.tolist() == ["train"] * 3 + ["valid", "test"]
+    assert table.labels("sentiment") == [1.5, -2.0, 0.0, 3.0, -1.0]
+    assert table.texts[0] == "said u1"
+    assert table.sequences("manet_UTT").lengths.tolist() == [4, 0, 2, 4, 0]
+    np.testing.assert_array_equal(table.sequences("manet_UTT")[2][:, 0], [2, 3])
+    assert table.sequences("wav2vec-large-c-UTT").lengths.tolist() == [1] * 5
+    assert table.meta["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "names"),
+    [
+        ([0, 1, 2, 3, 0], ["happy", "sad", "neutral", "angry", "happy"]),
+        ([4, 5, 2, 3, 0], ["excited", "frustrated", "neutral", "angry", "happy"]),
+        ([0, 1, 2, 1, 0], ["0", "1", "2", "1", "0"]),
+    ],
+)
+def test_gcnet_emotions_without_a_valid_set(tmp_path, numbers, names):
+    labels = {"v1": numbers[:3], "v2": [np.int64(numbers[3])], "v3": numbers[4:]}
+    table = open_table(gcnet(tmp_path, labels, valid=False))
+    assert table.labels("emotion") == names
+    assert table.splits.tolist() == ["train"] * 4 + ["test"]
+    assert "no valid split" in table.meta["notes"][0]
+
+
+def test_gcnet_labels_that_do_not_match_are_named(tmp_path):
+    with pytest.raises(PaSEError, match="video 'v1' has 3 utterances but 2 labels"):
+        open_table(gcnet(tmp_path, {"v1": [1.0, 2.0], "v2": [1.0], "v3": [1.0]}))
+
+
+# --- CMU-MultimodalSDK
+
+
+def sequence(file, name, entries, nested=True, dimensions=None):
+    """One computational sequence: entry -> (intervals, features)."""
+    root = file.create_group(name)
+    data = root.create_group("data") if nested else root
+    for key, (intervals, features) in entries.items():
+        group = data.create_group(key)
+        group["intervals"], group["features"] = np.array(intervals, np.float64), features
+    if dimensions:
+        text = root.create_group("metadata").create_dataset("dimension names", (1,), dtype=h5py.string_dtype())
+        text[0] = json.dumps(dimensions)
+
+
+AUDIO = ([[i / 10, (i + 1) / 10] for i in range(40)], np.arange(40.0)[:, None] * [1, 10])
+WORDS = (
+    [[0.0, 0.2], [0.2, 0.5], [0.5, 1.0], [1.0, 1.5], [2.0, 3.0]],
+    np.array([[b"I"], [b"sp"], [b"like"], [b"it"], [b"really"]]),
+)
+OPINIONS = ([[0.0, 1.5], [1.5, 3.0], [3.0, 3.0]], np.array([[2.0], [-1.0], [0.0]]))
+
+
+def csd(folder, words=WORDS, key="v1", labels=OPINIONS, label_key="v1", name="words"):
+    folder.mkdir(exist_ok=True)
+    for title, file in (("Opinion Segment Labels", "labels"), ("COVAREP", "covarep"), (name, "words"), ("FACET 4.2", "facet")):
+        if words is None and file == "words":
+            continue
+        with h5py.File(folder / f"{file}.csd", "w") as h5:
+            if file == "labels":
+                sequence(h5, title, {label_key: labels, "v2": ([[0.0, 1.0]], np.array([[0.5]]))})
+            elif file == "covarep":
+                sequence(h5, title, {"v1": AUDIO})
+            elif file == "words":
+                sequence(h5, title, {key: words})
+            else:  # points in time, in the second utterance alone
+                sequence(h5, title, {"v1": ([[2.2, 2.2], [2.4, 2.4], [3.0, 3.0]], np.array([[1.0], [3.0], [9.0]]))})
+    return folder
+
+
+def test_csd_is_averaged_over_words_and_cut_by_labels(tmp_path):
+    folder = csd(tmp_path / "csd")
+    (folder / "splits.json").write_text(json.dumps({"train": ["v1"], "dev": ["v2"]}))
+    table = open_table(folder)
+    assert table.meta["format"] == "csd"
+    assert table.modalities == {"COVAREP": 2, "FACET_4_2": 1}
+    assert table.ids == ["v1[0]", "v1[1]", "v2[0]"]
+    assert table.videos == ["v1", "v1", "v2"]
+    assert table.splits.tolist() == ["train", "train", "valid"]
+    assert table.labels("sentiment") == [2.0, -1.0, 0.5]
+    assert table.texts == ["I like it", "really", None]
+    np.testing.assert_allclose(table.sequences("COVAREP")[0][:, 0], [0.5, 7.0, 12.0])
+    np.testing.assert_allclose(table.sequences("COVAREP")[1], [[24.5, 245.0]])
+    assert table.sequences("FACET_4_2").present.tolist() == [False, True, False]
+    np.testing.assert_allclose(table.sequences("FACET_4_2")[1], [[2.0]])
+    assert table.sequences("COVAREP")[2] is None
+
+
+def test_csd_by_word_vectors_drops_pauses_and_splits_come_from_csv(tmp_path):
+    vectors = np.array([[1.0, 2.0], [0.0, 0.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    folder = csd(tmp_path / "csd", words=(WORDS[0], vectors), name="glove_vectors")
+    (folder / "splits.csv").write_text("video,split\nv1,test\nv2,train\n")
+    table = open_table(folder)
+    np.testing.assert_allclose(table.sequences("glove_vectors")[0], vectors[[0, 2, 3]])
+    np.testing.assert_allclose(table.sequences("COVAREP")[0][:, 0], [0.5, 7.0, 12.0])
+    assert table.splits.tolist() == ["test", "test", "train"]
+    assert table.texts is None
+
+
+def test_csd_without_words_keeps_each_rate_and_entries_may_be_parts(tmp_path):
+    parts = (np.array(OPINIONS[0][:1]), OPINIONS[1][:1])
+    table = open_table(csd(tmp_path / "csd", words=None, labels=parts, label_key="v1[7]"))
+    assert table.ids == ["v1[7]", "v2[0]"]
+    assert table.sequences("COVAREP").lengths.tolist() == [15, 0]
+    assert table.splits.tolist() == ["", ""]
+    assert "define no splits" in table.meta["notes"][0]
+    assert inspect_table(table)["splits"][""]["utterances"] == 2
+
+
+def test_csd_in_one_file_with_named_labels(tmp_path):
+    path = tmp_path / "mosei.hdf5"
+    with h5py.File(path, "w") as file:
+        sequence(file, "All Labels", {"v1": ([[0.0, 3.0]], np.arange(7.0)[None])}, nested=False)
+        sequence(file, "COVAREP", {"v1[0]": (AUDIO[0][:5], AUDIO[1][:5]), "v1[1]": (AUDIO[0][5:], AUDIO[1][5:])}, False)
+    table = open_table(path)
+    assert list(table.schema.labels) == ["sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear"]
+    assert table.labels("anger") == [3.0]
+    assert table.sequences("COVAREP").lengths.tolist() == [30]
+    with h5py.File(path, "w") as file:
+        sequence(file, "labels", {"v1": ([[0.0, 3.0]], np.arange(2.0)[None])}, dimensions=["arousal", "valence"])
+        sequence(file, "COVAREP", {"v1": AUDIO})
+    assert open_table(path).labels("valence") == [1.0]
+
+
+def test_csd_without_labels_is_refused(tmp_path):
+    folder = csd(tmp_path / "csd")
+    (folder / "labels.csd").unlink()
+    with pytest.raises(PaSEError, match="'label' in its name"):
+        open_table(folder)
+    (folder / "covarep.csd").write_bytes(b"<html>not found</html>")
+    with pytest.raises(PaSEError, match=r"covarep\.csd was to be HDF5"):
+        open_table(folder)
+
+
+# --- MFN
+
+
+def write_h5(path, values, name="d1"):
+    with h5py.File(path, "w") as file:
+        file[name] = values
+
+
+@pytest.mark.parametrize("pattern", ["{modality}_{split}.h5", "{split}_{modality}.h5"])
+def test_mfn(tmp_path, pattern):
+    made = {}
+    for split in ("train", "valid", "test"):
+        audio, video = filled(2, 5, 3), filled(2, 5, 4)
+        audio[:, :2] = 0
+        video[0] = 0
+        made[split] = audio
+        write_h5(tmp_path / pattern.format(modality="audio", split=split), audio)
+        write_h5(tmp_path / pattern.format(modality="video", split=split), video)
+        write_h5(tmp_path / f"text_{split}_emb.h5", filled(2, 5, 6))
+        write_h5(tmp_path / f"text_{split}.h5", np.ones((2, 5), np.int64))
+        write_h5(tmp_path / f"y_{split}.h5", np.array([1.5, 4.0]), "data")
+    table = open_table(tmp_path)
+    assert table.meta["format"] == "mfn"
+    assert table.modalities == {"audio": 3, "video": 4, "text": 6} or set(table.modalities) == {"audio", "video", "text"}
+    assert table.ids == ["train_0", "train_1", "valid_0", "valid_1", "test_0", "test_1"]
+    assert table.labels("label") == [1.5, 4.0] * 3
+    assert table.sequences("audio").lengths.tolist() == [3] * 6
+    np.testing.assert_array_equal(table.sequences("audio")[2], made["valid"][0, 2:])
+    assert table.sequences("video").present.tolist() == [False, True] * 3
+    assert "no ids" in table.meta["notes"][0]
+
+
+def test_mfn_of_one_joint_modality_and_several_labels(tmp_path):
+    write_h5(tmp_path / "X_train.h5", filled(300, 2, 5), "data")
+    write_h5(tmp_path / "y_train.h5", np.arange(600.0).reshape(300, 2), "data")
+    table = open_table(tmp_path)
+    assert table.modalities == {"X": 5}
+    assert table.labels("label_1")[-1] == 599.0
+    assert len(table) == 300
+
+
+def test_mfn_that_does_not_match_is_named(tmp_path):
+    write_h5(tmp_path / "audio_train.h5", filled(3, 2, 5))
+    write_h5(tmp_path / "y_train.h5", np.zeros(2))
+    with pytest.raises(PaSEError, match="y_train.h5 has 2 labels, found \\(3, 2, 5\\)"):
+        open_table(tmp_path)
+    write_h5(tmp_path / "y_train.h5", np.zeros(3))
+    write_h5(tmp_path / "audio_test.h5", filled(3, 2, 5))
+    with pytest.raises(PaSEError, match=r"no y_test\.h5"):
+        open_table(tmp_path)
+
+
+# --- all
+
+
+def test_a_hostile_pickle_is_named_by_whatever_opens_it(tmp_path):
+    path = tmp_path / "features.pkl"
+    path.write_bytes(b"cos\nsystem\n(S'touch " + str(tmp_path / "sentinel").encode() + b"'\ntR.")
+    for target in (path, tmp_path):
+        (tmp_path / "audio").mkdir(exist_ok=True)
+        np.save(tmp_path / "audio" / "u.npy", np.zeros(1))
+        with pytest.raises(PaSEError, match=r"os\.system"):
+            open_table(target)
+    assert not (tmp_path / "sentinel").exists()
+
+
+@pytest.mark.parametrize("name", ["csd", "folder", "gcnet", "mfn", "mmsa", "mult"])
+def test_each_reader_turns_down_what_is_not_its_own(tmp_path, name):
+    reader = plugins.load("data.formats", name)
+    (tmp_path / "notes.txt").write_text("nothing")
+    plain = dump(tmp_path / "list.pkl", [1, 2, 3])
+    for path in (tmp_path, tmp_path / "notes.txt", plain):
+        assert not reader.sniff(path)
+        with pytest.raises(PaSEError):
+            reader.read(path)
+
+
+def test_telling_the_format_and_reading_it_parse_a_file_once(tmp_path, monkeypatch):
+    from pase_msa.data import reading
+
+    calls = []
+    monkeypatch.setattr(reading, "load_pickle", lambda path: calls.append(path) or mmsa(False))
+    path = dump(tmp_path / "file.pkl", {})
+    open_table(path)
+    assert calls == [path]

@@ -1,0 +1,125 @@
+"""The final evaluation and the attribution beneath it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pase_msa.data.synthetic import synthetic_table
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation import evaluate as evaluation
+from pase_msa.evaluation.evaluate import evaluate, subsets
+from pase_msa.evaluation.inference import attribution, infer, play
+from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.inputs import load_columns, make_dataset
+from pase_msa.training.run import train
+from tests.toys import tiny_spec, toy_batch, toy_model
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    home = tmp_path_factory.mktemp("evaluate")
+    synthetic_table(tiny_spec(), path=home / "data")
+    config = RunConfig(
+        data=str(home / "data"),
+        out=str(home / "run"),
+        model={"name": "pase", "width": 8},
+        encoders={"default": {"hidden": 8}},
+        training=TrainingConfig(epochs=3, batch_size=16, threads=1, accelerator="cpu"),
+    )
+    return train(config, progress=False)
+
+
+def test_every_part_is_there(run):
+    result = evaluate(run.path)
+    assert set(result["subsets"]) == {
+        "text", "audio", "vision", "text+audio", "text+vision", "audio+vision", "text+audio+vision"
+    }  # fmt: skip
+    assert result["subsets"]["text+audio+vision"] == result["metrics"]
+    assert sum(part["share"] for part in result["contributions"].values()) == pytest.approx(1)
+    assert {"ece", "reliability", "temperature"} <= set(result["calibration"])
+    assert result["data"]["synthetic"]
+
+
+def test_shapley_values_of_the_metric_add_up_to_the_gain_over_no_modality(run):
+    result = evaluate(run.path)
+    total = sum(part["nats"] for part in result["contributions"].values())
+    assert np.isfinite(total)
+    assert set(result["contributions"]["text"]) == {"share", "mean_absolute", "metric", "nats", "planted"}
+
+
+def test_the_test_split_is_read_once(run, monkeypatch):
+    first = evaluate(run.path)
+    monkeypatch.setattr(evaluation, "open_data", lambda path: pytest.fail("the data were read again"))
+    assert evaluate(run.path) == json.loads(run.evaluation.read_text()) == first
+
+
+def test_changed_data_are_refused(run, tmp_path, monkeypatch):
+    other = synthetic_table(tiny_spec(seed=5))
+    run.evaluation.unlink(missing_ok=True)
+    monkeypatch.setattr(evaluation, "open_data", lambda path: other)
+    with pytest.raises(PaSEError, match="not those that"):
+        evaluate(run.path)
+
+
+def test_other_data_can_be_named_and_leave_no_trace(run, tmp_path):
+    run.evaluation.unlink(missing_ok=True)
+    synthetic_table(tiny_spec(seed=5), path=tmp_path / "other")
+    assert evaluate(run.path, data=str(tmp_path / "other"))["count"] == 16
+    assert not run.evaluation.exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_attribution_is_efficient(count):
+    players = tuple(f"m{i}" for i in range(count))
+    games, matrix = attribution(players)
+    assert games[0] == frozenset()
+    assert games[-1] == frozenset(players)
+    worth = np.random.default_rng(0).normal(size=len(games))
+    assert (matrix @ worth).sum() == pytest.approx(worth[-1] - worth[0])
+
+
+def test_a_dummy_gets_nothing_also_when_sampled():
+    players = tuple(f"m{i}" for i in range(9))
+    games, matrix = attribution(players)
+    worth = np.array([sum(2.0 for name in game if name != "m4") for game in games])
+    found = dict(zip(players, matrix @ worth, strict=True))
+    assert found["m4"] == pytest.approx(0)
+    assert found["m1"] == pytest.approx(2)
+
+
+def test_contributions_add_up_to_the_score_less_the_base(run):
+    table = synthetic_table(tiny_spec())
+    from pase_msa.models.base import Model
+
+    model = Model.from_pretrained(run.model)
+    dataset = make_dataset(table, load_columns(table, model.inputs), np.arange(len(table)), None)
+    found = infer(model, dataset)
+    total = torch.stack(list(found.contributions.values())).sum(0)
+    torch.testing.assert_close(total, found.score - found.base, atol=1e-5, rtol=0)
+    small = infer(model, dataset, batch_size=3)
+    torch.testing.assert_close(found.score, small.score, atol=1e-6, rtol=0)
+
+
+def test_playing_a_coalition_is_predicting_with_the_others_withheld():
+    model = toy_model().eval()
+    batch = toy_batch()
+
+    class One:
+        def __len__(self):
+            return len(batch)
+
+        def __getitem__(self, positions):
+            return batch
+
+    logits = play(model, One(), [frozenset({"text"}), frozenset(batch.present)])
+    torch.testing.assert_close(logits[0], model(batch.only({"text"})).logits.detach())
+    torch.testing.assert_close(logits[1], model(dataclasses.replace(batch)).logits.detach())
+
+
+def test_subsets_of_many_modalities_are_singles_leave_one_out_and_all():
+    names = tuple("abcdefg")
+    assert len(subsets(names)) == 15
+    assert subsets(names)[-1] == frozenset(names)

@@ -1,0 +1,193 @@
+"""The command line, in process: what it prints, writes and exits with."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from pase_msa.cli import main
+
+SMALL = ["--training.epochs", "2", "--training.threads", "1", "--model.width", "8", "--encoders.default.hidden", "8"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data in the folder format: 60 utterances, audio absent in the first."""
+    home = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-3, 4, 60).astype(float)
+    splits = ["train"] * 36 + ["valid"] * 12 + ["test"] * 12
+    lines = ["id,video,split,sentiment"] + [f"u{i},v{i // 3},{splits[i]},{labels[i]}" for i in range(60)]
+    (home / "utterances.csv").write_text("\n".join(lines) + "\n")
+    np.save(home / "vision.npy", labels[:, None] + rng.normal(size=(60, 4)).astype(np.float32))
+    np.save(home / "audio.npy", rng.normal(size=(118, 3)).astype(np.float32))
+    np.save(home / "audio_lengths.npy", np.array([0] + [2] * 59))
+    return home
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A finished run."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--data", str(folder), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_training_leaves_a_complete_run(run):
+    found = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "data.json", "environment.json", "logs", "checkpoints", "model", "results.json"} <= found
+    assert list(run.glob("logs/version_0/metrics.csv"))
+    assert list(run.glob("logs/version_0/events.out.tfevents.*"))
+
+
+def test_evaluation_prints_one_json_object_with_the_metrics_of_a_regression(run, capsys):
+    assert main(["evaluate", str(run), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    wanted = {"acc2_nonneg", "acc2_negpos", "f1_nonneg", "f1_negpos", "acc7", "mae", "corr"}
+    assert wanted <= set(result["metrics"])
+    assert set(result["subsets"]) == {"audio", "vision", "audio+vision"}
+    assert (run / "report.html").is_file()
+
+
+def test_evaluation_prints_tables(run, capsys):
+    assert main(["evaluate", str(run)]) == 0
+    assert "MAE" in capsys.readouterr().out
+
+
+def test_prediction_prints_one_json_line_an_utterance(run, folder, capsys):
+    assert main(["predict", str(run), "--data", str(folder), "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in rows] == [f"u{i}" for i in range(60)]
+    assert all(set(row["contributions"]) == {"audio", "vision"} and 0 <= row["confidence"] <= 1 for row in rows)
+    assert rows[0]["contributions"]["audio"] == pytest.approx(0, abs=1e-6)
+
+
+def test_prediction_writes_csv(run, folder, tmp_path, capsys):
+    out = tmp_path / "predictions.csv"
+    assert main(["predict", str(run), "--data", str(folder), "--out", str(out)]) == 0
+    lines = out.read_text().splitlines()
+    assert lines[0] == "id,score,confidence,contribution_audio,contribution_vision"
+    assert len(lines) == 61
+
+
+def test_conversion_makes_a_table_that_gives_the_same_predictions(run, folder, tmp_path, capsys):
+    assert main(["convert", str(folder), str(tmp_path / "table")]) == 0
+    capsys.readouterr()
+    main(["predict", str(run), "--data", str(folder)])
+    expected = capsys.readouterr().out
+    main(["predict", str(run), "--data", str(tmp_path / "table")])
+    assert capsys.readouterr().out == expected
+
+
+def test_inspection_tells_what_is_there(folder, capsys):
+    assert main(["inspect", str(folder), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert set(report["modalities"]) == {"audio", "vision"}
+
+
+def test_a_subset_of_modalities_is_divided_by_commas(folder, tmp_path):
+    assert main(["train", "--data", str(folder), "--out", str(tmp_path / "r"), "--modalities", "vision", *SMALL]) == 0
+    assert yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())["modalities"] == ["vision"]
+
+
+def test_the_configuration_may_stand_without_its_flag(folder, tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "model: {name: concat, width: 8}\nencoders: {default: {hidden: 8}}\ntraining: {epochs: 1, threads: 1}\n"
+    )
+    out = tmp_path / "r"
+    assert main(["train", str(file), "--data", str(folder), "--out", str(out), "--model.width", "6"]) == 0
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert kept["model"]["name"] == "concat"
+    assert kept["model"]["width"] == 6
+    assert kept["training"]["epochs"] == 1
+
+
+def test_the_configuration_of_a_run_repeats_it(run, folder, tmp_path):
+    out = tmp_path / "again"
+    assert main(["train", str(run / "config.yaml"), "--out", str(out)]) == 0
+    again, first = (json.loads((home / "results.json").read_text()) for home in (out, run))
+    assert again["validation"] == first["validation"]
+
+
+def test_classes_are_predicted_and_graded(tmp_path, capsys):
+    rng = np.random.default_rng(1)
+    numbers = rng.integers(0, 3, 60)
+    names = np.array(["sad", "calm", "glad"])[numbers]
+    splits = ["train"] * 36 + ["valid"] * 12 + ["test"] * 12
+    home = tmp_path / "data"
+    home.mkdir()
+    lines = ["id,video,split,emotion"] + [f"u{i},u{i},{splits[i]},{names[i]}" for i in range(60)]
+    (home / "utterances.csv").write_text("\n".join(lines) + "\n")
+    np.save(home / "audio.npy", np.eye(3)[numbers].astype(np.float32))
+    out = str(tmp_path / "r")
+    assert main(["train", "--data", str(home), "--out", out, *SMALL]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", out, "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert {"accuracy", "f1_weighted", "ua", "per_class"} <= set(metrics)
+    assert main(["predict", out, "--data", str(home), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["label"] in {"sad", "calm", "glad"}
+
+
+def _mistakes(run, folder, tmp_path):
+    (tmp_path / "bad.yaml").write_text("model: {widht: 3}\n")
+    (tmp_path / "broken.yaml").write_text("model: [\n")
+    return {
+        "no such file": (["inspect", str(tmp_path / "nowhere")], "nowhere"),
+        "no configuration": (["train", str(tmp_path / "none.yaml")], "none.yaml"),
+        "unknown option": (["train", "--training.epoch", "3"], "epoch"),
+        "unknown option in a file": (["train", str(tmp_path / "bad.yaml")], "widht"),
+        "broken file": (["train", str(tmp_path / "broken.yaml")], "broken.yaml"),
+        "wrong type": (["train", "--training.epochs", "many"], "many"),
+        "out of range": (["train", "--training.epochs", "0"], "epochs"),
+        "unknown model": (["train", "--model.name", "pas"], "did you mean 'pase'"),
+        "unknown modality": (["train", "--data", str(folder), "--modalities", "vision,smell"], "smell"),
+        "unknown label": (["train", "--data", str(folder), "--label", "mood"], "sentiment"),
+        "unknown encoder": (["train", "--data", str(folder), "--encoders.audio.encoder", "x"], "sequence"),
+        "unknown encoder option": (["train", "--data", str(folder), "--encoders.audio.hiden", "3"], "hidden"),
+        "finished run": (["train", "--data", str(folder), "--out", str(run), *SMALL], "finished"),
+        "no run": (["evaluate", str(folder)], "no run"),
+        "no model": (["predict", str(folder), "--data", str(folder)], "saved model"),
+        "no data": (["predict", str(run)], "--data"),
+        "table exists": (["convert", str(folder), str(run.parent / "table")], "already"),
+        "no command": ([], "train"),
+    }
+
+
+@pytest.mark.parametrize("case", range(18))
+def test_a_mistake_is_one_sentence_and_status_2(case, run, folder, tmp_path, capsys):
+    if not (run.parent / "table").exists():
+        main(["convert", str(folder), str(run.parent / "table")])
+    words, named = list(_mistakes(run, folder, tmp_path).values())[case]
+    if words[:1] == ["train"] and "--out" not in words:
+        words = [*words, "--out", str(tmp_path / "out")]
+    capsys.readouterr()
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("pase: ")
+    assert printed.err.count("\n") == 1
+    assert named in printed.err
+    assert "Traceback" not in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_configuration_that_is_shipped_parses():
+    from pathlib import Path
+
+    from pase_msa.cli import build_parser
+
+    files = [f for f in sorted(Path("experiments").glob("*.yaml")) if "variants" not in yaml.safe_load(f.read_text())]
+    assert files
+    for file in files:
+        words = ["train", "--config", str(file)]
+        build_parser(words).parse_args(words)
+
+
+def test_the_configuration_can_be_printed(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--model.mu", "0.3", "--print_config"])
+    assert caught.value.code in (0, None)
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["mu"] == 0.3
