@@ -179,7 +179,7 @@ def _named(argv: Sequence[str], key: str) -> str | None:
 
 
 def _config_files(argv: Sequence[str]) -> Iterator[Path]:
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
         if word == "--config" or word.startswith("--config="):
             yield Path(word.split("=", 1)[1] if "=" in word else following)
 

@@ -142,9 +142,10 @@ def test_no_labels_and_nothing_to_learn_from():
 
 
 def test_the_report_reads_on_a_terminal():
-    made = table(Utterance("x", "train0", "test"), source="[x]", format="folder", notes=["A note [here]."], synthetic=True)
+    meta = {"source": "[x]", "format": "folder", "notes": ["A note [here]."], "synthetic": True}
+    made = table(Utterance("x", "train0", "test"), **meta)
     text = render(inspect_table(made))
-    for part in ("31 utterances", "(folder, [x])", "SYNTHETIC", "train", "audio", "1 / 2 / 3", "96.8%", "glad 20, sad 10"):
+    for part in ("31 utterances", "(folder, [x])", "SYNTHETIC", "audio", "1 / 2 / 3", "96.8%", "glad 20, sad 10"):
         assert part in text
     assert "Note: A note [here]." in text
     assert "ERROR: 1 videos are in more than one split" in text

@@ -59,8 +59,8 @@ def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = Fa
     return _png(draw, height=1.0 + 0.36 * len(values), dark=dark)
 
 
-def curves(series: Mapping[str, Points], label: str, marks: Mapping[str, float], *, dark: bool = False) -> bytes:
-    """One line a name over epochs; `marks` are vertical lines at an epoch with a word beside each."""
+def curves(series: Mapping[str, Points], marks: Mapping[str, float], *, dark: bool = False) -> bytes:
+    """One line a name over epochs; `marks` are vertical lines at an epoch with a word above each."""
 
     def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
         for k, (name, points) in enumerate(series.items()):
@@ -70,27 +70,27 @@ def curves(series: Mapping[str, Points], label: str, marks: Mapping[str, float],
                 color=colors[k % len(colors)],
                 linestyle=_DASHES[k % len(_DASHES)],
                 marker=_MARKERS[k % len(_MARKERS)],
-                markevery=max(1, len(points) // 12),
-                markersize=4.5,
+                # staggered, so that lines that coincide are both seen
+                markevery=(k % 2, max(1, len(points) // 12)),
+                markersize=5,
             )
-        for word, epoch in marks.items():
+        for k, (word, epoch) in enumerate(marks.items()):
             axes.axvline(epoch, color=ink["ink"], linewidth=1.1, linestyle=(0, (4, 3)))
+            # two marks may be close: one word ends at its line, the other begins there
             axes.annotate(
                 word,
                 (epoch, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, -3),
+                xytext=(0, 3),
                 textcoords="offset points",
-                va="top",
-                color=ink["ink"],
-                fontsize=9,
-                rotation=90,
+                ha="left" if k else "right",
+                fontsize=10,
             )
-        axes.set(xlabel="epoch", ylabel=label)
+        axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.margins(y=0.12)
         if len(series) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+            axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
     return _png(draw, height=3.1, dark=dark)
 
@@ -119,10 +119,11 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], *, dark: bool = False) -
             color=colors[1],
             edgecolor=ink["page"],
             zorder=3,
+            clip_on=False,
             label="bin mean (area: count)",
         )
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="stated confidence", ylabel="actual accuracy")
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated confidence", ylabel="actual accuracy")
+        axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     return _png(draw, height=3.6, dark=dark)
 
@@ -152,7 +153,7 @@ def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height:
         figure = Figure(figsize=(5.0, min(height, 12.0)), facecolor=ink["page"], layout="constrained")
         draw(figure.subplots(), ink, colors)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=180, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -65,7 +65,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
         number=format_value,
         is_percent=is_percent,
         environment=_flat(result.get("environment") or {}),
-        figures=_results(result, main) | _learning(history or [], main, marks),
+        figures=_results(result, main) | _learning(history or [], main, task.modalities, marks),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -101,17 +101,19 @@ def _results(result: Mapping[str, Any], main: str) -> dict[str, list[dict[str, s
     return found
 
 
-def _learning(history: Rows, main: str, marks: Mapping[str, float]) -> dict[str, list[dict[str, str]]]:
+def _learning(
+    history: Rows, main: str, modalities: Sequence[str], marks: Mapping[str, float]
+) -> dict[str, list[dict[str, str]]]:
     """Pictures of the training log: one a quantity, a line a series."""
-    keys = sorted({key for row in history for key in row})
+    keys = {key for row in history for key in row}
     groups = {
         f"Validation {metric_label(main)}": [f"val/{main}"],
         "Loss": ["train/loss", "val/loss"],
         "Predictive entropy on validation (nats)": ["val/entropy"],
-        "Learning-rate factor φ": [key for key in keys if key.startswith("phi/")],
-        "Shapley value ψ": [key for key in keys if key.startswith("psi/")],
-        "Fusion weight": [key for key in keys if key.startswith("weight/")],
     }
+    for caption, prefix in (("Learning-rate factor φ", "phi"), ("Shapley value ψ", "psi"), ("Fusion weight", "weight")):
+        # in the order of the task, so that a modality keeps its colour from figure to figure
+        groups[caption] = [f"{prefix}/{name}" for name in modalities if f"{prefix}/{name}" in keys]
     pictures = []
     for caption, members in groups.items():
         found = {key: points for key in members if (points := _series(history, key))}
@@ -119,7 +121,7 @@ def _learning(history: Rows, main: str, marks: Mapping[str, float]) -> dict[str,
         if series:
             alt = "; ".join(f"{k}: {p[0][1]:.3g} first, {p[-1][1]:.3g} last" for k, p in series.items())
             alt += "".join(f"; {word} at epoch {epoch:g}" for word, epoch in marks.items())
-            pictures.append(_picture(caption, alt, partial(figures.curves, series, caption, marks)))
+            pictures.append(_picture(caption, alt, partial(figures.curves, series, marks)))
     return {"learning": pictures}
 
 

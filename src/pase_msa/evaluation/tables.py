@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import ROUNDED
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +25,8 @@ LABELS = {
     "mae": "MAE",
     "corr": "Corr",
     "accuracy": "Accuracy",
+    "recall": "Recall",
+    "support": "Utterances",
     "wa": "WA",
     "ua": "UA",
     "f1": "F1",
@@ -82,15 +85,16 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     if (count := result.get("count")) is not None:
         title += f", {count} utterances"
     names = [name for name in metrics if name != "per_class"]
-    tables = [_table(title, ("metric", "value"), [[metric_label(n), format_value(n, metrics[n])] for n in names])]
+    rows = [[metric_label(name), format_value(name, metrics[name])] for name in names]
+    tables = {title: _table(("", "value"), rows)}
     sections = (
-        ("classes", metrics.get("per_class"), ("f1", "accuracy", "recall", "support")),
-        ("modalities given", result.get("subsets"), shown),
+        ("Classes, each against the rest", metrics.get("per_class"), ("f1", "accuracy", "recall", "support")),
+        ("Subsets of modalities", result.get("subsets"), shown),
     )
     for heading, content, keys in sections:
         if content:
             rows = [[name, *(format_value(k, row.get(k)) for k in keys)] for name, row in content.items()]
-            tables.append(_table(heading, ("", *map(metric_label, keys)), rows))
+            tables[heading] = _table(("", *map(metric_label, keys)), rows)
     if contributions := result.get("contributions"):
         rows = [
             [
@@ -100,21 +104,21 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
             ]
             for name, row in contributions.items()
         ]
-        columns = ("", "share of the score, %", f"improvement of {metric_label(main)}")
-        tables.append(_table("contributions", columns, rows))
+        columns = ("", "Share, %", f"Improvement of {metric_label(main)}")
+        tables["Contributions"] = _table(columns, rows)
     output = io.StringIO()
     console = Console(file=output, width=width, markup=False, emoji=False, highlight=False, color_system=None)
     if (result.get("data") or {}).get("synthetic"):
         console.print("Synthetic data: these numbers say nothing about real speech.\n")
-    for table in tables:
-        console.print(table)
-    return output.getvalue()
+    for heading, table in tables.items():
+        console.print(heading, table, sep="\n", end="\n\n")
+    return output.getvalue().rstrip() + "\n"
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=ROUNDED)
     for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k else "left", overflow="fold")
+        table.add_column(column, justify="right" if k else "left", no_wrap=k == 0)
     for row in rows:
         table.add_row(*row)
     return table
