@@ -185,6 +185,7 @@ def array_of(dtype, state, data, shape=(1,)):
         (array_of("f8", (3, "<", None, None, None, -1, -1, 0), b"A" * 8, (1000,)), "damaged"),
         (array_of("S", (3, "|", None, None, None, 0, 1, 0), b"", (10**12,)), "without a size"),
         (pickle.dumps(Evil(np.ndarray, (1,), "O", b"A" * 8)), "damaged"),
+        (array_of("U2", (3, "<", None, None, None, 8, 4, 8), b"\xff" * 8), "do not exist"),
     ],
 )
 def test_a_crafted_array_cannot_reach_memory(write, data, reason):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import collections
 import pickle
 import re
+import sys
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,13 @@ def _array(data: Any, dtype: Any, shape: Any, order: str) -> Any:
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(dtype, _Dtype) or dtype.resolved.hasobject or not isinstance(raw, bytes | bytearray):
         raise _Refused("an array of Python objects made from bytes")
-    if not dtype.resolved.itemsize:  # empty text: a shape of any size fits no bytes
-        if raw or np.prod(shape) > 1:
+    if not dtype.resolved.itemsize:
+        if raw or np.prod(shape) > 1:  # empty text: a shape of any size fits no bytes
             raise _Refused("an array of many items without a size")
         return np.zeros(shape, dtype.resolved)
+    codes = np.dtype("u4").newbyteorder(dtype.resolved.byteorder)
+    if dtype.resolved.kind == "U" and np.frombuffer(raw, codes).max(initial=0) > sys.maxunicode:
+        raise _Refused("text of characters that do not exist")
     return np.frombuffer(raw, dtype.resolved).reshape(shape, order=order)  # type: ignore[call-overload]
 
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -81,6 +82,8 @@ def load_model(name: str, *, pretrained: bool = True) -> Any:
 def _load(loader: Any, name: str) -> Any:
     from transformers.utils import logging
 
+    # hub retries are reported once, by us
+    getLogger("huggingface_hub").setLevel(ERROR)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

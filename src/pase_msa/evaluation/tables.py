@@ -111,7 +111,9 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     if (result.get("data") or {}).get("synthetic"):
         console.print("Synthetic data: these numbers say nothing about real speech.\n")
     for heading, table in tables.items():
-        console.print(heading, table, sep="\n", end="\n\n")
+        console.print(heading)
+        console.print(table)
+        console.print()
     return output.getvalue().rstrip() + "\n"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning
 import torch
 from torch.utils.data import DataLoader
@@ -38,6 +40,7 @@ class SentimentData(lightning.LightningDataModule):
         self.train, self.valid = train, valid
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.group_by_length = group_by_length
+        self.epoch = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled by (seed, epoch)."""
@@ -50,9 +53,8 @@ class SentimentData(lightning.LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
             sizes=self.train.sizes() if self.group_by_length else None,
         )
-        if trainer:
-            # workers read ahead before Lightning tells the sampler which epoch a resumed run is in
-            sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)
+        # workers read ahead before Lightning tells the sampler which epoch a resumed run is in
+        sampler.set_epoch(self.epoch)
         return DataLoader(
             self.train,
             sampler=sampler,
@@ -61,6 +63,15 @@ class SentimentData(lightning.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=False,
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint: the epoch that comes next."""
+        assert self.trainer is not None
+        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint, before the loaders are made."""
+        self.epoch = int(state_dict["epoch"])
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """In order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -141,7 +142,7 @@ class SentimentModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
-        self.log_dict(dict(self.epoch_means))
+        log_now(self, self.epoch_means)
 
     def on_validation_epoch_start(self) -> None:
         """Reset."""
@@ -230,6 +231,15 @@ def withhold(batch: Batch, probability: float) -> Batch:
     return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))
 
 
+def log_now(module: lightning.LightningModule, values: Mapping[str, float]) -> None:
+    """Log an epoch's values and have them written: Lightning would only after the checkpoint, where a kill between the
+    two loses them."""
+    module.log_dict(dict(values), logger=False)
+    for logger in module.loggers:
+        logger.log_metrics({**values, "epoch": module.current_epoch}, step=module.global_step)
+        logger.save()
+
+
 class EpochLog(lightning.Callback):
     """Logs what the balancing method and the model's weights say at the end of an epoch."""
 
@@ -241,4 +251,4 @@ class EpochLog(lightning.Callback):
         weighting = getattr(pl_module.model, "weighting", None)
         if weighting is not None:
             values |= {f"weight/{name}": float(value) for name, value in weighting().items()}
-        pl_module.log_dict(values)
+        log_now(pl_module, values)
