@@ -6,7 +6,6 @@ Narrow enough for a phone, and readable in grey: series differ by marker and das
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -59,8 +58,14 @@ def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = Fa
     return _png(draw, height=1.0 + 0.36 * len(values), dark=dark)
 
 
-def curves(series: Mapping[str, Points], marks: Mapping[str, float], *, dark: bool = False) -> bytes:
-    """One line a name over epochs; `marks` are vertical lines at an epoch with a word above each."""
+def curves(
+    series: Mapping[str, Points],
+    marks: Mapping[str, float],
+    span: tuple[float, float],
+    *,
+    dark: bool = False,
+) -> bytes:
+    """One line a name over the epochs of `span`; `marks` are vertical lines with a word above each."""
 
     def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
         for k, (name, points) in enumerate(series.items()):
@@ -88,6 +93,8 @@ def curves(series: Mapping[str, Points], marks: Mapping[str, float], *, dark: bo
             )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        room = max(0.05 * (span[1] - span[0]), 0.5)
+        axes.set_xlim(span[0] - room, span[1] + room)
         axes.margins(y=0.12)
         if len(series) > 1:
             axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
@@ -159,12 +166,3 @@ def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height:
 
 def _short(name: str, most: int = 22) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def finite(value: object) -> float | None:
-    """A number from a log's cell, or None where it holds none (an empty cell, nan, a word)."""
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

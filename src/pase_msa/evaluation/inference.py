@@ -115,7 +115,8 @@ def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.flo
     else:
         values = probabilities[:, torch.arange(logits.shape[1]), predicted]
         score = None
-    shares = torch.from_numpy(matrix).to(values.dtype) @ values
+    # float64: the terms of a modality that changes nothing cancel, and float32 would leave dust
+    shares = (torch.from_numpy(matrix) @ values.double()).to(values.dtype)
     return Inference(
         logits[-1],
         probabilities[-1],

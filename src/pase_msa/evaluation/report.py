@@ -14,9 +14,10 @@ from typing import Any
 from jinja2 import Environment
 
 from pase_msa.evaluation import figures
-from pase_msa.evaluation.figures import Points, finite
+from pase_msa.evaluation.figures import Points
 from pase_msa.evaluation.tables import (
     SHOWN,
+    finite,
     format_value,
     is_percent,
     metric_label,
@@ -114,6 +115,7 @@ def _learning(
     for caption, prefix in (("Learning-rate factor φ", "phi"), ("Shapley value ψ", "psi"), ("Fusion weight", "weight")):
         # in the order of the task, so that a modality keeps its colour from figure to figure
         groups[caption] = [f"{prefix}/{name}" for name in modalities if f"{prefix}/{name}" in keys]
+    epochs = [epoch for row in history if (epoch := finite(row.get("epoch"))) is not None]
     pictures = []
     for caption, members in groups.items():
         found = {key: points for key in members if (points := _series(history, key))}
@@ -121,7 +123,8 @@ def _learning(
         if series:
             alt = "; ".join(f"{k}: {p[0][1]:.3g} first, {p[-1][1]:.3g} last" for k, p in series.items())
             alt += "".join(f"; {word} at epoch {epoch:g}" for word, epoch in marks.items())
-            pictures.append(_picture(caption, alt, partial(figures.curves, series, marks)))
+            draw = partial(figures.curves, series, marks, (min(epochs), max(epochs)))
+            pictures.append(_picture(caption, alt, draw))
     return {"learning": pictures}
 
 

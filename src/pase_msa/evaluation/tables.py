@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import finite
 from pase_msa.metrics import headline
 from pase_msa.task import Task
 
@@ -124,3 +124,12 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def finite(value: object) -> float | None:
+    """A number from a log's cell, or None where it holds none (an empty cell, nan, a word)."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
