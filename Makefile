@@ -34,7 +34,7 @@ check: setup
 	$(MAKE) docs
 
 docs: setup
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 format: setup
 	$(BIN)/ruff format .

@@ -165,7 +165,10 @@ def _check(task: Task, logits: Tensor) -> None:
 
 
 def _pair(confidence: Values, correct: Values) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    sure, right = (torch.as_tensor(part).detach().cpu().double().numpy() for part in (confidence, correct))
+    sure, right = (
+        np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part, dtype=np.float64)
+        for part in (confidence, correct)
+    )
     if sure.ndim != 1 or sure.shape != right.shape or not len(sure):
         raise PaSEError(
             f"Calibration needs one confidence a prediction, and one at least; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -211,7 +212,16 @@ def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentP
 
 
 def _json(content: Any) -> str:
-    return json.dumps(content, allow_nan=True)
+    """Strict JSON: what is not a number (a metric without any case) is null."""
+
+    def strict(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: strict(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [strict(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(strict(content), allow_nan=False)
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {

@@ -1,6 +1,8 @@
 """What every model on disk keeps to."""
 
+import copy
 import dataclasses
+import pickle
 from itertools import combinations
 
 import pytest
@@ -116,6 +118,19 @@ def test_a_model_that_was_saved_trains_on_as_if_it_had_not_been(name, kind, tmp_
         torch.manual_seed(5)
         train_steps(each, [batch, batch])
     assert torch.equal(parameters_of(loaded), parameters_of(model))
+
+
+@each_model
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_trains_on_by_itself(name, copied):
+    model, batch = trained(name), toy_batch(seed=9)
+    other = copied(model)
+    before = state(model)
+    torch.manual_seed(5)
+    train_steps(other, [batch] * 3)
+    assert_same_state(before, model)
+    torch.manual_seed(5)
+    assert torch.equal(parameters_of(train_steps(model, [batch] * 3)), parameters_of(other))
 
 
 @each_model

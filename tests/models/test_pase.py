@@ -18,7 +18,8 @@ COMPLETE = [toy_batch(seed=seed, n=14, missing=False) for seed in range(4)]
 
 
 def after_steps(**options):
-    return train_steps(toy_model(**options), BATCHES)
+    """A model that has prototypes, with alignment at every step unless told otherwise."""
+    return train_steps(toy_model(**{"alignment_interval": 1, **options}), BATCHES)
 
 
 def encoder_gradients(model, loss):
@@ -48,6 +49,7 @@ def flat_gradient(model, loss):
         {"gate_prototype": "hard"},
         {"gate_prototype": "label"},
         {"prototype_gradient": "ema"},
+        {"alignment_interval": 2},
         {"marginals": "source"},
         {"marginals": "source", "relaxation": 0.1},
         {"imputation": False},
@@ -128,6 +130,19 @@ def test_each_loss_alone_has_a_gradient_at_every_encoder(term):
     gradients = encoder_gradients(model, losses[term])
     assert set(gradients) == set(NAMES)
     assert all(norm > 1e-7 for norm in gradients.values()), gradients
+
+
+def test_alignment_is_part_of_every_nth_step_and_n_times_as_heavy():
+    often, seldom = toy_model(alignment_interval=1), toy_model(alignment_interval=3)
+    for step, batch in enumerate(BATCHES * 2):
+        losses, own = {}, {}
+        for model, found in ((often, losses), (seldom, own)):
+            outputs = model(batch)
+            found |= model.losses(outputs, batch)
+            model.update(outputs, batch)
+        assert ("inter" in own) is (step % 3 == 0)
+        if step % 3 == 0:
+            assert torch.allclose(own["inter"], 3 * losses["inter"], rtol=1e-4)
 
 
 def test_the_first_batch_aligns_too():
@@ -215,19 +230,15 @@ def test_imputation_changes_predictions_of_absent_modalities_only():
 
 def test_where_everything_is_absent_the_class_prior_decides():
     model = after_steps().eval()
+    model.fit_prior(torch.tensor([-3.0, -3.0, 0.0, 2.0, 3.0]))
     outputs = model(BATCHES[0].only([]))
-    prior = (model.class_counts / model.class_counts.sum()).float()
+    prior = torch.tensor([2.5, 0.5, 0.5, 1.5, 0.5, 1.5, 1.5]) / 8.5
     for name in NAMES:
         assert torch.allclose(outputs.posteriors[name], prior.expand(14, -1), atol=1e-6)
         expected = (prior @ model.banks[name].prototypes).expand(14, -1)
         assert torch.allclose(outputs.vectors[name], expected, atol=1e-6)
     assert outputs.score.isfinite().all()
     assert torch.allclose(outputs.score, outputs.score[:1].expand(14))
-
-
-def test_the_class_prior_counts_the_training_labels():
-    model = train_steps(toy_model(), BATCHES[:2])
-    assert torch.allclose(model.class_counts, torch.full((7,), 4.0, dtype=torch.float64))
 
 
 def test_an_untrained_model_predicts_something_finite():

@@ -143,6 +143,13 @@ def test_the_history_has_every_epoch_once(whole):
         assert all(np.isfinite(list(row.values())))
 
 
+def test_every_epoch_has_the_terms_that_the_coalition_utility_reads(whole):
+    """An epoch without an alignment step would grade every pair as perfect."""
+    read = {f"intra/{name}" for name in ("text", "audio", "vision")}
+    read |= {"inter/text+audio", "inter/text+vision", "inter/audio+vision"}
+    assert [read - set(row) for row in RunFolder(whole).history()] == [set()] * 4
+
+
 def test_the_saved_model_is_that_of_the_best_epoch(whole):
     maes = [row["val/mae"] for row in RunFolder(whole).history()]
     assert results(whole)["best_epoch"] == int(np.argmin(maes))

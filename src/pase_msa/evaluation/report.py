@@ -17,6 +17,7 @@ from pase_msa.evaluation import figures
 from pase_msa.evaluation.figures import Points
 from pase_msa.evaluation.tables import (
     SHOWN,
+    contribution_columns,
     finite,
     format_value,
     is_percent,
@@ -62,6 +63,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
         main=main,
         better="lower" if better == "min" else "higher",
         shown=SHOWN[task.kind],
+        columns=contribution_columns(result.get("contributions") or {}, main),
         label=metric_label,
         number=format_value,
         is_percent=is_percent,
@@ -109,21 +111,23 @@ def _learning(
     keys = {key for row in history for key in row}
     groups = {
         f"Validation {metric_label(main)}": [f"val/{main}"],
-        "Loss": ["train/loss", "val/loss"],
+        "Loss": ["train/loss", "val/nll"],
         "Predictive entropy on validation (nats)": ["val/entropy"],
     }
     for caption, prefix in (("Learning-rate factor φ", "phi"), ("Shapley value ψ", "psi"), ("Fusion weight", "weight")):
         # in the order of the task, so that a modality keeps its colour from figure to figure
         groups[caption] = [f"{prefix}/{name}" for name in modalities if f"{prefix}/{name}" in keys]
     epochs = [epoch for row in history if (epoch := finite(row.get("epoch"))) is not None]
+    first, last = min(epochs, default=0.0), max(epochs, default=0.0)
+    inside = {word: epoch for word, epoch in marks.items() if first <= epoch <= last}
     pictures = []
     for caption, members in groups.items():
         found = {key: points for key in members if (points := _series(history, key))}
         series = {key if caption == "Loss" else key.split("/", 1)[1]: points for key, points in found.items()}
         if series:
             alt = "; ".join(f"{k}: {p[0][1]:.3g} first, {p[-1][1]:.3g} last" for k, p in series.items())
-            alt += "".join(f"; {word} at epoch {epoch:g}" for word, epoch in marks.items())
-            draw = partial(figures.curves, series, marks, (min(epochs), max(epochs)))
+            alt += "".join(f"; {word} at epoch {epoch:g}" for word, epoch in inside.items())
+            draw = partial(figures.curves, series, inside, (first, last))
             pictures.append(_picture(caption, alt, draw))
     return {"learning": pictures}
 

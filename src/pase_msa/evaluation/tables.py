@@ -72,6 +72,18 @@ def result_task(result: Mapping[str, Any]) -> Task:
     return Task.from_dict(result["task"])
 
 
+def contribution_columns(contributions: Mapping[str, Mapping[str, Any]], main: str) -> list[tuple[str, str, str, bool]]:
+    """Columns of the contributions that are known: key, kind of value, heading, whether signed."""
+    known = {key for row in contributions.values() for key in row}
+    columns = [
+        ("share", "share", "Share, %", False),
+        ("metric", main, f"Improvement of {metric_label(main)}", True),
+        ("nats", "nats", "Gain of log-likelihood, nats", True),
+        ("planted", "planted", "Planted (Bayes rule), nats", True),
+    ]
+    return [column for column in columns if column[0] in known]
+
+
 def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     """Tables of the metrics, the classes, the subsets of modalities and the contributions, for a terminal.
 
@@ -81,7 +93,7 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     """
     task = result_task(result)
     main, shown, metrics = headline(task)[0], SHOWN[task.kind], result["metrics"]
-    title = f"{result.get('name', 'evaluation')}: {result.get('split', 'test')} split"
+    title = f"{result.get('name') or 'Evaluation'}: {result.get('split') or 'test'} split"
     if (count := result.get("count")) is not None:
         title += f", {count} utterances"
     names = [name for name in metrics if name != "per_class"]
@@ -96,16 +108,12 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
             rows = [[name, *(format_value(k, row.get(k)) for k in keys)] for name, row in content.items()]
             tables[heading] = _table(("", *map(metric_label, keys)), rows)
     if contributions := result.get("contributions"):
+        columns = contribution_columns(contributions, main)
         rows = [
-            [
-                name,
-                format_value("share", row.get("share")),
-                format_value(main, row.get("metric"), signed=True),
-            ]
+            [name, *(format_value(kind, row.get(key), signed=signed) for key, kind, _, signed in columns)]
             for name, row in contributions.items()
         ]
-        columns = ("", "Share, %", f"Improvement of {metric_label(main)}")
-        tables["Contributions"] = _table(columns, rows)
+        tables["Contributions"] = _table(("", *(label for _, _, label, _ in columns)), rows)
     output = io.StringIO()
     console = Console(file=output, width=width, markup=False, emoji=False, highlight=False, color_system=None)
     if (result.get("data") or {}).get("synthetic"):

@@ -127,7 +127,7 @@ class Model(nn.Module):
                 from pase_msa.encoders.text import load_tokenizer
 
                 home = target / "encoders" / name
-                if Path(spec["text"]["model"]) != home:
+                if Path(spec["text"]["model"]).resolve() != home.resolve():
                     shutil.rmtree(home, ignore_errors=True)
                     self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr,operator]
                     load_tokenizer(spec["text"]["model"]).save_pretrained(home)

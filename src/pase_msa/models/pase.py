@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -42,6 +42,10 @@ class Config:
         mu: weight of the alignment losses, eq. 15.
         calibration: PCL, eq. 3.
         alignment: CAL, eq. 9.
+        alignment_weight: of L_inter in eq. 17. The paper has 1, where the moving average lets 2 % of the gradient
+            through; "straight_through" lets all of it through, and at 1 it drowns the task's gradient at first.
+        alignment_interval: CAL is part of every n-th step, n times as heavy, since prototypes hardly move from one
+            step to the next (lazy regularisation, Karras et al. 2020); 1 is literal.
         regularization: lambda, eq. 5.
         consistency: alpha, eq. 9.
         structure: beta, eq. 9.
@@ -67,6 +71,8 @@ class Config:
     mu: float = 0.1
     calibration: bool = True
     alignment: bool = True
+    alignment_weight: float = 0.02
+    alignment_interval: int = 4
     regularization: float = 0.01
     consistency: float = 0.1
     structure: float = 0.05
@@ -83,13 +89,18 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 <= self.utility_mix <= 1:
             raise PaSEError(f"model.utility_mix (rho of eq. 19) lies in [0, 1], found {self.utility_mix}.")
-        if self.mu < 0:
-            raise PaSEError(f"model.mu must not be negative, found {self.mu}.")
+        if self.alignment_interval < 1:
+            raise PaSEError(f"model.alignment_interval must be 1 or more, found {self.alignment_interval}.")
+        if self.mu < 0 or self.alignment_weight < 0:
+            raise PaSEError(
+                f"model.mu and model.alignment_weight must not be negative, found {self.mu} and {self.alignment_weight}."
+            )
 
 
 class PaSE(Model):
     """The model. Prototypes and modality weights are buffers that `update` moves, in training only."""
 
+    steps: Tensor
     row_potentials: Tensor
     column_potentials: Tensor
 
@@ -109,7 +120,15 @@ class PaSE(Model):
         # starts from the same one
         self.register_buffer("row_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
         self.register_buffer("column_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
+        # how many training batches were seen: a buffer for the checkpoint, and a number that no device is asked for
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self._steps: int | None = 0
         self._complete = self._started = False
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # a method and no hook: a hook would be bound to this very object, which then neither copies nor pickles
+        super()._load_from_state_dict(*args, **kwargs)
+        self._steps, self._complete, self._started = None, False, False
 
     @property
     def ready(self) -> bool:
@@ -145,7 +164,9 @@ class PaSE(Model):
         flags = torch.stack([present[name] for name in names])
         prototypes, initialised = self._prototypes()
         logs = log_posterior(stacked, prototypes, self.config.temperature, initialised)
-        posteriors = logs.exp()
+        # a reading of the features for gates, weights and imputation; PCL alone differentiates it (in the paper c_y
+        # is the label's and has no gradient either)
+        posteriors = logs.detach().exp()
         weights = self.weighting()
         if not bool(flags.all()):
             joint = self._joint(posteriors, flags, torch.stack(list(weights.values())))
@@ -213,10 +234,12 @@ class PaSE(Model):
         )
         intra = dict(zip(names, intra_values.unbind(), strict=True))
         outputs.details |= {f"intra/{name}": value.detach() for name, value in intra.items()}
-        blended, started = self._blend(outputs, membership, prototypes, initialised)
-        inter = None
-        if config.alignment and len(names) > 1:
-            inter = self._inter(outputs, blended, started)
+        self._steps = int(self.steps) if self._steps is None else self._steps
+        aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
+        with torch.set_grad_enabled(aligned and torch.is_grad_enabled()):
+            blended, started = self._blend(outputs, membership, prototypes, initialised)
+        weight = config.alignment_weight * config.alignment_interval
+        inter = weight * self._inter(outputs, blended, started) if aligned else None
         return losses | align_losses(intra if config.calibration else {}, inter, outputs.weights, config.mu)
 
     def _blend(
@@ -263,6 +286,8 @@ class PaSE(Model):
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Move prototypes (eq. 2) and modality weights (eq. 10) by a training batch."""
         state, membership = outputs.state, outputs.state["membership"]
+        self.steps += 1
+        self._steps = None if self._steps is None else self._steps + 1
         for name, prototypes, initialised in zip(
             self.task.modalities, state["prototypes"], state["initialised"], strict=True
         ):

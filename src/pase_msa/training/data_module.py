@@ -67,7 +67,8 @@ class SentimentData(lightning.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the epoch that comes next."""
         assert self.trainer is not None
-        return {"epoch": self.trainer.fit_loop.epoch_progress.current.processed}
+        # Lightning counts an epoch as complete after the checkpoint at its end only
+        return {"epoch": self.trainer.current_epoch + 1}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint, before the loaders are made."""

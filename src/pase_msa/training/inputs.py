@@ -151,7 +151,7 @@ def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = 
     """Scores or class numbers of every row; NaN where unknown, and outside `rows`, which are not read."""
     values = table.labels(task.label)
     if rows is not None:
-        read = set(int(row) for row in rows)
+        read = {int(row) for row in rows}
         values = [value if row in read else None for row, value in enumerate(values)]
     if task.kind == "regression":
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -64,7 +64,6 @@ class SentimentModule(lightning.LightningModule):
             )
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[tuple[str, ...], Tensor] = {}
-        self._steps = 0
         self._means: dict[str, float] | None = None
         self._validation: dict[str, float] = defaultdict(float)
         self._gains: dict[frozenset[str], float] = {}
@@ -93,7 +92,7 @@ class SentimentModule(lightning.LightningModule):
         """
         if batch_idx == 0:
             torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
-            self._sums, self._steps, self._means = {}, 0, None
+            self._sums, self._means = {}, None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step."""
@@ -117,9 +116,9 @@ class SentimentModule(lightning.LightningModule):
     @torch.no_grad()
     def _count(self, values: dict[str, Tensor]) -> None:
         """Take scalars into the epoch's sums; one tensor a set of names, so that a step costs one addition."""
-        names, stacked = tuple(values), torch.stack(list(values.values()))
+        # a one behind the values counts the steps: not every loss is part of every step
+        names, stacked = tuple(values), torch.stack([*values.values(), torch.ones_like(next(iter(values.values())))])
         self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
-        self._steps += 1
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """The balancing method's backward step over the named losses."""
@@ -132,12 +131,15 @@ class SentimentModule(lightning.LightningModule):
         """Means of the training losses and their details over this epoch's steps, and over processes."""
         if self._means is None:
             sums: dict[str, float] = defaultdict(float)
+            counts: dict[str, float] = defaultdict(float)
             for names, stacked in self._sums.items():
-                joint = self.trainer.strategy.reduce(stacked / max(self._steps, 1), reduce_op="mean")
+                joint = self.trainer.strategy.reduce(stacked, reduce_op="sum")
                 assert isinstance(joint, Tensor)
-                for name, value in zip(names, joint.tolist(), strict=True):
+                *values, count = joint.tolist()
+                for name, value in zip(names, values, strict=True):
                     sums[name] += value
-            self._means = dict(sums)
+                    counts[name] += count
+            self._means = {name: value / counts[name] for name, value in sums.items()}
         return self._means
 
     def on_train_epoch_end(self) -> None:
@@ -217,9 +219,11 @@ def make_optimizer(model: Model, config: TrainingConfig) -> Optimizer:
     listed = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
     if config.optimizer == "sgd":
         return SGD(listed, lr=config.learning_rate, momentum=0.9)
+    # one kernel for all parameters; elsewhere torch's own choice, since not every precision goes with it
+    fused = True if all(p.device.type == "cpu" for p in model.parameters()) else None
     if config.optimizer == "adam":
-        return Adam(listed, lr=config.learning_rate)
-    return AdamW(listed, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return Adam(listed, lr=config.learning_rate, fused=fused)
+    return AdamW(listed, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
 
 
 def withhold(batch: Batch, probability: float) -> Batch:
