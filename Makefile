@@ -25,7 +25,7 @@ demo: setup
 	$(BIN)/pase evaluate runs/demo
 
 test: setup
-	$(BIN)/python -m pytest -n $(JOBS) tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -121,7 +121,7 @@ def test_codes_and_maps():
 
 
 @pytest.mark.parametrize("spec", [SMALL, EMOTION], ids=["regression", "classification"])
-@pytest.mark.parametrize("coalition", subsets(ALL), ids="+".join)
+@pytest.mark.parametrize("coalition", subsets(ALL), ids=lambda names: "+".join(sorted(names)))
 def test_the_posterior_is_that_of_the_joint_gaussian(spec, coalition):
     table = synthetic_table(spec)
     rows = table.rows("valid")

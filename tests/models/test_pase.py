@@ -50,6 +50,7 @@ def flat_gradient(model, loss):
         {"gate_prototype": "label"},
         {"prototype_gradient": "ema"},
         {"alignment_interval": 2},
+        {"alignment_weight": 1.0},
         {"marginals": "source"},
         {"marginals": "source", "relaxation": 0.1},
         {"imputation": False},

@@ -28,10 +28,10 @@ class Config:
         dropout: on the projected frames and before the output.
     """
 
-    hidden: int = 64
+    hidden: int = 128
     convolutions: int = 1
     pooling: Literal["attention", "mean"] = "attention"
-    dropout: float = 0.2
+    dropout: float = 0.4
 
 
 def step_mask(lengths: Int[Tensor, " n"], steps: int) -> Bool[Tensor, "n t"]:

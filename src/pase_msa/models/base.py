@@ -74,6 +74,9 @@ class Model(nn.Module):
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Take a training batch into momentum state, after `losses`; nothing by default."""
 
+    def begin_epoch(self) -> None:
+        """Told before the first step of each epoch; nothing by default."""
+
     @property
     def ready(self) -> bool:
         """False while momentum state still has to see its first batch."""

@@ -29,8 +29,8 @@ class Config:
     """
 
     name: str = "concat"
-    width: int = 64
-    dropout: float = 0.2
+    width: int = 128
+    dropout: float = 0.4
     class_weight: float = 1.0
     score_weight: float = 1.0
 

@@ -63,11 +63,11 @@ class Config:
     """
 
     name: str = "pase"
-    width: int = 64
-    dropout: float = 0.2
+    width: int = 128
+    dropout: float = 0.4
     fusion: str = "gated"
     momentum: float = 0.98
-    temperature: float = 0.1
+    temperature: float = 0.3
     mu: float = 0.1
     calibration: bool = True
     alignment: bool = True
@@ -93,14 +93,13 @@ class Config:
             raise PaSEError(f"model.alignment_interval must be 1 or more, found {self.alignment_interval}.")
         if self.mu < 0 or self.alignment_weight < 0:
             raise PaSEError(
-                f"model.mu and model.alignment_weight must not be negative, found {self.mu} and {self.alignment_weight}."
+                f"model.mu and model.alignment_weight must not be negative, found {self.mu}, {self.alignment_weight}."
             )
 
 
 class PaSE(Model):
     """The model. Prototypes and modality weights are buffers that `update` moves, in training only."""
 
-    steps: Tensor
     row_potentials: Tensor
     column_potentials: Tensor
 
@@ -120,15 +119,17 @@ class PaSE(Model):
         # starts from the same one
         self.register_buffer("row_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
         self.register_buffer("column_potentials", torch.zeros(solves, task.num_classes, dtype=torch.float64))
-        # how many training batches were seen: a buffer for the checkpoint, and a number that no device is asked for
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self._steps: int | None = 0
+        self._steps = 0  # of this epoch
         self._complete = self._started = False
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         # a method and no hook: a hook would be bound to this very object, which then neither copies nor pickles
         super()._load_from_state_dict(*args, **kwargs)
-        self._steps, self._complete, self._started = None, False, False
+        self._complete = self._started = False
+
+    def begin_epoch(self) -> None:
+        """Every epoch has an alignment step: its first."""
+        self._steps = 0
 
     @property
     def ready(self) -> bool:
@@ -234,7 +235,6 @@ class PaSE(Model):
         )
         intra = dict(zip(names, intra_values.unbind(), strict=True))
         outputs.details |= {f"intra/{name}": value.detach() for name, value in intra.items()}
-        self._steps = int(self.steps) if self._steps is None else self._steps
         aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
         with torch.set_grad_enabled(aligned and torch.is_grad_enabled()):
             blended, started = self._blend(outputs, membership, prototypes, initialised)
@@ -286,8 +286,7 @@ class PaSE(Model):
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Move prototypes (eq. 2) and modality weights (eq. 10) by a training batch."""
         state, membership = outputs.state, outputs.state["membership"]
-        self.steps += 1
-        self._steps = None if self._steps is None else self._steps + 1
+        self._steps += 1
         for name, prototypes, initialised in zip(
             self.task.modalities, state["prototypes"], state["initialised"], strict=True
         ):

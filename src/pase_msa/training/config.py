@@ -39,13 +39,13 @@ class TrainingConfig:
     epochs: int = 60
     patience: int = 10
     batch_size: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-2
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = 0.0
     gradient_clip: float = 1.0
-    modality_dropout: float = 0.0
+    modality_dropout: float = 0.3
     monitor: str = "auto"
     group_by_length: bool | None = None
     threads: int | None = None

@@ -93,17 +93,21 @@ class SentimentModule(lightning.LightningModule):
         if batch_idx == 0:
             torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
             self._sums, self._means = {}, None
+            self._first_look(batch)
+            self.model.begin_epoch()
+
+    @torch.no_grad()
+    def _first_look(self, batch: Batch) -> None:
+        """Let prototypes begin at the first batch's centroids, before anything is made of them."""
+        if not self.model.ready:
+            outputs = self.model(batch)
+            self.model.losses(outputs, batch)
+            self.model.update(outputs, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step."""
         if self.config.modality_dropout and len(self.modalities) > 1:
             batch = withhold(batch, self.config.modality_dropout)
-        if not self.model.ready:
-            # prototypes begin at the first batch's centroids, before anything is made of them
-            with torch.no_grad():
-                first = self.model(batch)
-                self.model.losses(first, batch)
-                self.model.update(first, batch)
         outputs = self.model(batch)
         losses = self.model.losses(outputs, batch)
         self.model.update(outputs, batch)
