@@ -72,4 +72,4 @@ def configure(config: type[C], options: Mapping[str, Any], what: str) -> C:
         parsed = parser.parse_object({"options": dict(options)})
         return parser.instantiate(parsed).options  # type: ignore[no-any-return]
     except jsonargparse.ArgumentError as error:
-        raise PaSEError(f"{what} was given an option of the wrong type: {error}") from error
+        raise PaSEError(f"{what} was given an option of the wrong type: {' '.join(str(error).split())}") from error

@@ -22,6 +22,14 @@ from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.errors import PaSEError
 
 Pooling = Literal["auto", "mean", "first", "last", "tokens"]
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
 _CACHED_FROM = 32  # fewer texts are read faster than their cache entry
 
 
@@ -66,6 +74,10 @@ def load_tokenizer(name: str) -> Any:
     """The tokenizer of a model."""
     from transformers import AutoTokenizer
 
+    folder = Path(resolve_model(name))
+    if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        # transformers would make an empty tokenizer, to which every word is unknown
+        raise PaSEError(f"The language model in {folder} has no tokenizer; save one beside it with save_pretrained.")
     return _load(AutoTokenizer.from_pretrained, name)
 
 

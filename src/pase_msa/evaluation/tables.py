@@ -40,7 +40,7 @@ SHOWN = {
 }
 """The columns of a table that compares, by kind of task."""
 
-_PLAIN = ("mae", "corr", "entropy", "loss", "temperature", "aurc", "mean_absolute")
+_PLAIN = ("mae", "corr", "entropy", "loss", "temperature", "aurc", "mean_absolute", "nats", "planted")
 _COUNTS = ("support", "count")
 
 
