@@ -4,7 +4,8 @@
 
 Every cell is a run folder under `runs/STUDY/DATA/`; a finished one is never run again, an unfinished one is resumed.
 The table (mean and standard deviation over seeds, test split, percent where the field prints percent) goes to
-`experiments/results/STUDY-DATA.md`, the single values to the CSV beside it.
+`experiments/results/STUDY-DATA.md`, the single values to the CSV beside it. With `--validation-only` the test split is
+not read at all: that is for choosing between variants.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def cell(options: dict[str, Any], data: str, seed: int, out: str) -> dict[str, Any]:
+def cell(options: dict[str, Any], data: str, seed: int, out: str, test: bool) -> dict[str, Any]:
     """Train (or resume) and evaluate one cell, in a worker process."""
     import torch
 
@@ -51,10 +52,9 @@ def cell(options: dict[str, Any], data: str, seed: int, out: str) -> dict[str, A
     folder = RunFolder(out)
     if not folder.results.is_file():
         train(RunConfig(data=data, seed=seed, out=out, **plain), progress=False)
-    result = evaluate(out)
     done = read_json(folder.results)
     return {
-        "test": result["metrics"],
+        "test": evaluate(out)["metrics"] if test else None,
         "valid": done["validation"],
         "seconds": done["seconds"],
         "epochs": done["epochs"],
@@ -72,7 +72,9 @@ def held(data: str) -> set[str]:
     return set(table.modalities) | ({"text"} if table.schema.text else set())
 
 
-def run(study: Path, data: str, seeds: list[int], jobs: int, only: list[str] | None) -> list[dict[str, Any]]:
+def run(
+    study: Path, data: str, seeds: list[int], jobs: int, only: list[str] | None, test: bool
+) -> list[dict[str, Any]]:
     """All cells, in parallel; one row a cell."""
     content = yaml.safe_load(study.read_text())
     modalities = held(data)
@@ -87,7 +89,9 @@ def run(study: Path, data: str, seeds: list[int], jobs: int, only: list[str] | N
         for seed in seeds:
             slug = name.replace(" ", "").replace("-", "_minus_")
             cells.append((name, seed, options, str(home / f"{slug}-seed{seed}")))
-    found = Parallel(n_jobs=jobs, verbose=5)(delayed(cell)(options, data, seed, out) for _, seed, options, out in cells)
+    found = Parallel(n_jobs=jobs, verbose=5)(
+        delayed(cell)(options, data, seed, out, test) for _, seed, options, out in cells
+    )
     return [{"variant": name, "seed": seed, **row} for (name, seed, _, _), row in zip(cells, found, strict=True)]
 
 
@@ -113,23 +117,25 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to this")
     parser.add_argument("--jobs", type=int, default=2, help="worker processes, one thread each")
+    parser.add_argument("--validation-only", action="store_true", help="do not read the test split")
     parser.add_argument("--only", nargs="*", help="some variants only")
     options = parser.parse_args()
     seeds = list(range(1, options.seeds + 1))
-    rows = run(options.study, options.data, seeds, options.jobs, options.only)
+    test = not options.validation_only
+    rows = run(options.study, options.data, seeds, options.jobs, options.only, test)
+    splits = ("test", "valid") if test else ("valid",)
     target = Path("experiments/results") / f"{options.study.stem}-{Path(options.data).name}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = (
-        f"# {options.study.stem} on {Path(options.data).name}, seeds 1 to {options.seeds}\n\n"
-        f"Test split, read once a run; epochs selected on validation.\n\n{render(rows, 'test')}\n\n"
-        f"Validation split of the same runs.\n\n{render(rows, 'valid')}\n"
-    )
+    text = f"# {options.study.stem} on {Path(options.data).name}, seeds 1 to {options.seeds}\n\n"
+    if test:
+        text += f"Test split, read once a run; epochs selected on validation.\n\n{render(rows, 'test')}\n\n"
+    text += f"Validation split, by which epochs were selected.\n\n{render(rows, 'valid')}\n"
     target.with_suffix(".md").write_text(text)
     with target.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["variant", "seed", "split", *SHOWN, "seconds"])
         for row in rows:
-            for split in ("test", "valid"):
+            for split in splits:
                 values = [f"{row[split][metric]:.5f}" for metric in SHOWN]
                 writer.writerow([row["variant"], row["seed"], split, *values, row["seconds"]])
     print(text)
