@@ -24,7 +24,7 @@ def _variants():
             yield pytest.param(study.merge(content["base"], change or {}), id=f"{file.stem}-{name}")
 
 
-@pytest.mark.parametrize("options", _variants())
+@pytest.mark.parametrize("options", list(_variants()))
 def test_a_variant_is_a_valid_configuration(options):
     nested = {"text": TextConfig, "training": TrainingConfig, "phases": PhaseConfig}
     config = RunConfig(**{key: nested[key](**v) if key in nested else v for key, v in options.items()})
