@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,16 +29,11 @@ def task_losses(
     return losses
 
 
-def align_losses(
-    intra: Mapping[str, Float[Tensor, ""]],
-    inter: Float[Tensor, ""] | None,
-    weights: Mapping[str, Float[Tensor, ""]],
-    mu: float,
-) -> Losses:
-    """mu L_align, eq. 15 and 17: "intra", the weighted sum of the calibration losses, and "inter"."""
+def align_losses(intra: Float[Tensor, " m"] | None, inter: Float[Tensor, ""] | None, mu: float) -> Losses:
+    """mu L_align, eq. 15 and 17: "intra", the sum of the calibration losses times their weights, and "inter"."""
     losses: Losses = {}
-    if intra:
-        losses["intra"] = mu * torch.stack([weights[name] * loss for name, loss in intra.items()]).sum()
+    if intra is not None:
+        losses["intra"] = mu * intra.sum()
     if inter is not None:
         losses["inter"] = mu * inter
     return losses

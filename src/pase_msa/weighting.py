@@ -55,7 +55,6 @@ class EntropyWeighting(nn.Module):
         self.register_buffer("level", torch.zeros(len(self.modalities)))
         self.register_buffer("seen", torch.zeros(len(self.modalities), dtype=torch.bool))
 
-    @torch.no_grad()
     def update(
         self,
         posteriors: Mapping[str, Float[Tensor, "n k"]],
@@ -64,9 +63,15 @@ class EntropyWeighting(nn.Module):
     ) -> None:
         """Take a training batch into the running averages; rows without a modality do not count for it."""
         stacked = torch.stack([posteriors[name] for name in self.modalities])
-        flags = torch.stack([present[name] for name in self.modalities])
-        values = certainty(stacked, membership, self.sign)
-        sums, counts = (values * flags).sum(1), flags.sum(1).to(values.dtype)
+        self.blend(stacked, membership, torch.stack([present[name] for name in self.modalities]))
+
+    @torch.no_grad()
+    def blend(
+        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "m n"]
+    ) -> None:
+        """`update` from stacked tensors, the modalities in their order."""
+        values = certainty(posteriors, membership, self.sign)
+        sums, counts = (values * present).sum(1), present.sum(1).to(values.dtype)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             joint = torch.stack([sums, counts])
             torch.distributed.all_reduce(joint)
@@ -76,6 +81,11 @@ class EntropyWeighting(nn.Module):
         self.level = torch.lerp(self.level, sums / counts.clamp(min=1), share)
         self.seen = self.seen | here
 
+    @property
+    def alpha(self) -> Float[Tensor, " m"]:
+        """Weights that add up to 1, in the order of the modalities."""
+        return self.level.softmax(0)
+
     def forward(self) -> dict[str, Float[Tensor, ""]]:
         """Weights that add up to 1, by modality."""
-        return dict(zip(self.modalities, self.level.softmax(0).unbind(), strict=True))
+        return dict(zip(self.modalities, self.alpha.unbind(), strict=True))

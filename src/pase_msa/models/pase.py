@@ -164,13 +164,15 @@ class PaSE(Model):
         stacked = torch.stack([vectors[name] for name in names])
         flags = torch.stack([present[name] for name in names])
         prototypes, initialised = self._prototypes()
-        logs = log_posterior(stacked, prototypes, self.config.temperature, initialised)
+        # once every class has a prototype in every modality, nothing has to be masked any more
+        logs = log_posterior(stacked, prototypes, self.config.temperature, None if self._complete else initialised)
         # a reading of the features for gates, weights and imputation; PCL alone differentiates it (in the paper c_y
         # is the label's and has no gradient either)
         posteriors = logs.detach().exp()
-        weights = self.weighting()
+        alpha = self.weighting.alpha
+        weights = dict(zip(names, alpha.unbind(), strict=True))
         if not bool(flags.all()):
-            joint = self._joint(posteriors, flags, torch.stack(list(weights.values())))
+            joint = self._joint(posteriors, flags, alpha)
             posteriors = torch.where(flags.unsqueeze(2), posteriors, joint)
             filled = joint @ prototypes if self.config.imputation else torch.zeros_like(stacked)
             stacked = torch.where(flags.unsqueeze(2), stacked, filled)
@@ -186,7 +188,7 @@ class PaSE(Model):
             posteriors=dict(zip(names, posteriors.unbind(), strict=True)),
             gates=fused.gates,
             weights=weights,
-            state={"vectors": stacked, "present": flags, "logs": logs},
+            state={"vectors": stacked, "present": flags, "logs": logs, "posteriors": posteriors, "weights": alpha},
         )
 
     def _prototypes(self) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
@@ -231,16 +233,20 @@ class PaSE(Model):
             score_weight=config.score_weight,
         )
         intra_values = membership_loss(
-            outputs.state["logs"], membership.expand_as(outputs.state["logs"]), outputs.state["present"], initialised
+            outputs.state["logs"],
+            membership.expand_as(outputs.state["logs"]),
+            outputs.state["present"],
+            None if self._complete else initialised,
         )
-        intra = dict(zip(names, intra_values.unbind(), strict=True))
-        outputs.details |= {f"intra/{name}": value.detach() for name, value in intra.items()}
+        for name, value in zip(names, intra_values.detach().unbind(), strict=True):
+            outputs.details[f"intra/{name}"] = value
         aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
         with torch.set_grad_enabled(aligned and torch.is_grad_enabled()):
             blended, started = self._blend(outputs, membership, prototypes, initialised)
         weight = config.alignment_weight * config.alignment_interval
         inter = weight * self._inter(outputs, blended, started) if aligned else None
-        return losses | align_losses(intra if config.calibration else {}, inter, outputs.weights, config.mu)
+        weighted = outputs.state["weights"] * intra_values if config.calibration else None
+        return losses | align_losses(weighted, inter, config.mu)
 
     def _blend(
         self,
@@ -287,11 +293,12 @@ class PaSE(Model):
         """Move prototypes (eq. 2) and modality weights (eq. 10) by a training batch."""
         state, membership = outputs.state, outputs.state["membership"]
         self._steps += 1
+        self._complete = self._complete or bool(state["initialised"].all())
         for name, prototypes, initialised in zip(
             self.task.modalities, state["prototypes"], state["initialised"], strict=True
         ):
             self.banks[name].prototypes, self.banks[name].initialised = prototypes.clone(), initialised.clone()
-        self.weighting.update(outputs.posteriors, membership, outputs.present)
+        self.weighting.blend(state["posteriors"], membership, state["present"])
         if "row_potentials" in state:
             self.row_potentials, self.column_potentials = state["row_potentials"], state["column_potentials"]
 
