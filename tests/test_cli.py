@@ -153,10 +153,12 @@ def _mistakes(run, folder, tmp_path):
         "no data": (["predict", str(run)], "--data"),
         "table exists": (["convert", str(folder), str(run.parent / "table")], "already"),
         "no command": ([], "train"),
+        "unknown metric": (["train", "--data", str(folder), "--training.monitor", "mea"], "mae"),
+        "unknown accelerator": (["train", "--data", str(folder), "--training.accelerator", "abacus"], "abacus"),
     }
 
 
-@pytest.mark.parametrize("case", range(18))
+@pytest.mark.parametrize("case", range(20))
 def test_a_mistake_is_one_sentence_and_status_2(case, run, folder, tmp_path, capsys):
     if not (run.parent / "table").exists():
         main(["convert", str(folder), str(run.parent / "table")])

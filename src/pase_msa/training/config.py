@@ -29,7 +29,8 @@ class TrainingConfig:
         modality_dropout: probability that a modality of a training utterance is withheld (never all of them).
         monitor: validation metric that selects the epoch; "auto": mae for scores, f1_weighted for classes.
         group_by_length: batches of similar length; None: where a language model is fine-tuned.
-        threads: torch threads; None: as torch chooses.
+        threads: torch threads; None: one, which small networks run fastest on, or as torch chooses where a language
+            model is fine-tuned.
         workers: processes that load batches.
         accelerator: Lightning's: "auto", "cpu", "gpu", ...
         devices: Lightning's: "auto" or a number.

@@ -15,6 +15,7 @@ import lightning
 import numpy as np
 import torch
 from lightning import Callback
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -30,7 +31,7 @@ from pase_msa.modulation.base import Modulation
 from pase_msa.task import Task
 from pase_msa.training.best import BestWeights
 from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
-from pase_msa.training.config import RunConfig
+from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.data_module import SentimentData, evaluation_loader
 from pase_msa.training.environment import environment
 from pase_msa.training.inputs import (
@@ -117,20 +118,39 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     Errors:
         PaSEError: data or options do not fit; nothing is written then.
     """
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
     table = table if table is not None else open_data(config.data)
     prepared = prepare(config, table)
+    # both refuse before anything is written
+    monitored(config, prepared.task)
+    with quiet():
+        make_trainer(config.training, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     data = describe_data(table, config.data)
     folder = RunFolder(config.out or default_folder(config, data))
     plain = {**config.to_dict(), "data": data["path"], "out": str(folder.path)}
     resumed = folder.start(plain, data, environment())
-    if progress and resumed:
+    if resumed:
         _log.info("resuming %s from its last complete epoch", folder.path)
     began = time.perf_counter()
-    trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
-    finish(config, prepared, folder, trainer, phases, time.perf_counter() - began)
+    with threads(config.training.threads or (None if fine_tunes(prepared.model) else 1)):
+        trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
+        finish(config, prepared, folder, trainer, phases, time.perf_counter() - began)
     return folder
+
+
+def fine_tunes(model: Model) -> bool:
+    """Whether a language model is among what is trained."""
+    return any(spec.encoder == "language_model" for spec in model.inputs.values())
+
+
+@contextlib.contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Torch's threads for a while; None leaves them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def default_folder(config: RunConfig, data: dict[str, Any]) -> Path:
@@ -144,7 +164,12 @@ def monitored(config: RunConfig, task: Task) -> tuple[str, str]:
         name, mode = headline(task)
         return f"val/{name}", mode
     name = config.training.monitor.removeprefix("val/")
-    return f"val/{name}", "min" if name in ("mae", "nll", "entropy", "loss") else "max"
+    labels = torch.arange(task.num_classes) if task.values is None else torch.tensor(task.values)
+    scores = labels if task.kind == "regression" else None
+    known = {*task_metrics(task, torch.eye(task.num_classes), scores, labels, config.dialect), "entropy", "nll"}
+    if name not in known - {"per_class"}:
+        raise PaSEError(f"training.monitor names a validation metric: auto, {', '.join(sorted(known))}; not {name!r}.")
+    return f"val/{name}", "min" if name in ("mae", "nll", "entropy") else "max"
 
 
 def fit(
@@ -177,8 +202,7 @@ def fit(
         loggers = [csv, TensorBoardLogger(str(folder.path), name="logs", version=csv.version)]
     if progress:
         callbacks.append(RichProgressBar(leave=False))
-    fine_tuned = any(spec.encoder == "language_model" for spec in prepared.model.inputs.values())
-    grouped = fine_tuned if options.group_by_length is None else options.group_by_length
+    grouped = fine_tunes(prepared.model) if options.group_by_length is None else options.group_by_length
     data = SentimentData(
         prepared.train,
         prepared.valid,
@@ -189,21 +213,13 @@ def fit(
     )
     module = SentimentModule(prepared.model, options, prepared.modulation, seed=config.seed, dialect=config.dialect)
     with quiet():
-        trainer = lightning.Trainer(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            precision=options.precision,  # type: ignore[arg-type]
-            max_epochs=options.epochs,
-            gradient_clip_val=options.gradient_clip or None,
+        trainer = make_trainer(
+            options,
             callbacks=callbacks,
             logger=loggers,
             plugins=[WholeCheckpoints()],
             enable_checkpointing=folder is not None,
             enable_progress_bar=progress,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            log_every_n_steps=1_000_000,
         )
         checkpoint = str(folder.last) if folder is not None and resume else None
         # our own checkpoint of a moment ago holds the callbacks' plain state too
@@ -213,6 +229,25 @@ def fit(
     if best is not None:
         best.restore(prepared.model)
     return trainer, phases
+
+
+def make_trainer(options: TrainingConfig, **rest: Any) -> lightning.Trainer:
+    """Lightning's trainer, or a sentence where the hardware that is asked for is not there."""
+    try:
+        return lightning.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=options.epochs,
+            gradient_clip_val=options.gradient_clip or None,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            log_every_n_steps=1_000_000,
+            **rest,
+        )
+    except (ValueError, MisconfigurationException) as error:
+        raise PaSEError(f"training.accelerator, devices or precision do not go here: {error}") from error
 
 
 @contextlib.contextmanager
