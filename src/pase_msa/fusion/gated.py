@@ -11,12 +11,18 @@ from torch import Tensor, nn
 from pase_msa.fusion.base import Fused, Fusion, mixer
 
 
+_OPEN = 2.0  # sigmoid(2) = 0.88
+
+
 class GatedFusion(Fusion):
     """g_m = sigmoid(W_m [alpha_m h_m ; c_m]); FFN over the concatenated g_m * h_m."""
 
     def __init__(self, modalities: Sequence[str], width: int, dropout: float) -> None:
         super().__init__()
         self.gates = nn.ModuleDict({name: nn.Linear(2 * width, width) for name in modalities})
+        for gate in self.gates.values():
+            # gates begin open: closed by half, they would slow every encoder from the first step on
+            nn.init.constant_(gate.bias, _OPEN)  # type: ignore[arg-type]
         self.mix = mixer(width * len(modalities), width, dropout)
 
     def forward(
