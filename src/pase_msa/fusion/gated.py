@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pase_msa.fusion.base import Fused, Fusion, mixer
 
-
 _OPEN = 2.0  # sigmoid(2) = 0.88
 
 
