@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Without an NVIDIA GPU the CPU build of torch does (200 MB in place of 3 GB); with one, pip's own choice.
-CPU_TORCH := torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 60
+CPU_TORCH := --no-deps torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 60
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: setup demo test check docs format benchmarks clean
