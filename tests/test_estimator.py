@@ -257,6 +257,7 @@ def transcripts(monkeypatch):
         return SequenceColumn.from_arrays(rows, 2)
 
     monkeypatch.setattr(inputs, "frozen_column", frozen)
+    monkeypatch.setattr(inputs, "state_size", lambda name: 2)
     return ["good " * (i % 5) + "film" if i % 11 else None for i in range(N)]
 
 

@@ -110,6 +110,13 @@ def _load(loader: Any, name: str) -> Any:
         logging.set_verbosity(verbosity)
 
 
+def state_size(name: str) -> int:
+    """Size of a model's states, from its configuration: the weights are not read."""
+    from transformers import AutoConfig
+
+    return int(_load(AutoConfig.from_pretrained, name).hidden_size)
+
+
 def is_decoder(name: str) -> bool:
     """Whether a model reads from left to right only, so that its last token has seen the whole text."""
     from transformers import AutoConfig

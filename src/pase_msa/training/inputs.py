@@ -16,7 +16,7 @@ from pase_msa.batch import Batch
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import InputSpec
-from pase_msa.encoders.text import TextConfig, frozen_column, settle, token_column
+from pase_msa.encoders.text import TextConfig, frozen_column, settle, state_size, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
@@ -121,8 +121,7 @@ def describe_inputs(
         training = [table.texts[row] for row in table.rows("train")]
         settled = settle(text, training)
         if text.frozen:
-            states = frozen_column([t for t in table.texts if t][:1], settled)
-            inputs[name] = InputSpec(states.dim, encoder, options, settled)
+            inputs[name] = InputSpec(state_size(text.model), encoder, options, settled)
         else:
             inputs[name] = InputSpec(0, "language_model", options, settled)
     return inputs
