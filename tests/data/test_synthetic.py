@@ -45,6 +45,29 @@ def test_the_seed_determines_everything(default):
     assert synthetic_table(SyntheticSpec(seed=1)).fingerprint() != default.fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("spec", "labels", "sizes", "frame"),
+    [
+        (SyntheticSpec(), [1, -1, 1, 1, 3, -1], [1.080883, 0.895779, 0.900429], [0.378395, -0.634315, -1.095095]),
+        (SMALL, [-1.5, 0, 3, 3, 3, 1.5], [1.959202, 0.81744, 0.691054], [-0.138905, 1.164228, -0.204459]),
+        (
+            EMOTION,
+            ["happy", "happy", "angry", "angry", "angry", "happy"],
+            [1.985369, 0.828797, 0.659025],
+            [-0.141583, 0.954377, 0.15367],
+        ),
+    ],
+    ids=["default", "regression", "classification"],
+)
+def test_options_that_are_left_out_move_no_number(spec, labels, sizes, frame):
+    """Numbers from before there were deception, identity, clumping and synergy."""
+    table = synthetic_table(spec)
+    assert list(table.labels(spec.task.label)[:6]) == labels
+    found = [np.abs(table.sequences(name).frames(range(len(table)))).mean(dtype=float) for name in spec.modalities]
+    np.testing.assert_allclose(found, sizes, atol=2e-6)
+    np.testing.assert_allclose(table.sequences("audio")[3][0, :3], frame, atol=2e-6)
+
+
 def test_a_table_on_disk_is_the_same(tmp_path):
     table = synthetic_table(SMALL, path=tmp_path / "table")
     assert table.fingerprint() == synthetic_table(SMALL).fingerprint()
@@ -134,23 +157,31 @@ def test_the_posterior_is_that_of_the_joint_gaussian(spec, coalition):
         np.testing.assert_allclose(probabilities, expected, atol=2e-5)
 
 
-def test_the_posterior_is_calibrated():
-    evidence, classes = sampled_evidence(SMALL, 20_000)
-    for coalition in subsets(ALL):
-        posterior = np.exp(log_posterior(SMALL, evidence, coalition))
+def check_calibrated(spec):
+    evidence, classes = sampled_evidence(spec, 20_000)
+    for coalition in subsets(spec.modalities):
+        posterior = np.exp(log_posterior(spec, evidence, coalition))
         right = posterior.argmax(axis=1) == classes
         assert right.mean() == pytest.approx(posterior.max(axis=1).mean(), abs=0.012)
         np.testing.assert_allclose(posterior.mean(axis=0), 1 / 5, atol=0.012)
 
 
-def test_frames_and_sampled_evidence_follow_one_law():
-    spec = replace(SMALL, train=1, valid=0, test=4000)
+def test_the_posterior_is_calibrated():
+    check_calibrated(SMALL)
+
+
+def check_one_law(spec):
+    spec = replace(spec, train=1, valid=0, test=4000)
     table = synthetic_table(spec)
-    rows = table.rows("test")
+    rows, coalition = table.rows("test"), frozenset(spec.modalities)
     evidence, _ = sampled_evidence(spec, 20_000)
-    from_frames = bayes_posterior(spec, table, rows, ALL).max(axis=1)
-    sampled = np.exp(log_posterior(spec, evidence, ALL)).max(axis=1)
+    from_frames = bayes_posterior(spec, table, rows, coalition).max(axis=1)
+    sampled = np.exp(log_posterior(spec, evidence, coalition)).max(axis=1)
     assert from_frames.mean() == pytest.approx(sampled.mean(), abs=0.015)
+
+
+def test_frames_and_sampled_evidence_follow_one_law():
+    check_one_law(SMALL)
 
 
 def test_dominance_changes_nothing_of_what_is_known_but_the_speed_of_learning():
@@ -241,6 +272,10 @@ def test_generation_is_quick():
         ({"noise": -1.0}, "noise"),
         ({"redundancy": 1.5}, "redundancy"),
         ({"dominance": -1.0}, "dominance"),
+        ({"deception": -0.5}, "deception .* 0 or more"),
+        ({"deception": float("inf")}, "deception"),
+        ({"identity": float("nan")}, "identity"),
+        ({"deception": 1.0, "redundancy": 0.2}, r"redundancy \(with deception\) .* must be 0, found 0.2"),
     ],
 )
 def test_a_bad_modality_is_refused(options, words):
@@ -263,6 +298,17 @@ def test_a_bad_modality_is_refused(options, words):
         ({"utterances_per_video": 0}, "utterances_per_video"),
         ({"seed": -1}, "seed"),
         ({"modalities": {"text": ModalitySpec(missing=0.5)}}, "only modality"),
+        ({"modalities": {"text": ModalitySpec(dim=2, identity=1.0)}}, r"dim of text \(with identity\) .* more than 2"),
+        ({"clumping": 1.0}, "clumping"),
+        ({"clumping": -0.1}, "clumping"),
+        ({"synergy": ("text",)}, "synergy .* two different ones of text, audio, vision"),
+        ({"synergy": ("text", "text")}, "two different"),
+        ({"synergy": ("text", "smell")}, "two different .* 'smell'"),
+        ({"synergy": ("vision", "audio")}, r"redundancy of audio \(with synergy\) .* must be 0, found 0.1"),
+        (
+            {"modalities": {"a": ModalitySpec(), "b": ModalitySpec(deception=1.0)}, "synergy": ("a", "b")},
+            r"deception of b \(with synergy\) .* must be 0, found 1.0",
+        ),
     ],
 )
 def test_a_bad_benchmark_is_refused(options, words):

@@ -79,6 +79,43 @@ def test_dominance_leaves_the_truth_alone():
     assert true_contributions(steep, "population") == true_contributions(PAIR, "population")
 
 
+def test_deception_is_worth_nothing_on_new_utterances_and_much_in_training():
+    modalities = {"a": replace(PAIR.modalities["a"], strength=0.0, deception=1.0), "b": PAIR.modalities["b"]}
+    spec = replace(PAIR, modalities=modalities)
+    table = synthetic_table(spec)
+    assert true_contributions(spec, "population")["a"] == pytest.approx(0, abs=1e-9)
+    assert true_contributions(spec, "test", table=table)["a"] == pytest.approx(0, abs=1e-9)
+    assert true_contributions(spec, "train", table=table)["a"] > 0.2
+    # where there is a signal as well, the deception is in its way
+    honest, half = (replace(PAIR.modalities["a"], deception=deception) for deception in (0.0, 1.0))
+    values = [
+        true_contributions(replace(PAIR, modalities=modalities | {"a": a}), "population")["a"] for a in (honest, half)
+    ]
+    assert 0.05 < values[1] < values[0] - 0.08
+
+
+def test_identity_and_clumping_are_worth_nothing():
+    modalities = {"a": replace(PAIR.modalities["a"], strength=0.0, identity=3.0), "b": PAIR.modalities["b"]}
+    spec = replace(PAIR, modalities=modalities)
+    values, clumped = (true_contributions(replace(spec, clumping=c), "population") for c in (0.0, 0.8))
+    assert values["a"] == clumped["a"] == pytest.approx(0, abs=1e-12)
+    assert values["b"] == pytest.approx(clumped["b"], abs=0.03)
+
+
+def test_a_synergy_pair_tells_the_polarity_only_together():
+    spec = replace(with_both(PAIR, noise=0.3), synergy=("a", "b"), test=4000)
+    table = synthetic_table(spec)
+    scores = {names: bayes_score(spec, table, table.rows("test"), frozenset(names)) for names in ("", "a", "b", "ab")}
+    assert scores["a"]["acc2_negpos"] == pytest.approx(0.5, abs=0.03)
+    assert scores["b"]["acc2_negpos"] == pytest.approx(0.5, abs=0.03)
+    assert scores["ab"]["acc2_negpos"] > 0.95
+    # the first tells how strong the sentiment is, the second nothing at all
+    assert scores["a"]["log_likelihood"] > scores[""]["log_likelihood"] + 0.5
+    assert scores["b"]["log_likelihood"] == pytest.approx(scores[""]["log_likelihood"])
+    values = true_contributions(spec, "population")
+    assert values["a"] > values["b"] > 0.2
+
+
 def test_each_modality_alone_is_clearly_below_all_together(default):
     spec, rows = SyntheticSpec(), default.rows("test")
     joint = bayes_score(spec, default, rows, frozenset(spec.modalities))

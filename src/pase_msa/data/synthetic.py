@@ -15,6 +15,17 @@ is 1.
 redundancy: all of them see the class through the *same* noise, measured in units of the code, so that
 comparing two modalities cannot cancel it. Among equals this is `noise * sqrt(redundancy)`. Where redundancy
 is 1, the weaker modality adds nothing to the stronger one but an average over more frames.
+
+Four options change this; where they are left out, so is their term, and no number moves:
+
+- deception: `e_m` gains `deception * code[y]` in the training split and `deception * code[r_m]` in every other,
+  with `r_m` a class drawn at random, so that the term has the same distribution everywhere (and so have the
+  frames, where strength is 0) and means nothing outside training.
+- identity: `n_m` gains `identity * u_m[video]`, standard normal, one vector for all frames of a video.
+- clumping: every video has a home class, uniform, and `y` is that class with probability `clumping`.
+- synergy: with a hidden sign `h` = +-1, uniform, the first of the pair has `code[y]` where h = 1 and
+  `code[K - 1 - y]` where h = -1 (in regression: the first axis of the code times h), and the second has
+  `(h, 0, ..., 0)` in place of a code.
 """
 
 from __future__ import annotations
@@ -35,6 +46,7 @@ from pase_msa.data.table import SPLITS, FeatureTable, Schema, Utterance
 __all__ = ["ModalitySpec", "SyntheticSpec", "synthetic_table"]
 
 NOTE = "Synthetic benchmark: planted class signal; not human data."
+POPULATION = "population"
 FRAME_NOISE = 0.5
 _CURVATURE = 0.3
 Floats = NDArray[np.float64]
@@ -49,12 +61,14 @@ class Draw:
         present: modality -> [N].
         lengths: modality -> frames, [N], drawn for absent ones too.
         evidence: modality -> `e_m`, [N, L].
+        videos: number of the video within the split, [N].
     """
 
     classes: NDArray[np.int64]
     present: dict[str, NDArray[np.bool_]]
     lengths: dict[str, NDArray[np.int64]]
     evidence: dict[str, Floats]
+    videos: NDArray[np.int64]
 
 
 def stream(spec: SyntheticSpec, *names: str) -> np.random.Generator:
@@ -88,17 +102,52 @@ def shared_noise(spec: SyntheticSpec) -> dict[str, float]:
     return {name: math.sqrt(m.redundancy) * m.strength * least for name, m in spec.modalities.items()}
 
 
+def signed_codes(spec: SyntheticSpec, modality: str) -> Floats:
+    """What a modality of the synergy pair has for a code, [2, K, L], where the sign is -1 and where it is 1."""
+    codes = class_codes(spec)
+    if spec.synergy is not None and modality == spec.synergy[0]:
+        return np.stack([codes[::-1], codes])
+    signs = np.zeros((2, *codes.shape))
+    signs[:, :, 0] = [[-1], [1]]
+    return signs
+
+
+def _classes(spec: SyntheticSpec, split: str, videos: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The class of each utterance, [N], given its video."""
+    number, count = spec.task.num_classes, len(videos)
+    classes = stream(spec, "class", split).integers(number, size=count)
+    if spec.clumping > 0:
+        homes = stream(spec, "home", split).integers(number, size=count)
+        clumped = stream(spec, "clumping", split).random(count) < spec.clumping
+        classes = np.where(clumped, homes[videos], classes)
+    return classes
+
+
+def _signal(spec: SyntheticSpec, split: str, name: str, classes: NDArray[np.int64]) -> Floats:
+    """The evidence of a modality without its noise, [N, L]."""
+    modality, codes, count = spec.modalities[name], class_codes(spec), len(classes)
+    if spec.synergy is not None and name in spec.synergy:
+        positive = stream(spec, "sign", split).integers(2, size=count)
+        return np.asarray(modality.strength * signed_codes(spec, name)[positive, classes])
+    signal = modality.strength * codes[classes]
+    if modality.deception > 0:
+        random = stream(spec, "deception", name, split).integers(len(codes), size=count)
+        signal = signal + modality.deception * codes[classes if split == "train" else random]
+    return np.asarray(signal)
+
+
 def draw(spec: SyntheticSpec, split: str, count: int) -> Draw:
-    """`count` utterances of a split."""
-    codes, names = class_codes(spec), list(spec.modalities)
-    classes = stream(spec, "class", split).integers(len(codes), size=count)
-    common = stream(spec, "shared", split).standard_normal((count, codes.shape[1]))
+    """`count` utterances of a split, or of the population: there each is from a video of its own."""
+    videos = np.arange(count) // (1 if split == POPULATION else spec.utterances_per_video)
+    classes, names = _classes(spec, split, videos), list(spec.modalities)
+    size = class_codes(spec).shape[1]
+    common = stream(spec, "shared", split).standard_normal((count, size))
     rate = np.array([m.missing for m in spec.modalities.values()])
     random = stream(spec, "presence", split)
     present = random.random((count, len(names))) >= rate
     while (bare := ~present.any(axis=1)).any():
         present[bare] = random.random((int(bare.sum()), len(names))) >= rate
-    result = Draw(classes, {}, {}, {})
+    result = Draw(classes, {}, {}, {}, videos)
     for column, (name, modality) in enumerate(spec.modalities.items()):
         low, high = modality.length
         shared = shared_noise(spec)[name]
@@ -106,7 +155,7 @@ def draw(spec: SyntheticSpec, split: str, count: int) -> Draw:
         noise = own * stream(spec, "own", name, split).standard_normal(common.shape)
         result.present[name] = present[:, column]
         result.lengths[name] = stream(spec, "length", name, split).integers(low, high + 1, size=count)
-        result.evidence[name] = modality.strength * codes[classes] + shared * common + noise
+        result.evidence[name] = _signal(spec, split, name, classes) + shared * common + noise
     return result
 
 
@@ -115,6 +164,9 @@ def _frames(spec: SyntheticSpec, split: str, name: str, drawn: Draw) -> list[NDA
     modality, evidence, lengths = spec.modalities[name], drawn.evidence[name], drawn.lengths[name]
     size, random = evidence.shape[1], stream(spec, "frames", name, split)
     nuisance = random.standard_normal((len(lengths), modality.dim - size))
+    if modality.identity > 0:
+        marks = stream(spec, "identity", name, split).standard_normal(nuisance.shape)
+        nuisance += modality.identity * marks[drawn.videos]
     frames = np.repeat(np.concatenate([evidence, nuisance], axis=1), lengths, axis=0)
     frames += FRAME_NOISE * random.standard_normal(frames.shape)
     frames[:, :size] *= 1 + modality.dominance
@@ -154,7 +206,7 @@ def _utterances(spec: SyntheticSpec) -> Iterator[Utterance]:
             spread = width * (stream(spec, "jitter", split).random(count) - 0.5)
             labels = np.clip(np.array(task.values)[drawn.classes] + spread, *LABEL_RANGE).tolist()
         for i in range(count):
-            video = f"{split}_{i // spec.utterances_per_video:04d}"
+            video = f"{split}_{drawn.videos[i]:04d}"
             features = {name: rows[i] for name, rows in frames.items()}
             clip = f"{video}_{i % spec.utterances_per_video:02d}"
             yield Utterance(clip, video, split, {task.label: labels[i]}, features)

@@ -31,6 +31,10 @@ class ModalitySpec:
         dominance: more than -1. The directions that hold the evidence are stretched by 1 + dominance, those
             that tell nothing are not. That is invertible, so it changes nothing of what the modality knows,
             only how soon gradient descent finds it: a dominant modality is learned first, one below 0 slowly.
+        deception: scale of a class code that agrees with the label in the training split, and means nothing in
+            any other: features of a network that was trained on the training labels. Needs redundancy 0.
+        identity: standard deviation, between videos, of what the directions that tell nothing have in common
+            over a video; it tells the videos apart, and nothing of a new one.
     """
 
     dim: int = 16
@@ -40,6 +44,8 @@ class ModalitySpec:
     missing: float = 0.0
     length: tuple[int, int] = (4, 12)
     dominance: float = 0.0
+    deception: float = 0.0
+    identity: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "length", tuple(self.length))
@@ -49,6 +55,10 @@ class ModalitySpec:
         _require(0 <= self.redundancy <= 1, "redundancy", "between 0 and 1", self.redundancy)
         _require(0 <= self.missing < 1, "missing", "0 or more and less than 1", self.missing)
         _require(-1 < self.dominance < math.inf, "dominance", "more than -1", self.dominance)
+        _require(0 <= self.deception < math.inf, "deception", "0 or more", self.deception)
+        _require(0 <= self.identity < math.inf, "identity", "0 or more", self.identity)
+        alone = self.deception == 0 or self.redundancy == 0
+        _require(alone, "redundancy (with deception)", "0", self.redundancy)
         ordered = len(self.length) == 2 and 1 <= self.length[0] <= self.length[1]
         _require(ordered, "length", "two numbers of frames, least first and 1 or more", self.length)
 
@@ -77,6 +87,11 @@ class SyntheticSpec:
         utterances_per_video: consecutive utterances of a split that make one video.
         seed: of the maps and of the draws. Every split and modality has its own stream, so that changing the
             size of one split, or what one modality tells, leaves the others as they were.
+        clumping: probability, in [0, 1), that an utterance has its video's home class instead of one of its
+            own. Every class stays as frequent as any other.
+        synergy: two modalities that tell together what neither tells alone. The first shows the class or, as
+            often, the mirrored class (the last for the first, the opposite value in regression); the second
+            shows which of the two, and nothing of the class. Both need redundancy and deception 0.
     """
 
     modalities: Mapping[str, ModalitySpec] = field(default_factory=_default_modalities)
@@ -88,6 +103,8 @@ class SyntheticSpec:
     test: int = 400
     utterances_per_video: int = 10
     seed: int = 0
+    clumping: float = 0.0
+    synergy: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.classes, int):
@@ -100,12 +117,26 @@ class SyntheticSpec:
         per_video = self.utterances_per_video
         _require(per_video >= 1, "utterances_per_video", "1 or more", per_video)
         _require(self.seed >= 0, "seed", "0 or more", self.seed)
+        _require(0 <= self.clumping < 1, "clumping", "0 or more and less than 1", self.clumping)
         size = task.num_classes - 1 if self.kind == "classification" else 2
         for name, modality in self.modalities.items():
             wanted = f"{size} or more for these classes"
             _require(modality.dim >= size, f"dim of {name}", wanted, modality.dim)
+            room = modality.identity == 0 or modality.dim > size
+            _require(room, f"dim of {name} (with identity)", f"more than {size} for these classes", modality.dim)
         if len(self.modalities) == 1 and next(iter(self.modalities.values())).missing > 0:
             raise PaSEError("The only modality of a benchmark cannot be missing; leave out `missing`.")
+        if self.synergy is not None:
+            self._check_synergy(tuple(self.synergy))
+
+    def _check_synergy(self, pair: tuple[str, ...]) -> None:
+        two = len(pair) == 2 and pair[0] != pair[1] and set(pair) <= set(self.modalities)
+        _require(two, "synergy", f"two different ones of {', '.join(self.modalities)}", self.synergy)
+        object.__setattr__(self, "synergy", pair)
+        for name in pair:
+            modality = self.modalities[name]
+            _require(modality.redundancy == 0, f"redundancy of {name} (with synergy)", "0", modality.redundancy)
+            _require(modality.deception == 0, f"deception of {name} (with synergy)", "0", modality.deception)
 
     @property
     def task(self) -> Task:

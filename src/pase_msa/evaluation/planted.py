@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pase_msa.data.synthetic import Floats, SyntheticSpec, synthetic_table
+from pase_msa.data.synthetic import POPULATION, Floats, SyntheticSpec, synthetic_table
 from pase_msa.data.synthetic_truth import (
     Evidence,
     Rows,
@@ -26,7 +26,6 @@ from pase_msa.errors import PaSEError
 from pase_msa.shapley import shapley_values
 
 Utility = Literal["log_likelihood", "accuracy"]
-POPULATION = "population"
 
 
 def true_contributions(
@@ -42,7 +41,8 @@ def true_contributions(
     Args:
         spec: the benchmark.
         split: utterances that the gain is averaged over: a split of the table, or "population" for `draws`
-            fresh utterances, which tells the contribution itself rather than its value on one sample.
+            fresh utterances, which tells the contribution itself rather than its value on one sample. Only in
+            "train" does deception count as signal; "population" is what the test split is drawn from.
         utility: mean log-likelihood of the class in nats, or share of classes that are right.
         table: the benchmark's table, if it is there already.
         draws: fresh utterances for "population".
