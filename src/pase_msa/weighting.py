@@ -67,17 +67,20 @@ class EntropyWeighting(nn.Module):
 
     @torch.no_grad()
     def blend(
-        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "m n"]
+        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "m n"] | None
     ) -> None:
-        """`update` from stacked tensors, the modalities in their order."""
+        """`update` from stacked tensors, the modalities in their order; every row counts where `present` is None."""
         values = certainty(posteriors, membership, self.sign)
-        sums, counts = (values * present).sum(1), present.sum(1).to(values.dtype)
+        if present is None:
+            sums, counts = values.sum(1), values.new_full((len(values),), values.shape[1])
+        else:
+            sums, counts = (values * present).sum(1), present.sum(1).to(values.dtype)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             joint = torch.stack([sums, counts])
             torch.distributed.all_reduce(joint)
             sums, counts = joint[0], joint[1]
         here = counts > 0
-        share = torch.where(here & ~self.seen, 1.0, torch.where(here, 1 - self.momentum, 0.0))
+        share = here * torch.where(self.seen, 1 - self.momentum, 1.0)
         self.level = torch.lerp(self.level, sums / counts.clamp(min=1), share)
         self.seen = self.seen | here
 
