@@ -11,14 +11,14 @@ from pase_msa.errors import PaSEError
 
 
 def class_centroids(
-    features: Float[Tensor, "*m n d"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "*m n"] | None = None
+    features: Float[Tensor, "*m n d"], membership: Float[Tensor, "*#m n k"], present: Bool[Tensor, "*m n"] | None = None
 ) -> tuple[Float[Tensor, "*m k d"], Float[Tensor, "*m k"]]:
     """Membership-weighted class means of a batch, eq. 1, and the weight of each class.
 
-    Rows where `present` is False do not count. A class without weight has a zero centroid and weight 0.
+    Rows where `present` is False do not count; a row of zeros in `membership` does not either. A class without weight has a zero centroid and weight 0.
     Under an initialised process group the sums run over all processes.
     """
-    weights = membership.expand(*features.shape[:-2], *membership.shape)
+    weights = membership.expand(*features.shape[:-2], *membership.shape[-2:])
     if present is not None:
         weights = weights * present.unsqueeze(-1)
     sums, counts = weights.transpose(-1, -2) @ features, weights.sum(-2)

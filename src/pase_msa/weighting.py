@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from pase_msa.errors import PaSEError
@@ -67,9 +67,9 @@ class EntropyWeighting(nn.Module):
 
     @torch.no_grad()
     def blend(
-        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "m n"] | None
+        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Shaped[Tensor, "m n"] | None
     ) -> None:
-        """`update` from stacked tensors, the modalities in their order; every row counts where `present` is None."""
+        """`update` from stacked tensors, the modalities in their order. Rows count by `present` (bool, or 0 and 1), or all."""
         values = certainty(posteriors, membership, self.sign)
         if present is None:
             sums, counts = values.sum(1), values.new_full((len(values),), values.shape[1])

@@ -19,7 +19,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.fusion.base import Fusion, Mixes, Stacked
 from pase_msa.models.base import Model, head, make_outputs
 from pase_msa.objective import Losses, align_losses, task_losses
-from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior, membership_loss
+from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior
 from pase_msa.task import Task
 from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
@@ -27,6 +27,7 @@ from pase_msa.weighting import EntropySign, EntropyWeighting
 #: the balancing method of a run that names none
 MODULATION = "sgm"
 
+_TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
 _ROWS = 4096  # how many rows of coalitions go through the fusion at once
 
 
@@ -167,7 +168,8 @@ class PaSE(Model):
             copies = some.shape[1]  # each coalition is one more copy of the batch; no row sees another
             repeated = _Reading(reading.logs.repeat(1, copies, 1), reading.prototypes, reading.initialised)
             present = (some.unsqueeze(2) & flags.unsqueeze(1)).flatten(1)
-            outputs += _parts(self._fuse(stacked.repeat(1, copies, 1), present, repeated, None), copies)
+            vectors = (stacked.unsqueeze(1) * some.view(len(some), -1, 1, 1)).flatten(1, 2)
+            outputs += _parts(self._fuse(vectors, present, repeated, None), copies)
         return outputs
 
     def _encode(self, batch: Batch) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"]]:
@@ -197,11 +199,12 @@ class PaSE(Model):
         alpha = self.weighting.alpha
         state = {"logs": reading.logs, "weights": alpha, "prototypes": prototypes, "initialised": reading.initialised}
         if not bool(flags.all()):
-            joint = self._joint(posteriors, flags, alpha)
-            posteriors = torch.where(flags.unsqueeze(2), posteriors, joint)
-            filled = joint @ prototypes if self.config.imputation else torch.zeros_like(stacked)
-            stacked = torch.where(flags.unsqueeze(2), stacked, filled)
-            state["present"] = flags  # left out where nothing is absent, and nothing then has to be masked
+            here = flags.unsqueeze(2).to(posteriors.dtype)
+            absent = (1 - here) * self._joint(posteriors, here, alpha)
+            posteriors = torch.addcmul(absent, posteriors, here)
+            if self.config.imputation:  # the vector of an absent modality is zero until something is added to it
+                stacked = torch.baddbmm(stacked, absent, prototypes)
+            state["present"] = here.squeeze(2)  # left out where nothing is absent, and nothing then has to be masked
         vectors, weights, present = Stacked(names, stacked), Stacked(names, alpha), Stacked(names, flags)
         chosen = Mixes(names, self._gate_shares(posteriors, membership), prototypes)
         fused = self.fusion(vectors, weights, chosen, present)
@@ -223,13 +226,13 @@ class PaSE(Model):
         return prototypes, torch.stack([bank.initialised for bank in banks])  # type: ignore[misc]
 
     def _joint(
-        self, posteriors: Float[Tensor, "m n k"], flags: Bool[Tensor, "m n"], weights: Float[Tensor, " m"]
+        self, posteriors: Float[Tensor, "m n k"], here: Float[Tensor, "m n 1"], weights: Float[Tensor, " m"]
     ) -> Float[Tensor, "n k"]:
         """The posterior of the modalities present, weighted by alpha; the class prior where there are none."""
-        shares = weights.unsqueeze(1) * flags
-        total = shares.sum(0)
-        joint = torch.einsum("mn,mnk->nk", shares, posteriors) / total.clamp(min=1e-12).unsqueeze(1)
-        return torch.where((total > 0).unsqueeze(1), joint, self.class_prior)
+        shares = weights.view(-1, 1, 1) * here
+        # no weight is anywhere near as small as the prior's, so that it decides only where it is alone
+        total, joint = shares.sum(0) + _TRACE, (shares * posteriors).sum(0)
+        return torch.add(joint, self.class_prior, alpha=_TRACE) / total
 
     def _gate_shares(
         self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"] | None
@@ -246,6 +249,7 @@ class PaSE(Model):
         assert batch.labels is not None
         config, names, state = self.config, self.task.modalities, outputs.state
         membership = self.task.membership(batch.labels)
+        state["membership"] = membership
         losses = task_losses(
             outputs.logits,
             outputs.score,
@@ -254,27 +258,31 @@ class PaSE(Model):
             class_weight=config.class_weight,
             score_weight=config.score_weight,
         )
-        masked = None if self._complete else state["initialised"]
-        expanded = membership.expand_as(state["logs"])
-        intra_values = membership_loss(state["logs"], expanded, state.get("present"), masked)
+        counted = membership.expand_as(state["logs"])
+        rows: float | Tensor = max(1, len(batch))
+        if "present" in state:
+            counted = counted * state["present"].unsqueeze(2)
+            rows = state["present"].sum(1).clamp(min=1)
+        targets = counted if self._complete else counted * state["initialised"].unsqueeze(1)
+        intra_values = (targets * state["logs"]).sum((1, 2)) / -rows  # eq. 3
         outputs.details |= {
             f"intra/{name}": value for name, value in zip(names, intra_values.detach().unbind(), strict=True)
         }
         aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
         with torch.set_grad_enabled(aligned and torch.is_grad_enabled()):
-            blended, started = self._blend(outputs, membership)
+            blended, started = self._blend(outputs, counted)
         weight = config.alignment_weight * config.alignment_interval
         inter = weight * self._inter(outputs, blended, started) if aligned else None
         weighted = state["weights"] * intra_values if config.calibration else None
         return losses | align_losses(weighted, inter, config.mu)
 
     def _blend(
-        self, outputs: Outputs, membership: Float[Tensor, "n k"]
+        self, outputs: Outputs, membership: Float[Tensor, "m n k"]
     ) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
         """The prototypes after this batch, eq. 2, with the gradient that `prototype_gradient` asks for."""
         state = outputs.state
         prototypes, initialised = state["prototypes"], state["initialised"]
-        centroids, counts = class_centroids(state["vectors"], membership, state.get("present"))
+        centroids, counts = class_centroids(state["vectors"], membership)
         seen = counts > 0
         if self._complete:
             share = seen * (1 - self.config.momentum)
@@ -282,7 +290,7 @@ class PaSE(Model):
             share = seen * torch.where(initialised, 1 - self.config.momentum, 1.0)
             initialised = initialised | seen
         blended = torch.lerp(prototypes, centroids, share.unsqueeze(2))
-        state |= {"next_prototypes": blended.detach(), "next_initialised": initialised, "membership": membership}
+        state |= {"next_prototypes": blended.detach(), "next_initialised": initialised}
         if blended.requires_grad and self.config.prototype_gradient == "straight_through":
             blended = blended.detach() + (centroids - centroids.detach()) * seen.unsqueeze(2)
         return blended, initialised
