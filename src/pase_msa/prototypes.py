@@ -15,7 +15,8 @@ def class_centroids(
 ) -> tuple[Float[Tensor, "*m k d"], Float[Tensor, "*m k"]]:
     """Membership-weighted class means of a batch, eq. 1, and the weight of each class.
 
-    Rows where `present` is False do not count; a row of zeros in `membership` does not either. A class without weight has a zero centroid and weight 0.
+    Rows where `present` is False do not count, nor do rows of zeros in `membership`. A class without weight has a zero
+    centroid and weight 0.
     Under an initialised process group the sums run over all processes.
     """
     weights = membership.expand(*features.shape[:-2], *membership.shape[-2:])
@@ -104,7 +105,8 @@ def _scaled_cosine(
     # features are divided by their norms after the product, where there are K numbers a row and not D
     norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True).clamp(min=1e-8)
     directions = F.normalize(prototypes, dim=-1, eps=1e-8) * scale
-    return features @ directions.transpose(-1, -2) / norms
+    similarity: Tensor = features @ directions.transpose(-1, -2) / norms
+    return similarity
 
 
 def log_posterior(

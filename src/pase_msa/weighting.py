@@ -67,9 +67,12 @@ class EntropyWeighting(nn.Module):
 
     @torch.no_grad()
     def blend(
-        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Shaped[Tensor, "m n"] | None
+        self,
+        posteriors: Float[Tensor, "m n k"],
+        membership: Float[Tensor, "n k"],
+        present: Shaped[Tensor, "m n"] | None,
     ) -> None:
-        """`update` from stacked tensors, the modalities in their order. Rows count by `present` (bool, or 0 and 1), or all."""
+        """`update` from stacked tensors, the modalities in their order; all rows count where `present` is None."""
         values = certainty(posteriors, membership, self.sign)
         if present is None:
             sums, counts = values.sum(1), values.new_full((len(values),), values.shape[1])
@@ -81,8 +84,8 @@ class EntropyWeighting(nn.Module):
             sums, counts = joint[0], joint[1]
         here = counts > 0
         share = here * torch.where(self.seen, 1 - self.momentum, 1.0)
-        self.level = torch.lerp(self.level, sums / counts.clamp(min=1), share)
-        self.seen = self.seen | here
+        self.level.lerp_(sums / counts.clamp(min=1), share)
+        self.seen.logical_or_(here)
 
     @property
     def alpha(self) -> Float[Tensor, " m"]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 class Stacked(dict[str, Tensor]):
     """Tensors by name that are the rows of one, `tensor` [M, ...]: whoever works on all at once need not stack them."""
 
-    def __init__(self, names: Sequence[str], tensor: Shaped[Tensor, "m *rest"]) -> None:
+    def __init__(self, names: Sequence[str], tensor: Shaped[Tensor, "m ..."]) -> None:
         super().__init__(zip(names, tensor.unbind(), strict=True))
         self.tensor = tensor
 
@@ -44,7 +44,7 @@ class Mixes(Mapping[str, Tensor]):
         return len(self.names)
 
 
-def stacked(group: Mapping[str, Tensor], names: Sequence[str]) -> Shaped[Tensor, "m *rest"]:
+def stacked(group: Mapping[str, Tensor], names: Sequence[str]) -> Shaped[Tensor, "m ..."]:
     """The tensors of `names` as one."""
     if isinstance(group, Stacked) and tuple(group) == tuple(names):
         return group.tensor

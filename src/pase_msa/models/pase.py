@@ -164,7 +164,7 @@ class PaSE(Model):
         kept = [[name in coalition for coalition in coalitions] for name in self.task.modalities]
         allowed = torch.tensor(kept, dtype=torch.bool, device=flags.device)
         outputs: list[Outputs] = []
-        for some in allowed.split(max(1, _ROWS // max(1, len(batch))), dim=1):
+        for some in torch.split(allowed, max(1, _ROWS // max(1, len(batch))), dim=1):
             copies = some.shape[1]  # each coalition is one more copy of the batch; no row sees another
             repeated = _Reading(reading.logs.repeat(1, copies, 1), reading.prototypes, reading.initialised)
             present = (some.unsqueeze(2) & flags.unsqueeze(1)).flatten(1)
@@ -181,9 +181,7 @@ class PaSE(Model):
         prototypes, initialised = self._prototypes()
         # once every class has a prototype in every modality, nothing has to be masked any more
         masked = None if self._complete else initialised
-        return _Reading(
-            log_posterior(stacked, prototypes, self.config.temperature, masked), prototypes, initialised
-        )
+        return _Reading(log_posterior(stacked, prototypes, self.config.temperature, masked), prototypes, initialised)
 
     def _fuse(
         self,
@@ -324,11 +322,11 @@ class PaSE(Model):
         state = outputs.state
         self._steps += 1
         prototypes, initialised = state["next_prototypes"], state["next_initialised"]
-        # new tensors, not in place: the old prototypes are part of a graph that is still to be differentiated
+        # in place: no graph holds the banks themselves, a step reads them through a copy
         for index, name in enumerate(self.task.modalities):
-            self.banks[name].prototypes = prototypes[index].clone()
+            self.banks[name].prototypes.copy_(prototypes[index])  # type: ignore[operator]
             if initialised is not state["initialised"]:
-                self.banks[name].initialised = initialised[index].clone()
+                self.banks[name].initialised.copy_(initialised[index])  # type: ignore[operator]
         self._complete = self._complete or bool(initialised.all())
         self.weighting.blend(state["posteriors"], state["membership"], state.get("present"))
         if "row_potentials" in state:
@@ -349,8 +347,8 @@ class PaSE(Model):
 def _parts(outputs: Outputs, count: int) -> list[Outputs]:
     """The outputs of `count` batches of the same size that went through the model as one."""
 
-    def cut(value: Tensor, dim: int = 0) -> Sequence[Tensor]:
-        return value.unflatten(dim, (count, -1)).unbind(dim)
+    def cut(value: Tensor, dim: int = 0) -> list[Tensor]:
+        return list(value.chunk(count, dim))
 
     def cut_all(group: Mapping[str, Tensor], dim: int = 0) -> list[dict[str, Tensor]]:
         pieces = {name: cut(value, dim) for name, value in group.items()}
@@ -358,20 +356,25 @@ def _parts(outputs: Outputs, count: int) -> list[Outputs]:
 
     rows = ("vectors", "posteriors", "logs", "present")
     whole = {name: value for name, value in outputs.state.items() if name not in rows}
-    split = cut_all({name: value for name, value in outputs.state.items() if name in rows}, dim=1)
-    score = [None] * count if outputs.score is None else cut(outputs.score)
-    groups = [cut_all(g) for g in (outputs.vectors, outputs.present, outputs.posteriors, outputs.gates)]
+    states = cut_all({name: value for name, value in outputs.state.items() if name in rows}, dim=1)
+    logits, probabilities, fused = cut(outputs.logits), cut(outputs.probabilities), cut(outputs.fused)
+    scores = [None] * count if outputs.score is None else cut(outputs.score)
+    vectors, present = cut_all(outputs.vectors), cut_all(outputs.present)
+    posteriors, gates = cut_all(outputs.posteriors), cut_all(outputs.gates)
     return [
-        Outputs(*scalars, *named, weights=dict(outputs.weights), state={**whole, **state})
-        for *scalars, named, state in zip(
-            cut(outputs.logits),
-            cut(outputs.probabilities),
-            score,
-            cut(outputs.fused),
-            zip(*groups, strict=True),
-            split,
-            strict=True,
+        Outputs(
+            logits[index],
+            probabilities[index],
+            scores[index],
+            fused[index],
+            vectors=vectors[index],
+            present=present[index],
+            posteriors=posteriors[index],
+            gates=gates[index],
+            weights=dict(outputs.weights),
+            state=whole | states[index],
         )
+        for index in range(count)
     ]
 
 
