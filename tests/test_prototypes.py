@@ -84,6 +84,16 @@ def test_absent_rows_do_not_count():
     assert torch.equal(masked.initialised, without.initialised)
 
 
+def test_memberships_of_zero_do_not_count_and_may_differ_by_modality():
+    features, membership = torch.stack([features_of(5), features_of(5, seed=1)]), soft_of(5)
+    present = torch.tensor([[True, False, True, True, True], [True, True, True, True, False]])
+    found, expected = (
+        class_centroids(features, membership * present.unsqueeze(2)),
+        class_centroids(features, membership, present),
+    )
+    assert all(torch.equal(first, second) for first, second in zip(found, expected, strict=True))
+
+
 def test_a_batch_with_all_rows_absent_changes_nothing():
     bank = PrototypeBank(K, D)
     bank.update(features_of(4), torch.arange(4))

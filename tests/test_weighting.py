@@ -87,6 +87,15 @@ def test_absent_rows_do_not_count():
     assert torch.allclose(one.level, two.level)
 
 
+def test_without_flags_every_row_counts():
+    one, two = EntropyWeighting(("a", "b")), EntropyWeighting(("a", "b"))
+    posteriors, membership = torch.stack([random_posterior(3, 0), random_posterior(3, 1)]), random_posterior(3, 2)
+    one.blend(posteriors, membership, None)
+    two.blend(posteriors, membership, torch.ones(2, 3, dtype=torch.bool))
+    assert torch.allclose(one.level, two.level)
+    assert one.seen.all()
+
+
 def test_a_modality_that_is_absent_throughout_keeps_its_level():
     weighting = EntropyWeighting(("a", "b"))
     both = {"a": random_posterior(2, 0), "b": random_posterior(2, 1)}

@@ -96,18 +96,21 @@ def alignment_terms(
     classes = stacked.shape[1]
     first, second = torch.triu_indices(len(stacked), len(stacked), offset=1, device=stacked.device)
     # eq. 4. A difference, not a product: exact for equal prototypes, and untouched by mixed precision.
-    cost = (stacked[first].unsqueeze(2) - stacked[second].unsqueeze(1)).square().sum(-1)  # [P, K, K]
+    sources, targets = stacked.index_select(0, first), stacked.index_select(0, second)
+    cost = (sources.unsqueeze(2) - targets.unsqueeze(1)).square().sum(-1)  # [P, K, K]
     both = cost if marginals == "balanced" else torch.cat([cost, cost.mT])
     # eq. 5, all pairs at once
     solved = entropic_plan(both, regularization, marginals, relaxation=relaxation, potentials=potentials)
-    if marginals == "balanced":
-        forth = back = solved.plan
+    identity = torch.eye(classes, dtype=cost.dtype, device=cost.device)
+    if marginals == "balanced":  # one plan is both: eq. 6 and 8 are means of two equal terms, eq. 7 is zero
+        match = (solved.plan * cost).sum((-2, -1)) / classes
+        distance = (solved.plan - identity).square().sum((-2, -1))
+        disagreement = torch.zeros_like(distance)
     else:
         forth, back = solved.plan[: len(cost)], solved.plan[len(cost) :].mT  # both as [source m, target n]
-    identity = torch.eye(classes, dtype=cost.dtype, device=cost.device)
-    match = ((forth + back) * cost).sum((-2, -1)) / (2 * classes)  # eq. 6
-    disagreement = (forth - back).square().sum((-2, -1))  # eq. 7
-    distance = ((forth - identity).square() + (back - identity).square()).sum((-2, -1)) / 2  # eq. 8
+        match = ((forth + back) * cost).sum((-2, -1)) / (2 * classes)  # eq. 6
+        disagreement = (forth - back).square().sum((-2, -1))  # eq. 7
+        distance = ((forth - identity).square() + (back - identity).square()).sum((-2, -1)) / 2  # eq. 8
     pairs = match + consistency * disagreement + structure * distance  # eq. 9, a pair
     return AlignmentTerms(
         loss=pairs.sum(),

@@ -11,14 +11,15 @@ from pase_msa.errors import PaSEError
 
 
 def class_centroids(
-    features: Float[Tensor, "*m n d"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "*m n"] | None = None
+    features: Float[Tensor, "*m n d"], membership: Float[Tensor, "*#m n k"], present: Bool[Tensor, "*m n"] | None = None
 ) -> tuple[Float[Tensor, "*m k d"], Float[Tensor, "*m k"]]:
     """Membership-weighted class means of a batch, eq. 1, and the weight of each class.
 
-    Rows where `present` is False do not count. A class without weight has a zero centroid and weight 0.
+    Rows where `present` is False do not count, nor do rows of zeros in `membership`. A class without weight has a zero
+    centroid and weight 0.
     Under an initialised process group the sums run over all processes.
     """
-    weights = membership.expand(*features.shape[:-2], *membership.shape)
+    weights = membership.expand(*features.shape[:-2], *membership.shape[-2:])
     if present is not None:
         weights = weights * present.unsqueeze(-1)
     sums, counts = weights.transpose(-1, -2) @ features, weights.sum(-2)
@@ -77,8 +78,7 @@ class PrototypeBank(nn.Module):
     def blend(self, centroids: Float[Tensor, "k d"], counts: Float[Tensor, " k"]) -> None:
         """Eq. 2 from centroids that were computed already."""
         seen = counts > 0
-        first = seen & ~self.initialised
-        share = torch.where(first, 1.0, torch.where(seen, 1 - self.momentum, 0.0)).unsqueeze(1)
+        share = (seen * torch.where(self.initialised, 1 - self.momentum, 1.0)).unsqueeze(1)
         # new tensors, not in place: the old prototypes may be part of a graph that is still to be differentiated
         self.prototypes = torch.lerp(self.prototypes, centroids.to(self.prototypes.dtype), share)
         self.initialised = self.initialised | seen
@@ -96,7 +96,17 @@ class PrototypeBank(nn.Module):
 
 def cosine(features: Float[Tensor, "*m n d"], prototypes: Float[Tensor, "*m k d"]) -> Float[Tensor, "*m n k"]:
     """phi of eq. 3."""
-    return F.normalize(features, dim=-1, eps=1e-8) @ F.normalize(prototypes, dim=-1, eps=1e-8).transpose(-1, -2)
+    return _scaled_cosine(features, prototypes, 1.0)
+
+
+def _scaled_cosine(
+    features: Float[Tensor, "*m n d"], prototypes: Float[Tensor, "*m k d"], scale: float
+) -> Float[Tensor, "*m n k"]:
+    # features are divided by their norms after the product, where there are K numbers a row and not D
+    norms = torch.linalg.vector_norm(features, dim=-1, keepdim=True).clamp(min=1e-8)
+    directions = F.normalize(prototypes, dim=-1, eps=1e-8) * scale
+    similarity: Tensor = features @ directions.transpose(-1, -2) / norms
+    return similarity
 
 
 def log_posterior(
@@ -111,7 +121,7 @@ def log_posterior(
     """
     if temperature <= 0:
         raise PaSEError(f"The calibration temperature must be above 0, found {temperature}.")
-    similarity = cosine(features, prototypes) / temperature
+    similarity = _scaled_cosine(features, prototypes, 1 / temperature)
     if initialised is not None:
         floor = torch.finfo(similarity.dtype).min / 2
         similarity = torch.where(initialised.unsqueeze(-2), similarity, floor)
@@ -153,7 +163,7 @@ def membership_loss(
     """Cross-entropy of log-posteriors against memberships, the mean over present rows."""
     if initialised is not None:
         membership = membership * initialised.unsqueeze(-2)
-    losses = -(membership * logs).sum(-1)
     if present is None:
-        return losses.mean(-1)
-    return (losses * present).sum(-1) / present.sum(-1).clamp(min=1)
+        return (membership * logs).sum((-2, -1)) / -logs.shape[-2]
+    shares = present / -present.sum(-1, keepdim=True).clamp(min=1)
+    return (membership * shares.unsqueeze(-1) * logs).sum((-2, -1))

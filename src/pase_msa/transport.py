@@ -204,7 +204,10 @@ def _newton(
         direction = torch.linalg.solve_ex(matrix, state.residual)[0]
         # The dual is self-concordant in the sense of Sun and Tran-Dinh (2019): this length descends.
         lowest, highest = torch.aminmax(direction, dim=-1, keepdim=True)
-        reach = torch.maximum(highest - lowest, torch.maximum(highest, -lowest) * ratio).clamp_min(1e-12)
+        reach = highest - lowest
+        if ratio > 0.0:
+            reach = torch.maximum(reach, torch.maximum(highest, -lowest) * ratio)
+        reach = reach.clamp_min(1e-12)
         safe = torch.log1p(reach) / reach
         if ratio > 0.0 and float(safe.amin()) < 0.5:  # where rho >> lambda, `safe` alone would crawl
             safe = _line_search(scaled, state, direction, safe, problem.mass, ratio)
@@ -240,7 +243,8 @@ def _schur(plan: Tensor, target: Tensor, residual: Tensor, ratio: float) -> Floa
     columns = plan.shape[-1]
     pin = plan.new_full((), 1.0 / columns if ratio == 0.0 else 0.0)
     matrix = torch.baddbmm(pin, plan.mT, plan, alpha=-1.0)
-    matrix.diagonal(dim1=-2, dim2=-1).add_(target * (1.0 + ratio) - residual + _RIDGE)
+    diagonal = torch.sub(target * (1.0 + ratio) if ratio > 0.0 else target, residual).add_(_RIDGE)
+    matrix.diagonal(dim1=-2, dim2=-1).add_(diagonal)
     return matrix
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from pase_msa.errors import PaSEError
@@ -67,19 +67,25 @@ class EntropyWeighting(nn.Module):
 
     @torch.no_grad()
     def blend(
-        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"], present: Bool[Tensor, "m n"]
+        self,
+        posteriors: Float[Tensor, "m n k"],
+        membership: Float[Tensor, "n k"],
+        present: Shaped[Tensor, "m n"] | None,
     ) -> None:
-        """`update` from stacked tensors, the modalities in their order."""
+        """`update` from stacked tensors, the modalities in their order; all rows count where `present` is None."""
         values = certainty(posteriors, membership, self.sign)
-        sums, counts = (values * present).sum(1), present.sum(1).to(values.dtype)
+        if present is None:
+            sums, counts = values.sum(1), values.new_full((len(values),), values.shape[1])
+        else:
+            sums, counts = (values * present).sum(1), present.sum(1).to(values.dtype)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             joint = torch.stack([sums, counts])
             torch.distributed.all_reduce(joint)
             sums, counts = joint[0], joint[1]
         here = counts > 0
-        share = torch.where(here & ~self.seen, 1.0, torch.where(here, 1 - self.momentum, 0.0))
-        self.level = torch.lerp(self.level, sums / counts.clamp(min=1), share)
-        self.seen = self.seen | here
+        share = here * torch.where(self.seen, 1 - self.momentum, 1.0)
+        self.level.lerp_(sums / counts.clamp(min=1), share)
+        self.seen.logical_or_(here)
 
     @property
     def alpha(self) -> Float[Tensor, " m"]:

@@ -6,6 +6,7 @@ import torch
 from scipy.special import erf
 
 from pase_msa import plugins
+from pase_msa.fusion.base import Mixes, Stacked
 from tests.toys import NAMES
 
 FUSIONS = plugins.names("fusion")
@@ -103,6 +104,56 @@ def test_the_gated_fusion_agrees_with_eq_12_and_13():
     hidden = np.concatenate(blocks, axis=1) @ state["mix.0.weight"].T + state["mix.0.bias"]  # eq. 13
     expected = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
     np.testing.assert_allclose(fused.vector.detach().numpy(), expected, atol=1e-5)
+
+
+def test_gates_are_kept_as_one_linear_layer_a_modality():
+    fusion, linear = made("gated"), torch.nn.Linear(2 * WIDTH, WIDTH)
+    state = fusion.state_dict()
+    layers = {f"gates.{name}.{part}" for name in NAMES for part in ("weight", "bias")}
+    assert set(state) == layers | {"mix.0.weight", "mix.0.bias"}
+    state |= {f"gates.audio.{part}": value for part, value in linear.state_dict().items()}
+    fusion.load_state_dict(state)
+    assert all(torch.equal(value, state[name]) for name, value in fusion.state_dict().items())
+    vectors, weights, prototypes, present = arguments()
+    read = torch.cat([weights["audio"] * vectors["audio"], prototypes["audio"]], dim=1)
+    gate = fusion(vectors, weights, prototypes, present).gates["audio"]
+    assert torch.allclose(gate, linear(read).sigmoid(), atol=1e-6)
+
+
+def test_a_state_without_a_gate_is_refused():
+    fusion = made("gated")
+    state = fusion.state_dict()
+    del state["gates.audio.bias"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        fusion.load_state_dict(state)
+
+
+def test_gates_begin_open_and_like_a_linear_layer():
+    torch.manual_seed(0)
+    state = plugins.load("fusion", "gated").build(NAMES, 64, 0.0).state_dict()
+    usual = torch.nn.Linear(128, 64).weight
+    for name in NAMES:
+        weight = state[f"gates.{name}.weight"]
+        assert weight.abs().max() <= 128**-0.5
+        assert weight.std().item() == pytest.approx(usual.std().item(), rel=0.05)
+        assert torch.equal(state[f"gates.{name}.bias"], torch.full((64,), 2.0))
+
+
+@each_fusion
+@each_size
+def test_mixes_and_stacked_tensors_fuse_as_what_they_stand_for(name, k):
+    fusion, names = made(name, k), NAMES[:k]
+    vectors, weights, _, present = arguments(k)
+    shares = torch.randn(k, 6, 4).softmax(2)
+    mixes = Mixes(names, shares, torch.randn(k, 4, WIDTH))
+    assert list(mixes) == list(names)
+    assert torch.allclose(mixes[names[-1]], shares[-1] @ mixes.prototypes[-1], atol=1e-6)
+    with pytest.raises(KeyError):
+        mixes["smell"]
+    whole = [Stacked(names, torch.stack(list(group.values()))) for group in (vectors, weights)]
+    found = fusion(*whole, mixes, present)
+    expected = fusion(vectors, weights, dict(mixes), present)
+    assert torch.allclose(found.vector, expected.vector, atol=1e-6)
 
 
 @pytest.mark.parametrize("what", ["weights", "prototypes"])

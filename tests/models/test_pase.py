@@ -8,6 +8,7 @@ import torch
 from pase_msa import plugins
 from pase_msa.errors import PaSEError
 from pase_msa.models.pase import Config
+from pase_msa.shapley import coalitions
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import fit, prepare
@@ -204,6 +205,68 @@ def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_
     joint = (weights.unsqueeze(1) * pair).sum(0) / weights.sum()
     assert torch.allclose(outputs.vectors["vision"][0], joint @ model.banks["vision"].prototypes, atol=1e-6)
     assert torch.allclose(outputs.posteriors["vision"][0], joint, atol=1e-6)
+
+
+@pytest.mark.parametrize("fusion", plugins.names("fusion"))
+@pytest.mark.parametrize("rows_at_once", [1, 40, 4096])
+def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusion, rows_at_once):
+    monkeypatch.setattr("pase_msa.models.pase._ROWS", rows_at_once)
+    model, batch = after_steps(fusion=fusion).eval(), BATCHES[0]
+    games = coalitions(NAMES)
+    for game, found in zip(games, model.coalition_outputs(batch, games), strict=True):
+        alone = model(batch.only(game))
+        assert torch.allclose(found.logits, alone.logits, atol=1e-6)
+        assert torch.allclose(found.score, alone.score, atol=1e-6)
+        assert torch.allclose(found.fused, alone.fused, atol=1e-6)
+        assert found.gates.keys() == alone.gates.keys()
+        for name in NAMES:
+            assert torch.equal(found.present[name], alone.present[name])
+            assert torch.allclose(found.vectors[name], alone.vectors[name], atol=1e-6)
+            assert torch.allclose(found.posteriors[name], alone.posteriors[name], atol=1e-6)
+            assert torch.equal(found.weights[name], alone.weights[name])
+            if name in alone.gates:
+                assert torch.allclose(found.gates[name], alone.gates[name], atol=1e-6)
+
+
+def test_the_outputs_of_a_coalition_can_be_graded_like_any():
+    model, batch = after_steps(), COMPLETE[0]
+    games = [frozenset({"text"}), frozenset(NAMES)]
+    for game, found in zip(games, model.coalition_outputs(batch, games), strict=True):
+        alone = batch.only(game)
+        expected = model.losses(model(alone), alone)
+        for term, value in model.losses(found, batch).items():
+            assert torch.allclose(value, expected[term], atol=1e-6), term
+
+
+def test_the_momentum_step_leaves_the_gradient_alone():
+    model, batch = after_steps(), BATCHES[0]
+    outputs = model(batch)
+    loss = torch.stack(list(model.losses(outputs, batch).values())).sum()
+
+    def gradient():
+        grads = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
+        return torch.cat([grad.flatten() for grad in grads if grad is not None])
+
+    before = gradient()
+    model.update(outputs, batch)
+    assert torch.equal(gradient(), before)
+
+
+def test_a_batch_without_gaps_trains_as_one_whose_gaps_are_looked_for(monkeypatch):
+    masked, plain = toy_model().train(), toy_model().train()
+    original = masked._fuse
+
+    def with_flags(stacked, flags, reading, membership):
+        outputs = original(stacked, flags, reading, membership)
+        outputs.state["present"] = flags.float()
+        return outputs
+
+    monkeypatch.setattr(masked, "_fuse", with_flags)
+    train_steps(masked, COMPLETE)
+    train_steps(plain, COMPLETE)
+    assert torch.allclose(parameters_of(masked), parameters_of(plain), atol=1e-6)
+    assert torch.allclose(masked.banks["text"].prototypes, plain.banks["text"].prototypes, atol=1e-6)
+    assert torch.allclose(masked.weighting.level, plain.weighting.level, atol=1e-6)
 
 
 def test_imputation_leaves_what_is_present_alone():

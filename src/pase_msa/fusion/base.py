@@ -3,11 +3,61 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
+
+
+class Stacked(dict[str, Tensor]):
+    """Tensors by name that are the rows of one, `tensor` [M, ...]: whoever works on all at once need not stack them."""
+
+    def __init__(self, names: Sequence[str], tensor: Shaped[Tensor, "m ..."]) -> None:
+        super().__init__(zip(names, tensor.unbind(), strict=True))
+        self.tensor = tensor
+
+
+class Mixes(Mapping[str, Tensor]):
+    """One mix of prototypes an utterance, by modality: `shares` [M, N, K] of `prototypes` [M, K, D].
+
+    A modality's [N, D] is made when it is asked for: a linear map of the mixes costs less as the mix of the K mapped
+    prototypes, see `factors`.
+    """
+
+    def __init__(
+        self, names: Sequence[str], shares: Float[Tensor, "m n k"], prototypes: Float[Tensor, "m k d"]
+    ) -> None:
+        self.names, self.shares, self.prototypes = tuple(names), shares, prototypes
+
+    def __getitem__(self, name: str) -> Float[Tensor, "n d"]:
+        if name not in self.names:
+            raise KeyError(name)
+        index = self.names.index(name)
+        return self.shares[index] @ self.prototypes[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def stacked(group: Mapping[str, Tensor], names: Sequence[str]) -> Shaped[Tensor, "m ..."]:
+    """The tensors of `names` as one."""
+    if isinstance(group, Stacked) and tuple(group) == tuple(names):
+        return group.tensor
+    return torch.stack([group[name] for name in names])
+
+
+def factors(
+    prototypes: Mapping[str, Float[Tensor, "n d"]], names: Sequence[str], weight: Float[Tensor, "m d f"]
+) -> tuple[Float[Tensor, "m n k"], Float[Tensor, "m k f"]]:
+    """Two matrices a modality whose product is its `prototypes` times its `weight`."""
+    if isinstance(prototypes, Mixes) and prototypes.names == tuple(names):
+        return prototypes.shares, prototypes.prototypes @ weight
+    return stacked(prototypes, names), weight
 
 
 @dataclass

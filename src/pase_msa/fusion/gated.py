@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pase_msa.fusion.base import Fused, Fusion, mixer
+from pase_msa.fusion.base import Fused, Fusion, factors, mixer, stacked
 
 _OPEN = 2.0  # sigmoid(2) = 0.88
 
 
 class GatedFusion(Fusion):
-    """g_m = sigmoid(W_m [alpha_m h_m ; c_m]); FFN over the concatenated g_m * h_m."""
+    """g_m = sigmoid(W_m [alpha_m h_m ; c_m]); FFN over the concatenated g_m * h_m.
+
+    The gates of all modalities are one batched product, since a step is mostly the launching of small operations. W_m
+    is kept in two halves: c_m needs no gradient, and where it is a mix of K prototypes, its half of the product is the
+    mix of K products. A saved state has one `gates.NAME.weight` [D, 2D] and `gates.NAME.bias` [D] a modality.
+    """
 
     def __init__(self, modalities: Sequence[str], width: int, dropout: float) -> None:
         super().__init__()
-        self.gates = nn.ModuleDict({name: nn.Linear(2 * width, width) for name in modalities})
-        for gate in self.gates.values():
-            # gates begin open: closed by half, they would slow every encoder from the first step on
-            nn.init.constant_(gate.bias, _OPEN)  # type: ignore[arg-type]
+        self.modalities = tuple(modalities)
+        # a linear layer's usual distribution: both halves read 2D inputs together
+        bound = 1 / math.sqrt(2 * width)
+        shape = (len(self.modalities), width, width)
+        self.vector_weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        self.prototype_weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+        # gates begin open: closed by half, they would slow every encoder from the first step on
+        self.bias = nn.Parameter(torch.full((len(self.modalities), 1, width), _OPEN))
         self.mix = mixer(width * len(modalities), width, dropout)
 
     def forward(
@@ -32,12 +43,30 @@ class GatedFusion(Fusion):
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Fused:
         """Fuse."""
-        gates = {
-            name: torch.sigmoid(gate(torch.cat([weights[name] * vectors[name], prototypes[name]], dim=1)))
-            for name, gate in self.gates.items()
-        }
-        gated = torch.cat([gates[name] * vectors[name] for name in gates], dim=1)
-        return Fused(self.mix(gated), gates)
+        names = self.modalities
+        features = stacked(vectors, names)
+        scaled = features * stacked(weights, names).view(-1, 1, 1)
+        logits = torch.baddbmm(self.bias, *factors(prototypes, names, self.prototype_weight))
+        gates = torch.baddbmm(logits, scaled, self.vector_weight).sigmoid()
+        gated = (gates * features).transpose(0, 1).flatten(1)
+        return Fused(self.mix(gated), dict(zip(names, gates.unbind(), strict=True)))
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        halves = [destination.pop(prefix + half) for half in ("vector_weight", "prototype_weight")]
+        bias = destination.pop(f"{prefix}bias")
+        for index, name in enumerate(self.modalities):
+            destination[f"{prefix}gates.{name}.weight"] = torch.cat([half[index] for half in halves]).T.contiguous()
+            destination[f"{prefix}gates.{name}.bias"] = bias[index, 0].clone()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        names = [f"{prefix}gates.{name}" for name in self.modalities]
+        if all(f"{name}.{part}" in state_dict for name in names for part in ("weight", "bias")):
+            whole = torch.stack([state_dict.pop(f"{name}.weight").T for name in names])
+            halves = whole.chunk(2, dim=1)
+            state_dict[f"{prefix}vector_weight"], state_dict[f"{prefix}prototype_weight"] = halves
+            state_dict[f"{prefix}bias"] = torch.stack([state_dict.pop(f"{name}.bias") for name in names]).unsqueeze(1)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def build(modalities: Sequence[str], width: int, dropout: float) -> GatedFusion:

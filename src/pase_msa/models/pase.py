@@ -16,16 +16,19 @@ from pase_msa.alignment import alignment_terms
 from pase_msa.batch import Batch, Outputs
 from pase_msa.encoders.base import InputSpec
 from pase_msa.errors import PaSEError
-from pase_msa.fusion.base import Fusion
+from pase_msa.fusion.base import Fusion, Mixes, Stacked
 from pase_msa.models.base import Model, head, make_outputs
 from pase_msa.objective import Losses, align_losses, task_losses
-from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior, membership_loss
+from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior
 from pase_msa.task import Task
 from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
 
 #: the balancing method of a run that names none
 MODULATION = "sgm"
+
+_TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
+_ROWS = 4096  # how many rows of coalitions go through the fusion at once
 
 
 @dataclass
@@ -97,6 +100,15 @@ class Config:
             )
 
 
+@dataclass
+class _Reading:
+    """What the prototypes say about the features: `logs` of the posteriors, and the prototypes that said it."""
+
+    logs: Float[Tensor, "m n k"]
+    prototypes: Float[Tensor, "m k d"]
+    initialised: Bool[Tensor, "m k"]
+
+
 class PaSE(Model):
     """The model. Prototypes and modality weights are buffers that `update` moves, in training only."""
 
@@ -140,55 +152,70 @@ class PaSE(Model):
 
     def forward(self, batch: Batch) -> Outputs:
         """Predict; labels are read in training under `gate_prototype="label"` only."""
-        vectors, present = self.encode(batch)
+        stacked, flags = self._encode(batch)
         known = self.training and self.config.gate_prototype == "label" and batch.labels is not None
         membership = self.task.membership(batch.labels) if known and batch.labels is not None else None
-        return self._fuse(vectors, present, membership)
+        return self._fuse(stacked, flags, self._read(stacked), membership)
 
     def coalition_outputs(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """Outputs with only the named modalities; each utterance is encoded once."""
+        """Outputs with only the named modalities; each utterance is encoded once, and coalitions go together."""
+        stacked, flags = self._encode(batch)
+        reading = self._read(stacked)
+        kept = [[name in coalition for coalition in coalitions] for name in self.task.modalities]
+        allowed = torch.tensor(kept, dtype=torch.bool, device=flags.device)
+        outputs: list[Outputs] = []
+        for some in torch.split(allowed, max(1, _ROWS // max(1, len(batch))), dim=1):
+            copies = some.shape[1]  # each coalition is one more copy of the batch; no row sees another
+            repeated = _Reading(reading.logs.repeat(1, copies, 1), reading.prototypes, reading.initialised)
+            present = (some.unsqueeze(2) & flags.unsqueeze(1)).flatten(1)
+            vectors = (stacked.unsqueeze(1) * some.view(len(some), -1, 1, 1)).flatten(1, 2)
+            outputs += _parts(self._fuse(vectors, present, repeated, None), copies)
+        return outputs
+
+    def _encode(self, batch: Batch) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"]]:
         vectors, present = self.encode(batch)
-        absent = torch.zeros(len(batch), dtype=torch.bool, device=batch.present[self.task.modalities[0]].device)
-        return [
-            self._fuse(vectors, {name: flag if name in kept else absent for name, flag in present.items()}, None)
-            for kept in coalitions
-        ]
+        names = self.task.modalities
+        return torch.stack([vectors[name] for name in names]), torch.stack([present[name] for name in names])
+
+    def _read(self, stacked: Float[Tensor, "m n d"]) -> _Reading:
+        prototypes, initialised = self._prototypes()
+        # once every class has a prototype in every modality, nothing has to be masked any more
+        masked = None if self._complete else initialised
+        return _Reading(log_posterior(stacked, prototypes, self.config.temperature, masked), prototypes, initialised)
 
     def _fuse(
         self,
-        vectors: Mapping[str, Float[Tensor, "n d"]],
-        present: Mapping[str, Bool[Tensor, " n"]],
+        stacked: Float[Tensor, "m n d"],
+        flags: Bool[Tensor, "m n"],
+        reading: _Reading,
         membership: Float[Tensor, "n k"] | None,
     ) -> Outputs:
-        names = self.task.modalities
-        stacked = torch.stack([vectors[name] for name in names])
-        flags = torch.stack([present[name] for name in names])
-        prototypes, initialised = self._prototypes()
-        # once every class has a prototype in every modality, nothing has to be masked any more
-        logs = log_posterior(stacked, prototypes, self.config.temperature, None if self._complete else initialised)
+        names, prototypes = self.task.modalities, reading.prototypes
         # a reading of the features for gates, weights and imputation; PCL alone differentiates it (in the paper c_y
         # is the label's and has no gradient either)
-        posteriors = logs.detach().exp()
+        posteriors = reading.logs.detach().exp()
         alpha = self.weighting.alpha
-        weights = dict(zip(names, alpha.unbind(), strict=True))
+        state = {"logs": reading.logs, "weights": alpha, "prototypes": prototypes, "initialised": reading.initialised}
         if not bool(flags.all()):
-            joint = self._joint(posteriors, flags, alpha)
-            posteriors = torch.where(flags.unsqueeze(2), posteriors, joint)
-            filled = joint @ prototypes if self.config.imputation else torch.zeros_like(stacked)
-            stacked = torch.where(flags.unsqueeze(2), stacked, filled)
-        chosen = self._gate_prototypes(posteriors, prototypes, membership)
-        by_name = dict(zip(names, stacked.unbind(), strict=True))
-        fused = self.fusion(by_name, weights, dict(zip(names, chosen.unbind(), strict=True)), present)
+            here = flags.unsqueeze(2).to(posteriors.dtype)
+            absent = (1 - here) * self._joint(posteriors, here, alpha)
+            posteriors = torch.addcmul(absent, posteriors, here)
+            if self.config.imputation:  # the vector of an absent modality is zero until something is added to it
+                stacked = torch.baddbmm(stacked, absent, prototypes)
+            state["present"] = here.squeeze(2)  # left out where nothing is absent, and nothing then has to be masked
+        vectors, weights, present = Stacked(names, stacked), Stacked(names, alpha), Stacked(names, flags)
+        chosen = Mixes(names, self._gate_shares(posteriors, membership), prototypes)
+        fused = self.fusion(vectors, weights, chosen, present)
         return make_outputs(
             self.task,
             self.head(fused.vector),
             fused.vector,
-            vectors=by_name,
-            present=dict(present),
-            posteriors=dict(zip(names, posteriors.unbind(), strict=True)),
+            vectors=vectors,
+            present=present,
+            posteriors=Stacked(names, posteriors),
             gates=fused.gates,
             weights=weights,
-            state={"vectors": stacked, "present": flags, "logs": logs, "posteriors": posteriors, "weights": alpha},
+            state=state | {"vectors": stacked, "posteriors": posteriors},
         )
 
     def _prototypes(self) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
@@ -197,33 +224,30 @@ class PaSE(Model):
         return prototypes, torch.stack([bank.initialised for bank in banks])  # type: ignore[misc]
 
     def _joint(
-        self, posteriors: Float[Tensor, "m n k"], flags: Bool[Tensor, "m n"], weights: Float[Tensor, " m"]
+        self, posteriors: Float[Tensor, "m n k"], here: Float[Tensor, "m n 1"], weights: Float[Tensor, " m"]
     ) -> Float[Tensor, "n k"]:
         """The posterior of the modalities present, weighted by alpha; the class prior where there are none."""
-        shares = weights.unsqueeze(1) * flags
-        total = shares.sum(0)
-        joint = torch.einsum("mn,mnk->nk", shares, posteriors) / total.clamp(min=1e-12).unsqueeze(1)
-        return torch.where((total > 0).unsqueeze(1), joint, self.class_prior)
+        shares = weights.view(-1, 1, 1) * here
+        # no weight is anywhere near as small as the prior's, so that it decides only where it is alone
+        total, joint = shares.sum(0) + _TRACE, (shares * posteriors).sum(0)
+        return torch.add(joint, self.class_prior, alpha=_TRACE) / total
 
-    def _gate_prototypes(
-        self,
-        posteriors: Float[Tensor, "m n k"],
-        prototypes: Float[Tensor, "m k d"],
-        membership: Float[Tensor, "n k"] | None,
-    ) -> Float[Tensor, "m n d"]:
+    def _gate_shares(
+        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"] | None
+    ) -> Float[Tensor, "m n k"]:
+        """Of which prototypes the c_y of eq. 12 is the mix."""
         if membership is not None:
-            return membership @ prototypes
+            return membership.expand_as(posteriors)
         if self.config.gate_prototype == "hard":
-            nearest = posteriors.argmax(2, keepdim=True).expand(-1, -1, prototypes.shape[2])
-            return prototypes.gather(1, nearest)
-        return posteriors @ prototypes
+            return torch.zeros_like(posteriors).scatter_(2, posteriors.argmax(2, keepdim=True), 1.0)
+        return posteriors
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """Eq. 15: "class", "score", "intra", "inter"."""
         assert batch.labels is not None
-        config, names = self.config, self.task.modalities
+        config, names, state = self.config, self.task.modalities, outputs.state
         membership = self.task.membership(batch.labels)
-        prototypes, initialised = self._prototypes()
+        state["membership"] = membership
         losses = task_losses(
             outputs.logits,
             outputs.score,
@@ -232,38 +256,42 @@ class PaSE(Model):
             class_weight=config.class_weight,
             score_weight=config.score_weight,
         )
-        intra_values = membership_loss(
-            outputs.state["logs"],
-            membership.expand_as(outputs.state["logs"]),
-            outputs.state["present"],
-            None if self._complete else initialised,
-        )
-        for name, value in zip(names, intra_values.detach().unbind(), strict=True):
-            outputs.details[f"intra/{name}"] = value
+        counted = membership.expand_as(state["logs"])
+        rows: float | Tensor = max(1, len(batch))
+        if "present" in state:
+            counted = counted * state["present"].unsqueeze(2)
+            rows = state["present"].sum(1).clamp(min=1)
+        targets = counted if self._complete else counted * state["initialised"].unsqueeze(1)
+        intra_values = (targets * state["logs"]).sum((1, 2)) / -rows  # eq. 3
+        outputs.details |= {
+            f"intra/{name}": value for name, value in zip(names, intra_values.detach().unbind(), strict=True)
+        }
         aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
         with torch.set_grad_enabled(aligned and torch.is_grad_enabled()):
-            blended, started = self._blend(outputs, membership, prototypes, initialised)
+            blended, started = self._blend(outputs, counted)
         weight = config.alignment_weight * config.alignment_interval
         inter = weight * self._inter(outputs, blended, started) if aligned else None
-        weighted = outputs.state["weights"] * intra_values if config.calibration else None
+        weighted = state["weights"] * intra_values if config.calibration else None
         return losses | align_losses(weighted, inter, config.mu)
 
     def _blend(
-        self,
-        outputs: Outputs,
-        membership: Float[Tensor, "n k"],
-        prototypes: Float[Tensor, "m k d"],
-        initialised: Bool[Tensor, "m k"],
+        self, outputs: Outputs, membership: Float[Tensor, "m n k"]
     ) -> tuple[Float[Tensor, "m k d"], Bool[Tensor, "m k"]]:
         """The prototypes after this batch, eq. 2, with the gradient that `prototype_gradient` asks for."""
-        centroids, counts = class_centroids(outputs.state["vectors"], membership, outputs.state["present"])
+        state = outputs.state
+        prototypes, initialised = state["prototypes"], state["initialised"]
+        centroids, counts = class_centroids(state["vectors"], membership)
         seen = counts > 0
-        share = torch.where(seen & ~initialised, 1.0, torch.where(seen, 1 - self.config.momentum, 0.0))
+        if self._complete:
+            share = seen * (1 - self.config.momentum)
+        else:
+            share = seen * torch.where(initialised, 1 - self.config.momentum, 1.0)
+            initialised = initialised | seen
         blended = torch.lerp(prototypes, centroids, share.unsqueeze(2))
-        outputs.state |= {"prototypes": blended.detach(), "initialised": initialised | seen, "membership": membership}
-        if self.config.prototype_gradient == "straight_through":
+        state |= {"next_prototypes": blended.detach(), "next_initialised": initialised}
+        if blended.requires_grad and self.config.prototype_gradient == "straight_through":
             blended = blended.detach() + (centroids - centroids.detach()) * seen.unsqueeze(2)
-        return blended, initialised | seen
+        return blended, initialised
 
     def _inter(
         self, outputs: Outputs, prototypes: Float[Tensor, "m k d"], initialised: Bool[Tensor, "m k"]
@@ -291,14 +319,16 @@ class PaSE(Model):
     @torch.no_grad()
     def update(self, outputs: Outputs, batch: Batch) -> None:
         """Move prototypes (eq. 2) and modality weights (eq. 10) by a training batch."""
-        state, membership = outputs.state, outputs.state["membership"]
+        state = outputs.state
         self._steps += 1
-        self._complete = self._complete or bool(state["initialised"].all())
-        for name, prototypes, initialised in zip(
-            self.task.modalities, state["prototypes"], state["initialised"], strict=True
-        ):
-            self.banks[name].prototypes, self.banks[name].initialised = prototypes.clone(), initialised.clone()
-        self.weighting.blend(state["posteriors"], membership, state["present"])
+        prototypes, initialised = state["next_prototypes"], state["next_initialised"]
+        # in place: no graph holds the banks themselves, a step reads them through a copy
+        for index, name in enumerate(self.task.modalities):
+            self.banks[name].prototypes.copy_(prototypes[index])  # type: ignore[operator]
+            if initialised is not state["initialised"]:
+                self.banks[name].initialised.copy_(initialised[index])  # type: ignore[operator]
+        self._complete = self._complete or bool(initialised.all())
+        self.weighting.blend(state["posteriors"], state["membership"], state.get("present"))
         if "row_potentials" in state:
             self.row_potentials, self.column_potentials = state["row_potentials"], state["column_potentials"]
 
@@ -312,6 +342,40 @@ class PaSE(Model):
         rho = self.config.utility_mix
         mean_inter = sum(inter) / len(inter) if inter else 0.0
         return rho / (1 + mean_inter) + (1 - rho) / (1 + sum(intra) / len(intra))
+
+
+def _parts(outputs: Outputs, count: int) -> list[Outputs]:
+    """The outputs of `count` batches of the same size that went through the model as one."""
+
+    def cut(value: Tensor, dim: int = 0) -> list[Tensor]:
+        return list(value.chunk(count, dim))
+
+    def cut_all(group: Mapping[str, Tensor], dim: int = 0) -> list[dict[str, Tensor]]:
+        pieces = {name: cut(value, dim) for name, value in group.items()}
+        return [{name: values[index] for name, values in pieces.items()} for index in range(count)]
+
+    rows = ("vectors", "posteriors", "logs", "present")
+    whole = {name: value for name, value in outputs.state.items() if name not in rows}
+    states = cut_all({name: value for name, value in outputs.state.items() if name in rows}, dim=1)
+    logits, probabilities, fused = cut(outputs.logits), cut(outputs.probabilities), cut(outputs.fused)
+    scores = [None] * count if outputs.score is None else cut(outputs.score)
+    vectors, present = cut_all(outputs.vectors), cut_all(outputs.present)
+    posteriors, gates = cut_all(outputs.posteriors), cut_all(outputs.gates)
+    return [
+        Outputs(
+            logits[index],
+            probabilities[index],
+            scores[index],
+            fused[index],
+            vectors=vectors[index],
+            present=present[index],
+            posteriors=posteriors[index],
+            gates=gates[index],
+            weights=dict(outputs.weights),
+            state=whole | states[index],
+        )
+        for index in range(count)
+    ]
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> PaSE:
