@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
 from pase_msa.diagnosis.game import SOURCES, Estimate, estimate, gains
-from pase_msa.diagnosis.probe import Predictions, Reference
-from pase_msa.diagnosis.trust import trust
+from pase_msa.diagnosis.probe import Reference
+from pase_msa.diagnosis.trust import marginals, trust
 from pase_msa.diagnosis.verdict import CLOSED, Evidence, Verdict, judge, videos_needed
 from pase_msa.errors import PaSEError
 from pase_msa.shapley import attribution
@@ -118,14 +118,17 @@ def diagnose_features(
     targets = labels[:, None] if task.values is not None else np.eye(task.num_classes)[labels.astype(np.int64)]
     own, other = videos[:training], videos[training:]
     reference = Reference(features, targets[:training], _folds(own, None, seed), _folds(own, own, seed), seed)
-    known: dict[frozenset[str], Predictions] = {}
+    known: dict[frozenset[str], dict[str, Array]] = {}
 
     def play(players: Sequence[str]) -> tuple[tuple[frozenset[str], ...], Array, dict[str, Array]]:
         coalitions, matrix = attribution(tuple(players))
         for coalition in coalitions[1:]:
             if coalition not in known:
-                known[coalition] = reference.predict([name for name in features if name in coalition])
-        found = gains(task, [known[c] for c in coalitions[1:]], targets[:training], targets[training:])
+                said = reference.predict([name for name in features if name in coalition])
+                values = gains(task, [said], targets[:training], targets[training:])
+                known[coalition] = {source: rows[1] for source, rows in values.items()}
+                known.setdefault(frozenset(), {source: rows[0] for source, rows in values.items()})
+        found = {source: np.stack([known[c][source] for c in coalitions]) for source in SOURCES}
         return coalitions, matrix, found
 
     names = list(features)
@@ -154,7 +157,7 @@ def diagnose_features(
     shut = {name for name, (_, verdict, _) in found.items() if verdict in CLOSED}
     allowed = np.array([not (coalition & shut) for coalition in coalitions])
     weights = trust([(everyone["grouped"], own), (everyone["valid"], other)], allowed, seed=seed)
-    share = {n: float(sum(w for w, c in zip(weights, coalitions, strict=True) if n in c)) for n in names}
+    share = marginals(weights, coalitions, names)
     return Diagnosis(
         {
             name: ModalityDiagnosis(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,26 +85,32 @@ def gains(
     """
     mean = targets.mean(0)
     own = {"sample": targets, "random": targets, "grouped": targets, "valid": held}
-    density = _normal if task.values is not None else _softmax
+    fit = _normal if task.values is not None else _softmax
     found: dict[str, list[Array]] = {source: [np.zeros(len(own[source]))] for source in SOURCES}
     for prediction in predictions:
+        densities = {source: fit(getattr(prediction, source), targets, mean) for source in SOURCES[:3]}
+        densities["valid"] = densities["grouped"]
         for source in SOURCES:
-            fitted_on = source if source in ("sample", "random") else "grouped"
-            found[source].append(
-                density(getattr(prediction, source), own[source], getattr(prediction, fitted_on), targets, mean)
-            )
+            found[source].append(densities[source](getattr(prediction, source), own[source]))
     return {source: np.stack(rows) for source, rows in found.items()}
 
 
-def _normal(said: Array, truth: Array, fit_said: Array, fit_truth: Array, mean: Array) -> Array:
+_Density = Callable[[Array, Array], Array]  # predictions and truth -> gain of each
+
+
+def _normal(fit_said: Array, fit_truth: Array, mean: Array) -> _Density:
     wide = float(np.sqrt(((fit_truth - mean) ** 2).mean())) or 1.0
     width = max(float(np.sqrt(((fit_truth - mean - fit_said) ** 2).mean())), 1e-3 * wide)
-    ours = -0.5 * ((truth - mean - said) / width) ** 2 - np.log(width)
-    prior = -0.5 * ((truth - mean) / wide) ** 2 - np.log(wide)
-    return np.asarray((ours - prior)[:, 0])
+
+    def gain(said: Array, truth: Array) -> Array:
+        ours = -0.5 * ((truth - mean - said) / width) ** 2 - np.log(width)
+        prior = -0.5 * ((truth - mean) / wide) ** 2 - np.log(wide)
+        return np.asarray((ours - prior)[:, 0])
+
+    return gain
 
 
-def _softmax(said: Array, truth: Array, fit_said: Array, fit_truth: Array, mean: Array) -> Array:
+def _softmax(fit_said: Array, fit_truth: Array, mean: Array) -> _Density:
     base = np.log(np.clip(mean, 1e-9, None))
 
     def likelihood(sharpness: float, indicators: Array, labels: Array) -> Array:
@@ -112,19 +118,8 @@ def _softmax(said: Array, truth: Array, fit_said: Array, fit_truth: Array, mean:
         return np.asarray((labels * log_softmax(logits, axis=1)).sum(1))
 
     best = minimize_scalar(lambda s: -likelihood(s, fit_said, fit_truth).mean(), bounds=(0.0, 10.0), method="bounded")
-    return likelihood(float(best.x), said, truth) - (truth * base).sum(1)
 
+    def gain(said: Array, truth: Array) -> Array:
+        return np.asarray(likelihood(float(best.x), said, truth) - (truth * base).sum(1))
 
-def contributions(
-    matrix: Float[Array, "k c"],
-    utilities: Mapping[str, Float[Array, "c n"]],
-    training_videos: NDArray[np.int64],
-    held_videos: NDArray[np.int64],
-) -> dict[str, tuple[list[Estimate], Float[Array, "k n"]]]:
-    """Shapley values of every source: an estimate a modality, and the values an utterance that it is the mean of."""
-    found = {}
-    for source, values in utilities.items():
-        videos = held_videos if source == "valid" else training_videos
-        shares = matrix @ values
-        found[source] = ([estimate(row, videos) for row in shares], shares)
-    return found
+    return gain

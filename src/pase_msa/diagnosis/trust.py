@@ -50,9 +50,11 @@ def trust(
     return weights
 
 
-def marginals(weights: Float[Array, " c"], coalitions: Sequence[frozenset[str]], players: Sequence[str]) -> dict[str, float]:
+def marginals(
+    weights: Float[Array, " c"], coalitions: Sequence[frozenset[str]], players: Sequence[str]
+) -> dict[str, float]:
     """Share of the prediction that each modality has a say in."""
     return {
-        name: float(sum(w for w, coalition in zip(weights, coalitions, strict=True) if name in coalition))
+        name: min(float(sum(w for w, coalition in zip(weights, coalitions, strict=True) if name in coalition)), 1.0)
         for name in players
     }

@@ -84,15 +84,28 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
 
 
 def videos_needed(evidence: Evidence) -> int | None:
-    """Validation videos that would decide, beyond those at hand, if the contribution is as estimated; None if too many."""
+    """Further validation videos that would decide; None where that many cannot be had, or nothing is known.
+
+    They are taken to contribute what folds and validation together estimate, with the spread of those at hand: as many
+    as it takes until the validation mean is surely above zero, or surely below what is negligible.
+    """
     value, _ = evidence.joint
-    error = evidence.valid.error
-    if error <= 0 or evidence.valid.videos < 2:
+    count, at_hand = evidence.valid.videos, evidence.valid
+    if count < 2 or at_hand.error <= 0:
         return None
-    # useful needs the distance to zero, uninformative that to the negligible
-    distance = value if value > NEGLIGIBLE else NEGLIGIBLE - value
-    if distance <= 0:
+    spread = at_hand.error * math.sqrt(count)
+
+    def decided(total: int) -> bool:
+        mean = value + (at_hand.value - value) * count / total
+        half = quantile(SURE, total) * spread / math.sqrt(total)
+        if value > NEGLIGIBLE:
+            return mean > max(half, NEGLIGIBLE)
+        return mean + half < NEGLIGIBLE
+
+    few, many = count, count + MOST_VIDEOS
+    if not decided(many):
         return None
-    needed = evidence.valid.videos * (float(quantile(SURE, 1000)) * error / distance) ** 2
-    more = math.ceil(needed) - evidence.valid.videos
-    return max(more, 1) if more < MOST_VIDEOS else None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if decided(middle) else (middle, many)
+    return many - count

@@ -19,7 +19,6 @@ from pase_msa.training.data_module import evaluation_loader
 from pase_msa.training.inputs import UtteranceDataset
 
 
-
 @dataclass
 class Inference:
     """What a model says about N utterances.

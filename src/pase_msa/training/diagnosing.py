@@ -16,7 +16,7 @@ from pase_msa.data.synthetic import synthetic_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.diagnosis.diagnosis import Diagnosis, diagnose_features
 from pase_msa.diagnosis.probe import pooled
-from pase_msa.encoders.text import TextConfig, frozen_column
+from pase_msa.encoders.text import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 from pase_msa.training.inputs import (
@@ -84,9 +84,11 @@ def diagnose_datasets(
 ) -> Diagnosis:
     """Diagnose the datasets that a run trains on; of a large training split, a share of its videos."""
     if not len(valid):
-        raise PaSEError("A diagnosis wants a validation split (split 'valid'): only data from outside the training "
-                        "split can unmask a deceptive modality; mark one.")
-    assert train.labels is not None and valid.labels is not None
+        raise PaSEError(
+            "A diagnosis wants a validation split (split 'valid'): only data from outside the training "
+            "split can unmask a deceptive modality; mark one."
+        )
+    assert train.labels is not None
     own = _some(train.rows, train.videos, seed)
     if len(own) < len(train):
         _log.info("the diagnosis reads %d of %d training utterances", len(own), len(train))
