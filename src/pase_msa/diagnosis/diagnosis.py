@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from pase_msa.diagnosis.game import SOURCES, Estimate, estimate, gains
 from pase_msa.diagnosis.probe import Reference
+from pase_msa.diagnosis.table import render_diagnosis
 from pase_msa.diagnosis.trust import marginals, trust
 from pase_msa.diagnosis.verdict import CLOSED, Evidence, Verdict, judge, videos_needed
 from pase_msa.errors import PaSEError
@@ -67,8 +68,12 @@ class Diagnosis:
         """Modalities that are not to be read: what they say in training does not hold on new videos."""
         return tuple(name for name, found in self.modalities.items() if found.verdict in CLOSED)
 
+    def __str__(self) -> str:
+        """The table that `pase diagnose` prints."""
+        return render_diagnosis(self)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON."""
+        """Plain containers, for strict JSON: None stands for an interval that is not known."""
         rows = {}
         for name, found in self.modalities.items():
             estimates = {source: _plain(getattr(found.evidence, source)) for source in SOURCES}

@@ -80,6 +80,10 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
         if evidence.learned.bound(SURE) > 0 and evidence.sample.value > 10 * max(value, NEGLIGIBLE):
             return "memorised", "can be learned by heart in training and tells nothing on other utterances"
         return "uninformative", "tells nothing"
+    if evidence.valid.videos < 2:
+        return "undecided", "a single validation video says nothing about the next one"
+    if evidence.valid.low > 0:
+        return "undecided", "likely contributes on new videos, but not with the certainty that a verdict asks for"
     return "undecided", "the interval holds both a contribution and none"
 
 

@@ -61,11 +61,13 @@ def diagnose(
         num_classes: ordered classes of a regression.
         modalities: those to use; all that the data hold if left out.
         text: how transcripts become features; always frozen here.
-        seed: of folds and bootstrap.
+        seed: of folds and bootstrap, from 0 to 2^32 - 1.
 
     Errors:
-        PaSEError: no training or validation split, no label, an unknown modality.
+        PaSEError: no training or validation split, no label, an unknown modality, a seed out of range.
     """
+    if not 0 <= seed < 2**32:
+        raise PaSEError(f"seed must be 0 or more and less than 2^32, found {seed}; give such a number.")
     table = data if isinstance(data, FeatureTable) else open_data(data)
     table.check_splits()
     frozen = replace(text or TextConfig(), frozen=True)
