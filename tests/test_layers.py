@@ -24,6 +24,7 @@ STOREYS = (
     "fusion",
     "objective",
     "shapley",
+    "diagnosis",
     "modulation",
     "models",
     "training",

@@ -18,6 +18,7 @@ NAMES = {
     "calibration_loss",
     "alignment_loss",
     "ShapleyModulation",
+    "diagnose",
     "PaSEClassifier",
     "PaSERegressor",
     "PaSE",
@@ -36,6 +37,7 @@ SIGNATURES = {
     "PrototypeBank": {"num_classes": ..., "dim": ..., "momentum": 0.98},
     "calibration_loss": {"features": ..., "prototypes": ..., "target": ..., "temperature": ...},
     "alignment_loss": {"prototypes": ..., "regularization": 0.01, "consistency": 0.1, "structure": 0.05},
+    "diagnose": {"data": None},
 }
 
 

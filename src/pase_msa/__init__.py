@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pase_msa.prototypes import PrototypeBank, calibration_loss
     from pase_msa.shapley import shapley_values
     from pase_msa.task import Task
+    from pase_msa.training.diagnosing import diagnose
     from pase_msa.transport import entropic_plan
 
     __version__: str
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "alignment_loss",
     "calibration_loss",
+    "diagnose",
     "entropic_plan",
     "modulation_factors",
     "open_table",
@@ -58,6 +60,7 @@ _HOMES = {
     "Task": "task",
     "alignment_loss": "alignment",
     "calibration_loss": "prototypes",
+    "diagnose": "training.diagnosing",
     "entropic_plan": "transport",
     "modulation_factors": "modulation.factors",
     "open_table": "data.opening",

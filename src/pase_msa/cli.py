@@ -19,6 +19,7 @@ import yaml
 
 from pase_msa.errors import PaSEError
 
+_FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
 _PLUGINS = {"model": ("models", "pase"), "modulation": ("modulation", None)}
 
 
@@ -107,6 +108,44 @@ def inspect(file: str, format: str | None = None, json: bool = False) -> None:
     print(_json(report) if json else render(report))
 
 
+def diagnose(
+    data: str | None = None,
+    label: str | None = None,
+    modalities: list[str] | None = None,
+    kind: Literal["auto", "regression", "classification"] = "auto",
+    seed: int = 0,
+    picture: str | None = None,
+    json: bool = False,
+) -> None:
+    """Tell which modalities can be trusted, before anything is trained; the test split is not read.
+
+    Args:
+        data: folder or file in any format that `pase inspect` knows; the bundled synthetic benchmark if left out.
+        label: label column; found if left out.
+        modalities: those to use, divided by commas; all that the data hold.
+        kind: of task.
+        seed: of folds and bootstrap.
+        picture: file to draw to, .png or .svg.
+        json: print one JSON object instead of a table.
+    """
+    from pase_msa.evaluation.diagnosis_view import check_picture, plot_diagnosis
+    from pase_msa.training.diagnosing import diagnose as diagnose_data
+
+    if picture is not None:
+        check_picture(picture)
+    found = diagnose_data(data, label=label, modalities=modalities, kind=kind, seed=seed)
+    if picture is not None:
+        plot_diagnosis(found, picture)
+    if json:
+        print(_json(found.to_dict()))
+        return
+    if data is None:
+        print("The bundled synthetic benchmark; name data of your own with --data.\n")
+    print(found, end="")
+    if picture is not None:
+        print(f"picture: {picture}")
+
+
 def train_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     """The options of `pase train`: the fields of RunConfig, and those of the chosen model and balancing method."""
     from pase_msa import plugins
@@ -115,9 +154,7 @@ def train_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     parser = _parser("Train a model, select the epoch on validation, and save it in a run folder.")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_class_arguments(RunConfig, skip={"model", "modulation", "modalities"})
-    parser.add_argument(
-        "--modalities", type=_names, default=None, help="those to use, divided by commas; all that the data hold"
-    )
+    _add_modalities(parser)
     parser.add_argument("--progress", type=bool, default=True, help="show a progress bar")
     chosen: dict[str, str] = {}
     for key, (kind, default) in _PLUGINS.items():
@@ -207,6 +244,12 @@ def _names(value: Any) -> list[str]:
 _names.__name__ = "names divided by commas"  # what the help shows as the type
 
 
+def _add_modalities(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--modalities", type=_names, default=None, help="those to use, divided by commas; all that the data hold"
+    )
+
+
 def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentParser:
     return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
 
@@ -229,6 +272,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "convert": convert,
     "inspect": inspect,
+    "diagnose": diagnose,
 }
 
 
@@ -242,7 +286,9 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
         commands.add_subcommand("train", train_parser(argv), help="train a model")
     for name, function in _COMMANDS.items():
         sub = _parser(str(function.__doc__).split("\n")[0])
-        sub.add_function_arguments(function, as_positional=True, skip={"json"})
+        sub.add_function_arguments(function, as_positional=True, skip={"json", "modalities"})
+        if "modalities" in signature(function).parameters:
+            _add_modalities(sub)
         if "json" in signature(function).parameters:
             sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
         commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
@@ -253,8 +299,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 on success, 2 for a mistake of the user's (one sentence on stderr), 1 for ours."""
     words = list(sys.argv[1:] if argv is None else argv)
     # `pase train FILE` reads better than `pase train --config FILE`
-    if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
-        words[1:2] = ["--config", words[1]]
+    if len(words) > 1 and words[0] in _FIRST and not words[1].startswith("-"):
+        words[1:2] = [_FIRST[words[0]], words[1]]
     with _messages():
         try:
             parsed = build_parser(words).parse_args(words)

@@ -17,6 +17,8 @@ from torch import Tensor
 from pase_msa.errors import PaSEError
 
 _EXACT_PLAYERS = 10
+_EXACT_GAMES = 8  # where every coalition is played for every utterance, beyond this many they are sampled
+_PERMUTATIONS = 64
 
 Utility = Callable[[frozenset[str]], float]
 
@@ -86,6 +88,35 @@ def shapley_values(
 def coalitions(players: Sequence[str]) -> list[frozenset[str]]:
     """All 2^k coalitions in bitmask order: number `n` holds player `i` where bit `i` of `n` is set."""
     return [_members(mask, players) for mask in range(2 ** len(players))]
+
+
+@lru_cache(maxsize=8)
+def attribution(players: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], NDArray[np.float64]]:
+    """Coalitions to play, the empty one first and all players last, and the matrix [k, C] that makes Shapley values.
+
+    Exact for up to 8 players, else by 64 antithetic permutations.
+    """
+    count = len(players)
+    if count <= _EXACT_GAMES:
+        return tuple(coalitions(players)), shapley_from_coalitions(np.eye(2**count), count)
+    generator = random.Random(0)
+    number = {frozenset[str](): 0}
+    terms: list[tuple[int, int, int]] = []
+    for _ in range(_PERMUTATIONS // 2):
+        order = generator.sample(range(count), count)
+        for permutation in (order, order[::-1]):
+            members: frozenset[str] = frozenset()
+            for player in permutation:
+                joined = members | {players[player]}
+                terms.append((player, number.setdefault(joined, len(number)), number[members]))
+                members = joined
+    games = sorted(number, key=lambda game: (len(game) == count, number[game]))
+    place = {number[game]: i for i, game in enumerate(games)}
+    matrix = np.zeros((count, len(games)))
+    for player, with_player, without in terms:
+        matrix[player, place[with_player]] += 1 / _PERMUTATIONS
+        matrix[player, place[without]] -= 1 / _PERMUTATIONS
+    return tuple(games), matrix
 
 
 @overload

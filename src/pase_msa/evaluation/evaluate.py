@@ -17,13 +17,13 @@ from pase_msa.calibration import confidence, correct, expected_calibration_error
 from pase_msa.data.synthetic import SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.inference import Inference, attribute, attribution, play
+from pase_msa.evaluation.inference import Inference, attribute, play
 from pase_msa.evaluation.planted import true_contributions
 from pase_msa.evaluation.report import write_report
 from pase_msa.metrics import Dialect, headline, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
-from pase_msa.shapley import shapley_values
+from pase_msa.shapley import attribution, shapley_values
 from pase_msa.task import Task
 from pase_msa.training.environment import environment
 from pase_msa.training.inputs import describe_data, encode_labels, load_columns, make_dataset

@@ -5,9 +5,10 @@ Narrow enough for a phone, and readable in grey: series differ by marker and das
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -20,7 +21,7 @@ _LIGHT = {"ink": "#1d2430", "muted": "#667085", "grid": "#d7dce4", "page": "#fff
 _DARK = {"ink": "#e6e9ef", "muted": "#98a2b3", "grid": "#3a4250", "page": "#171b22"}
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
 _SERIES_DARK = ("#56b4e9", "#f28e4b", "#2fc59b", "#e3a3c6", "#f0c341", "#a9d6f5")
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
 _HATCHES = ("", "///", "...", "\\\\\\", "xxx", "+++")
 
@@ -48,7 +49,7 @@ def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = Fa
                 ha=end,
                 color=ink["ink"],
             )
-        axes.set_yticks(range(len(values)), [_short(name) for name in values])
+        axes.set_yticks(range(len(values)), [short(name) for name in values])
         axes.invert_yaxis()
         axes.margins(x=0.16)
         axes.axvline(0, color=ink["muted"], linewidth=0.8)
@@ -71,10 +72,10 @@ def curves(
         for k, (name, points) in enumerate(series.items()):
             axes.plot(
                 *zip(*points, strict=True),
-                label=_short(name),
+                label=short(name),
                 color=colors[k % len(colors)],
                 linestyle=_DASHES[k % len(_DASHES)],
-                marker=_MARKERS[k % len(_MARKERS)],
+                marker=MARKERS[k % len(MARKERS)],
                 # staggered, so that lines that coincide are both seen
                 markevery=(k % 2, max(1, len(points) // 12)),
                 markersize=5,
@@ -135,7 +136,9 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], *, dark: bool = False) -
     return _png(draw, height=3.6, dark=dark)
 
 
-def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height: float, dark: bool) -> bytes:
+@contextlib.contextmanager
+def styled(*, dark: bool = False) -> Iterator[tuple[dict[str, str], Sequence[str]]]:
+    """The look of all figures while one is drawn and saved; gives the inks and the colours of series."""
     ink, colors = (_DARK, _SERIES_DARK) if dark else (_LIGHT, _SERIES)
     style: Any = {
         "text.parse_math": False,  # a name may hold a dollar
@@ -147,6 +150,7 @@ def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height:
         "axes.facecolor": ink["page"],
         "axes.edgecolor": ink["grid"],
         "axes.labelcolor": ink["muted"],
+        "figure.facecolor": ink["page"],
         "grid.color": ink["grid"],
         "grid.linewidth": 0.7,
         "xtick.color": ink["muted"],
@@ -157,12 +161,18 @@ def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height:
     }
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts without a font here
-        figure = Figure(figsize=(5.0, min(height, 12.0)), facecolor=ink["page"], layout="constrained")
+        yield ink, colors
+
+
+def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height: float, dark: bool) -> bytes:
+    with styled(dark=dark) as (ink, colors):
+        figure = Figure(figsize=(5.0, min(height, 12.0)), layout="constrained")
         draw(figure.subplots(), ink, colors)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _short(name: str, most: int = 22) -> str:
+def short(name: str, most: int = 22) -> str:
+    """A name, cut where it is too long for a figure."""
     return name if len(name) <= most else name[: most - 1] + "…"

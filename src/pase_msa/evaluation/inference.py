@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -15,13 +13,10 @@ from torch import Tensor
 
 from pase_msa.calibration import confidence
 from pase_msa.models.base import Model
-from pase_msa.shapley import coalitions, shapley_from_coalitions
+from pase_msa.shapley import attribution
 from pase_msa.task import Task
 from pase_msa.training.data_module import evaluation_loader
 from pase_msa.training.inputs import UtteranceDataset
-
-_EXACT = 8  # beyond this many modalities an utterance's attribution is sampled
-_PERMUTATIONS = 64
 
 
 @dataclass
@@ -67,35 +62,6 @@ def play(
         parts.append(torch.stack([output.logits.float() for output in outputs]).cpu())
     model.train(training)
     return torch.cat(parts, dim=1)
-
-
-@lru_cache(maxsize=8)
-def attribution(players: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], NDArray[np.float64]]:
-    """Coalitions to play, the empty one first and all players last, and the matrix [k, C] that makes Shapley values.
-
-    Exact for up to 8 players, else by 64 antithetic permutations.
-    """
-    count = len(players)
-    if count <= _EXACT:
-        return tuple(coalitions(players)), shapley_from_coalitions(np.eye(2**count), count)
-    generator = random.Random(0)
-    number = {frozenset[str](): 0}
-    terms: list[tuple[int, int, int]] = []
-    for _ in range(_PERMUTATIONS // 2):
-        order = generator.sample(range(count), count)
-        for permutation in (order, order[::-1]):
-            members: frozenset[str] = frozenset()
-            for player in permutation:
-                joined = members | {players[player]}
-                terms.append((player, number.setdefault(joined, len(number)), number[members]))
-                members = joined
-    games = sorted(number, key=lambda game: (len(game) == count, number[game]))
-    place = {number[game]: i for i, game in enumerate(games)}
-    matrix = np.zeros((count, len(games)))
-    for player, with_player, without in terms:
-        matrix[player, place[with_player]] += 1 / _PERMUTATIONS
-        matrix[player, place[without]] -= 1 / _PERMUTATIONS
-    return tuple(games), matrix
 
 
 def infer(model: Model, dataset: UtteranceDataset, *, batch_size: int = 256, workers: int = 0) -> Inference:

@@ -1,0 +1,125 @@
+"""What each modality contributes to the reference model in sample, by folds and on validation, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import t as student
+
+from pase_msa.diagnosis.probe import Predictions
+from pase_msa.task import Task
+
+Array = NDArray[np.float64]
+SOURCES = ("sample", "random", "grouped", "valid")
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over utterances and how far to trust it; utterances of one video count as one observation.
+
+    Attributes:
+        value: nats an utterance.
+        error: standard error, clustered by video.
+        low: lower end of the 95 % interval.
+        high: its upper end.
+        videos: that it rests on.
+    """
+
+    value: float
+    error: float
+    low: float
+    high: float
+    videos: int
+
+    def bound(self, level: float) -> float:
+        """One-sided lower confidence bound."""
+        return self.value - quantile(level, self.videos) * self.error
+
+    def upper(self, level: float) -> float:
+        """One-sided upper confidence bound."""
+        return self.value + quantile(level, self.videos) * self.error
+
+
+def quantile(level: float, videos: int) -> float:
+    """Student's quantile for so many videos; infinite for a single one."""
+    return float(student.ppf(level, videos - 1)) if videos > 1 else float("inf")
+
+
+def estimate(values: Float[Array, " n"], videos: Int[NDArray[np.int64], " n"]) -> Estimate:
+    """Mean and clustered standard error (Liang and Zeger 1986, with the usual small-sample factor)."""
+    member = np.unique(videos, return_inverse=True)[1]
+    count = int(member.max(initial=-1)) + 1
+    mean = float(values.mean())
+    sums = np.bincount(member, weights=values - mean, minlength=count)
+    if count < 2:
+        return Estimate(mean, float("inf"), float("-inf"), float("inf"), count)
+    error = float(np.sqrt((sums**2).sum() * count / (count - 1)) / len(values))
+    half = quantile((1 + LEVEL) / 2, count) * error
+    return Estimate(mean, error, mean - half, mean + half, count)
+
+
+def gains(
+    task: Task,
+    predictions: Sequence[Predictions],
+    targets: Float[Array, "n o"],
+    held: Float[Array, "v o"],
+) -> dict[str, Float[Array, "c n"]]:
+    """Log-likelihood gain over knowing nothing, in nats an utterance, of every coalition (the empty one first).
+
+    Regression: a normal density around the prediction; classification: a softmax of the predicted indicators. Its width
+    or temperature is fitted in sample for "sample" and on the folds for the others, so "valid" is the raw value: it
+    tells how far the folds can be believed.
+
+    Args:
+        task: decides between the two.
+        predictions: of every non-empty coalition.
+        targets: of the training rows, not centred.
+        held: of the validation rows.
+    """
+    mean = targets.mean(0)
+    own = {"sample": targets, "random": targets, "grouped": targets, "valid": held}
+    fit = _normal if task.values is not None else _softmax
+    found: dict[str, list[Array]] = {source: [np.zeros(len(own[source]))] for source in SOURCES}
+    for prediction in predictions:
+        densities = {source: fit(getattr(prediction, source), targets, mean) for source in SOURCES[:3]}
+        densities["valid"] = densities["grouped"]
+        for source in SOURCES:
+            found[source].append(densities[source](getattr(prediction, source), own[source]))
+    return {source: np.stack(rows) for source, rows in found.items()}
+
+
+_Density = Callable[[Array, Array], Array]  # predictions and truth -> gain of each
+
+
+def _normal(fit_said: Array, fit_truth: Array, mean: Array) -> _Density:
+    wide = float(np.sqrt(((fit_truth - mean) ** 2).mean())) or 1.0
+    width = max(float(np.sqrt(((fit_truth - mean - fit_said) ** 2).mean())), 1e-3 * wide)
+
+    def gain(said: Array, truth: Array) -> Array:
+        ours = -0.5 * ((truth - mean - said) / width) ** 2 - np.log(width)
+        prior = -0.5 * ((truth - mean) / wide) ** 2 - np.log(wide)
+        return np.asarray((ours - prior)[:, 0])
+
+    return gain
+
+
+def _softmax(fit_said: Array, fit_truth: Array, mean: Array) -> _Density:
+    base = np.log(np.clip(mean, 1e-9, None))
+
+    def likelihood(sharpness: float, indicators: Array, labels: Array) -> Array:
+        logits = base + sharpness * indicators * len(base)
+        return np.asarray((labels * log_softmax(logits, axis=1)).sum(1))
+
+    best = minimize_scalar(lambda s: -likelihood(s, fit_said, fit_truth).mean(), bounds=(0.0, 10.0), method="bounded")
+
+    def gain(said: Array, truth: Array) -> Array:
+        return np.asarray(likelihood(float(best.x), said, truth) - (truth * base).sum(1))
+
+    return gain

@@ -1,0 +1,222 @@
+"""A reference model that is solved, not trained: ridge regression on pooled features, for every coalition.
+
+What a modality can tell should not depend on how soon a network finds it, so the diagnosis asks a model with a closed
+form. A coalition's features are the leading principal components of each member's mean and deviation over time, and
+random Fourier features (Rahimi and Recht 2007) of all members jointly: their kernel is the product of the members'
+kernels, which sees what modalities tell only together. Every coalition is predicted in sample, on random folds, on
+folds by video and on validation, with the penalty that its folds by video prefer (in sample: the least one).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pase_msa.data.columns import SequenceColumn
+
+Array = NDArray[np.float64]
+PENALTIES = tuple(10.0**exponent for exponent in (-3.0, -2.0, -1.0, 0.0, 1.0))
+_FOURIER = 128
+_COMPONENTS = 384  # of all modalities together
+_CLIP = 5.0
+_CHUNK = 2000  # rows whose frames are in memory at once
+_SPARE = 8  # unknowns of no effect
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the reference says of a coalition, for targets of size o, centred on the training mean.
+
+    Attributes:
+        sample: in sample at the least penalty, so what can be learned by heart, [n, o].
+        random: out of fold, folds drawn at random, [n, o].
+        grouped: out of fold, folds of whole videos, [n, o].
+        valid: of the validation split, trained on the training split, [v, o].
+    """
+
+    sample: Array
+    random: Array
+    grouped: Array
+    valid: Array
+
+
+def pooled(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> Float[Array, "n p"]:
+    """Mean and (of sequences) deviation over time, standardised on the first `training` rows, zero where absent."""
+    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+    moments = [_over_time(column, chunk) for chunk in chunks]
+    means, spreads = (np.concatenate([np.zeros((0, column.dim)), *parts]) for parts in zip(*moments, strict=True))
+    single = column.lengths[rows].max(initial=0) <= 1
+    features = means if single else np.concatenate([means, spreads], axis=1)
+    known = np.isfinite(features[:training])
+    count = np.maximum(known.sum(0), 1)
+    center = np.where(known, features[:training], 0.0).sum(0) / count
+    scale = np.sqrt((np.where(known, features[:training] - center, 0.0) ** 2).sum(0) / count)
+    constant = scale <= 1e-6 * np.maximum(np.abs(center), 1e-6)
+    scaled = (features - center) / np.where(constant, 1.0, scale)
+    return np.where(np.isfinite(scaled) & ~constant, np.clip(scaled, -_CLIP, _CLIP), 0.0)
+
+
+def _over_time(column: SequenceColumn, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Mean and deviation over the finite values of every row, [n, dim] each, NaN where there is none."""
+    frames = column.frames(rows).astype(np.float64)
+    finite = np.isfinite(frames)
+    frames[~finite] = 0.0
+    owner = np.repeat(np.arange(len(rows)), column.lengths[rows])
+    counts, sums, squares = (np.zeros((len(rows), column.dim)) for _ in range(3))
+    np.add.at(counts, owner, finite)
+    np.add.at(sums, owner, frames)
+    with np.errstate(invalid="ignore"):
+        means = sums / counts
+        np.add.at(squares, owner, np.where(finite, (frames - means[owner]) ** 2, 0.0))
+        return means, np.sqrt(squares / counts)
+
+
+class Reference:
+    """Solves the reference model for any coalition.
+
+    Args:
+        features: modality -> pooled features [n + v, p], training rows first.
+        targets: [n, o], of the training rows.
+        random: fold of each training row, drawn at random, [n].
+        grouped: fold of each training row, whole videos together, [n].
+        seed: of the Fourier features.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, Array],
+        targets: Float[Array, "n o"],
+        random: NDArray[np.int64],
+        grouped: NDArray[np.int64],
+        seed: int = 0,
+    ) -> None:
+        self.count = len(targets)
+        # rows of a cell, one fold of each kind, stand together: each is multiplied once and serves both kinds
+        order = np.lexsort((random, grouped))
+        self.back = torch.from_numpy(np.argsort(order))
+        self.targets = torch.from_numpy(targets - targets.mean(0))[torch.from_numpy(order)]
+        numbers = [np.unique(folds, return_inverse=True)[1][order] for folds in (random, grouped)]
+        self.random, self.grouped = (torch.from_numpy(folds) for folds in numbers)
+        starts = np.flatnonzero(np.r_[True, np.any([np.diff(folds) for folds in numbers], axis=0)])
+        self.cells = [slice(*ends) for ends in itertools.pairwise([*starts.tolist(), self.count])]
+        whole = torch.from_numpy(np.r_[order, self.count : max(map(len, features.values()))])
+        generator = torch.Generator().manual_seed(seed)
+        most = max(_COMPONENTS // max(len(features), 1), 24)
+        linear: list[Tensor] = []
+        self.columns: dict[str, Tensor] = {}
+        self.phases: dict[str, Tensor] = {}
+        for name, values in features.items():
+            components = _components(torch.from_numpy(values), self.count, most)[whole]
+            self.columns[name] = sum(block.shape[1] for block in linear) + torch.arange(components.shape[1])
+            linear.append(components)
+            # distances of two samples in a modality are about sqrt(2) at this scale, whatever its size
+            waves = torch.randn(components.shape[1], _FOURIER, generator=generator, dtype=components.dtype)
+            self.phases[name] = components @ waves
+        self.linear = torch.cat(linear, dim=1)
+        self.offset = 2 * torch.pi * torch.rand(_FOURIER, generator=generator, dtype=torch.float64)
+        # the linear features of a coalition are some of these columns, so all coalitions share these products
+        train = self.linear[: self.count]
+        self.products = self._products(train, torch.cat([train, self.targets], dim=1))
+
+    def predict(self, coalition: Sequence[str]) -> Predictions:
+        """Predictions with the named modalities."""
+        columns = torch.cat([self.columns[name] for name in coalition])
+        joint = torch.cos(torch.stack([self.phases[name] for name in coalition]).sum(0) + self.offset)
+        joint = joint * (2 / _FOURIER) ** 0.5
+        joint = joint - joint[: self.count].mean(0)
+        design = torch.cat([self.linear[:, columns], joint], dim=1)
+        train, valid = design[: self.count], design[self.count :]
+        crossed = self._products(joint[: self.count], torch.cat([train, self.targets], dim=1))
+        equations = [_assemble(*parts, columns) for parts in zip(self.products, crossed, strict=True)]
+        gram, moment = (part.sum(0) for part in equations[1])
+        grouped = self._out_of_fold(train, self.grouped, equations[1], gram, moment, PENALTIES)  # [l, n, o]
+        best = int(((grouped - self.targets) ** 2).mean((1, 2)).argmin())
+        chosen = PENALTIES[best]
+        random = self._out_of_fold(train, self.random, equations[0], gram, moment, [chosen])
+        least, preferred = _solve(gram, moment, self.count, [PENALTIES[0], chosen])
+        return Predictions(
+            (train @ least)[self.back].numpy(),
+            random[0][self.back].numpy(),
+            grouped[best][self.back].numpy(),
+            (valid @ preferred).numpy(),
+        )
+
+    def _products(self, left: Float[Tensor, "n a"], right: Float[Tensor, "n b"]) -> tuple[Tensor, Tensor]:
+        """`left.T @ right` over each random fold and over each fold by video, [f, a, b] each."""
+        random, grouped = (
+            torch.zeros(int(folds.max()) + 1, left.shape[1], right.shape[1], dtype=left.dtype)
+            for folds in (self.random, self.grouped)
+        )
+        for cell in self.cells:
+            product = left[cell].T @ right[cell]
+            random[self.random[cell.start]] += product
+            grouped[self.grouped[cell.start]] += product
+        return random, grouped
+
+    def _out_of_fold(
+        self,
+        train: Float[Tensor, "n d"],
+        folds: Tensor,
+        equations: tuple[Tensor, Tensor],
+        gram: Float[Tensor, "d d"],
+        moment: Float[Tensor, "d o"],
+        penalties: Sequence[float],
+    ) -> Float[Tensor, "l n o"]:
+        """Predictions for every penalty from the other folds."""
+        result = torch.empty(len(penalties), *self.targets.shape, dtype=gram.dtype)
+        for fold, (part, own) in enumerate(zip(*equations, strict=True)):
+            rows = torch.nonzero(folds == fold)[:, 0]
+            # the training mean of the other folds, so that nothing of this one is in the prediction
+            others = self.count - len(rows)
+            shift = -self.targets[rows].sum(0) / max(others, 1)
+            weights = _solve(gram - part, moment - own, others, penalties)
+            # all penalties side by side, so that the design is read once
+            said = train[rows] @ weights.transpose(0, 1).flatten(1)
+            result[:, rows] = said.view(len(rows), len(penalties), -1).transpose(0, 1) + shift
+        return result
+
+
+def _assemble(linear: Tensor, joint: Tensor, columns: Tensor) -> tuple[Float[Tensor, "f d d"], Float[Tensor, "f d o"]]:
+    """Normal equations of every fold: products of the linear features among themselves, of the joint ones with all."""
+    size, joined = len(columns), joint.shape[1]
+    width = size + joined
+    gram = torch.empty(len(joint), width, width, dtype=joint.dtype)
+    linear = linear.index_select(1, columns)
+    gram[:, :size, :size] = linear.index_select(2, columns)
+    gram[:, size:] = joint[..., :width]
+    gram[:, :size, size:] = joint[..., :size].transpose(1, 2)
+    outputs = joint.shape[2] - width
+    return gram, torch.cat([linear[..., -outputs:], joint[..., width:]], dim=1)
+
+
+def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float]) -> Tensor:
+    """Ridge weights for every penalty, [l, d, o]; features have about unit norm, so penalties are per sample."""
+    size = len(gram)
+    # columns a power of two apart fight for the same lines of the cache, which halves the speed of a factorisation
+    spare = _SPARE if size % 256 == 0 else 0
+    system = torch.eye(size + spare, dtype=gram.dtype)
+    system[:size, :size] = gram
+    moment = torch.nn.functional.pad(moment, (0, 0, 0, spare))
+    found = []
+    for penalty in penalties:
+        system.diagonal()[:size] = gram.diagonal() + penalty * count / size
+        found.append(torch.cholesky_solve(moment, torch.linalg.cholesky(system))[:size])
+    return torch.stack(found)
+
+
+def _components(values: Tensor, training: int, most: int) -> Tensor:
+    """Leading principal components of the training rows, scaled to a mean square norm of 1."""
+    train = values[:training]
+    if values.shape[1] > most:
+        _, vectors = torch.linalg.eigh(train.T @ train)
+        values = values @ vectors[:, -most:]
+        train = values[:training]
+    norm = train.square().sum(1).mean().sqrt()
+    return values / norm if float(norm) > 0 else values
