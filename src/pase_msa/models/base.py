@@ -22,6 +22,7 @@ from pase_msa.data.columns import SequenceColumn
 from pase_msa.encoders.base import InputSpec, build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
+from pase_msa.models.trust import Trust, mix
 from pase_msa.objective import Losses
 from pase_msa.task import Task
 
@@ -44,6 +45,7 @@ class Model(nn.Module):
         temperature: divides the logits for the confidence; fitted on validation after training.
         recipe: plug-in name and options, for saving.
         modulation: name of the balancing method that goes with the model unless a run names another.
+        trust: coalitions of modalities that predictions are made of.
     """
 
     modulation: str = "none"
@@ -61,7 +63,15 @@ class Model(nn.Module):
         self.scalers = nn.ModuleDict({n: Standardizer(spec.dim) for n, spec in inputs.items() if spec.dim})
         self.register_buffer("class_prior", torch.full((task.num_classes,), 1 / task.num_classes))
         self.register_buffer("temperature", torch.ones(()))
+        self.trust = Trust(task.modalities)
         self.recipe = {}
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """Outputs; in evaluation those of the trusted coalitions, where there are some."""
+        if self.training or not self.trust.coalitions:
+            found: Outputs = super().__call__(batch)
+            return found
+        return self.coalition_outputs(batch, [frozenset(self.task.modalities)])[0]
 
     @abstractmethod
     def forward(self, batch: Batch) -> Outputs:
@@ -82,9 +92,25 @@ class Model(nn.Module):
         """False while momentum state still has to see its first batch."""
         return True
 
+    def play(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """Outputs with only the named modalities, one a coalition, whatever is trusted. Override where encoding once
+        is enough."""
+        return [self.forward(batch.only(coalition)) for coalition in coalitions]
+
     def coalition_outputs(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """Outputs with only the named modalities, one a coalition. Override where encoding once is enough."""
-        return [self(batch.only(coalition)) for coalition in coalitions]
+        """What the model predicts when it is given only the named modalities, one a coalition."""
+        trusted = self.trust.coalitions
+        if not trusted:
+            return self.play(batch, coalitions)
+        shares: list[dict[frozenset[str], float]] = []
+        for coalition in coalitions:
+            parts: dict[frozenset[str], float] = {}
+            for believed, weight in trusted.items():
+                parts[believed & coalition] = parts.get(believed & coalition, 0.0) + weight
+            shares.append(parts)
+        needed = list(dict.fromkeys(game for parts in shares for game in parts))
+        played = dict(zip(needed, self.play(batch, needed), strict=True))
+        return [mix(self.task, [(weight, played[game]) for game, weight in parts.items()]) for parts in shares]
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
         """Utility of a coalition from the epoch's mean detail losses, eq. 19; for models that have one."""

@@ -25,7 +25,7 @@ from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
 
 #: the balancing method of a run that names none
-MODULATION = "sgm"
+MODULATION = "held_out"
 
 _TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
 _ROWS = 4096  # how many rows of coalitions go through the fusion at once
@@ -157,7 +157,7 @@ class PaSE(Model):
         membership = self.task.membership(batch.labels) if known and batch.labels is not None else None
         return self._fuse(stacked, flags, self._read(stacked), membership)
 
-    def coalition_outputs(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+    def play(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once, and coalitions go together."""
         stacked, flags = self._encode(batch)
         reading = self._read(stacked)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from lightning import Callback, LightningModule
 from torch import Tensor
+
+from pase_msa.batch import Batch
+from pase_msa.diagnosis.diagnosis import Diagnosis
+from pase_msa.task import Task
 
 
 class Modulation(Callback):
@@ -18,9 +24,34 @@ class Modulation(Callback):
 
     Attributes:
         active: False in phase 1, when nothing may be changed; the dual-phase rule sets it.
+        games: coalitions of modalities that the method wants played on validation after each epoch; none by default.
     """
 
     active: bool = True
+    games: Sequence[frozenset[str]] = ()
+
+    def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
+        """Told once before training what the task is; may ask for a diagnosis of the modalities."""
+
+    def withhold(self, batch: Batch, probability: float) -> Batch:
+        """The training batch with some modalities of some utterances marked absent (modality dropout)."""
+        return withhold(batch, probability)
+
+    def settle(
+        self, likelihoods: Float[Tensor, "c n"], videos: Int[Tensor, " n"], halves: Int[Tensor, " n"]
+    ) -> tuple[dict[frozenset[str], float], Float[Tensor, "c n"]] | None:
+        """Told what `games` came to after each epoch; may say which of them predictions are made of.
+
+        Args:
+            likelihoods: log-likelihood of every game and validation utterance, in nats.
+            videos: video of each utterance.
+            halves: half of the validation videos that each utterance belongs to, 0 or 1.
+
+        Returns:
+            Weights of coalitions for the model, and for each utterance weights that its own half had no part in, for an
+            honest validation metric; or None.
+        """
+        return None
 
     def adjust(self, losses: Mapping[str, Tensor], module: LightningModule) -> dict[str, Tensor]:
         """The named losses, with some added or reweighed, before they are summed."""
@@ -33,3 +64,14 @@ class Modulation(Callback):
     def log_values(self) -> dict[str, float]:
         """What to log at the end of an epoch."""
         return {}
+
+
+def withhold(batch: Batch, probability: float) -> Batch:
+    """Each modality of each utterance absent with `probability`; an utterance never loses its last one."""
+    if not probability or len(batch.present) < 2:
+        return batch
+    names = list(batch.present)
+    flags = torch.stack([batch.present[name] for name in names])
+    kept = flags & (torch.rand(flags.shape, device=flags.device) >= probability)
+    kept = torch.where(kept.any(0), kept, flags)
+    return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))

@@ -10,11 +10,15 @@ from lightning import LightningModule, Trainer
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from pase_msa.diagnosis.diagnosis import Diagnosis
 from pase_msa.errors import PaSEError
 from pase_msa.modulation.base import Modulation
 from pase_msa.modulation.factors import modulation_factors
-from pase_msa.shapley import shapley_values
+from pase_msa.modulation.rates import factor_of, owners, scale_rates, split_group
+from pase_msa.shapley import coalitions, shapley_values
+from pase_msa.task import Task
 
+_MOST_PLAYERS = 8  # beyond this, playing every coalition on validation each epoch costs more than it tells
 ApplyTo = Literal["learning_rate", "gradient"]
 Utility = Callable[[LightningModule, frozenset[str]], float]
 Parameters = Callable[[LightningModule, str], Iterable[Parameter]]
@@ -97,6 +101,16 @@ class ShapleyModulation(Modulation):
         self.history: list[dict[str, Any]] = []
         self._owner: dict[int, str] = {}
 
+    def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
+        """Ask for every coalition on validation where the utility is "prediction", the only one that needs them."""
+        if self.utility == "prediction":
+            if len(task.modalities) > _MOST_PLAYERS:
+                raise PaSEError(
+                    f"modulation.utility 'prediction' plays every coalition and takes up to {_MOST_PLAYERS} modalities, "
+                    f"found {len(task.modalities)}; use 'alignment'."
+                )
+            self.games = coalitions(task.modalities)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out which parameter belongs to which modality."""
         names = self.modalities or tuple(getattr(pl_module, "modalities", ()))
@@ -104,44 +118,10 @@ class ShapleyModulation(Modulation):
             raise PaSEError("ShapleyModulation needs the names of the modalities; pass modalities=[...].")
         self.modalities = names
         select = self.parameters or (lambda module, name: module.modality_parameters(name))  # type: ignore[operator]
-        self._owner = {}
-        for name in names:
-            found = list(select(pl_module, name))
-            if not found:
-                raise PaSEError(f"Modality {name!r} has no parameters to modulate; mend `parameters`.")
-            for parameter in found:
-                if self._owner.setdefault(id(parameter), name) != name:
-                    raise PaSEError(f"A parameter belongs to both {self._owner[id(parameter)]!r} and {name!r}.")
+        self._owner = owners(names, lambda name: select(pl_module, name))
         for optimizer in trainer.optimizers:
             if self.apply_to == "learning_rate":
-                self._hook(optimizer)
-
-    def _hook(self, optimizer: Optimizer) -> None:
-        # Only while a step runs does the optimiser see one group a modality at a scaled rate: schedulers, checkpoints
-        # and whoever else reads the groups find their own.
-        original: list[list[dict[str, Any]]] = []
-
-        def before(opt: Optimizer, args: Any, kwargs: Any) -> None:
-            if original:  # an exception cut the last step short
-                opt.param_groups = original.pop()
-            if self.active and any(factor != 1.0 for factor in self.factors.values()):
-                original.append(opt.param_groups)
-                opt.param_groups = [
-                    {**part, "lr": part["lr"] * self._factor(part["params"])}
-                    for group in opt.param_groups
-                    for part in split_group(group, self._owner)
-                ]
-
-        def after(opt: Optimizer, args: Any, kwargs: Any) -> None:
-            if original:
-                opt.param_groups = original.pop()
-
-        optimizer.register_step_pre_hook(before)
-        optimizer.register_step_post_hook(after)
-
-    def _factor(self, parameters: Sequence[Parameter]) -> float:
-        name = self._owner.get(id(parameters[0])) if parameters else None
-        return 1.0 if name is None else self.factors.get(name, 1.0)
+                scale_rates(optimizer, self._owner, lambda: self.factors if self.active else {})
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Scale gradients, where that is asked for."""
@@ -149,7 +129,7 @@ class ShapleyModulation(Modulation):
             return
         for group in optimizer.param_groups:
             for part in split_group(group, self._owner):
-                factor = self._factor(part["params"])
+                factor = factor_of(part["params"], self._owner, self.factors)
                 for parameter in part["params"]:
                     if factor != 1.0 and parameter.grad is not None:
                         parameter.grad.mul_(factor)
@@ -195,14 +175,6 @@ class ShapleyModulation(Modulation):
         self.values = dict(state_dict["values"])
         self.factors = dict(state_dict["factors"])
         self.history = list(state_dict["history"])
-
-
-def split_group(group: Mapping[str, Any], owner: Mapping[int, str]) -> list[dict[str, Any]]:
-    """A parameter group as one group a modality (and one for the rest); the options go to each."""
-    parts: dict[str | None, list[Parameter]] = {}
-    for parameter in group["params"]:
-        parts.setdefault(owner.get(id(parameter)), []).append(parameter)
-    return [{**group, "params": parameters} for parameters in parts.values()]
 
 
 def build(config: Config) -> ShapleyModulation:

@@ -89,7 +89,9 @@ class RunConfig:
         text: how transcripts become features.
         encoders: options by modality; the key "default" holds those of every modality without its own.
         model: plug-in name and its options.
-        modulation: plug-in name and its options; without a name, what goes with the model ("sgm" with PaSE).
+        equilibrium: "held_out" weighs modalities by what they contribute on held-out data, "paper" balances them by eq.
+            19 to 21; None is what goes with the model ("held_out" with PaSE).
+        modulation: balancing method: plug-in name and its options; without a name, what the equilibrium stands for.
         phases: the dual-phase rule.
         training: optimisation.
         dialect: of the metrics: "mmsa", "mult", "pase".
@@ -105,6 +107,7 @@ class RunConfig:
     text: TextConfig = field(default_factory=TextConfig)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=lambda: {"name": "pase"})
+    equilibrium: Literal["held_out", "paper"] | None = None
     modulation: dict[str, Any] = field(default_factory=dict)
     phases: PhaseConfig = field(default_factory=PhaseConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -15,17 +14,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from pase_msa.batch import Batch
+from pase_msa.batch import Batch, Outputs
 from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import Dialect, SentimentMetrics, headline
 from pase_msa.models.base import Model
 from pase_msa.modulation.base import Modulation
 from pase_msa.objective import soft_cross_entropy
-from pase_msa.shapley import coalitions
 from pase_msa.training.config import TrainingConfig
-
-_MOST_PLAYERS = 8  # beyond this, playing every coalition on validation each epoch costs more than it tells
+from pase_msa.training.validation import ValidationGames
 
 
 class SentimentModule(lightning.LightningModule):
@@ -54,14 +51,7 @@ class SentimentModule(lightning.LightningModule):
         self.modulation = modulation or Modulation()
         self.seed = seed
         self.metrics = SentimentMetrics(model.task, dialect)
-        # the only utility that needs every coalition on validation, so only then is the price paid
-        self.plays = getattr(self.modulation, "utility", None) == "prediction"
-        self.games = coalitions(model.task.modalities) if self.plays else []
-        if self.plays and len(model.task.modalities) > _MOST_PLAYERS:
-            raise PaSEError(
-                f"modulation.utility 'prediction' plays every coalition and takes up to {_MOST_PLAYERS} modalities, "
-                f"found {len(model.task.modalities)}; use 'alignment'."
-            )
+        self.games = ValidationGames(model.task, self.modulation.games)
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[tuple[str, ...], Tensor] = {}
         self._means: dict[str, float] | None = None
@@ -106,8 +96,7 @@ class SentimentModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step."""
-        if self.config.modality_dropout and len(self.modalities) > 1:
-            batch = withhold(batch, self.config.modality_dropout)
+        batch = self.modulation.withhold(batch, self.config.modality_dropout)
         outputs = self.model(batch)
         losses = self.model.losses(outputs, batch)
         self.model.update(outputs, batch)
@@ -153,33 +142,48 @@ class SentimentModule(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Reset."""
         self.metrics.reset()
+        self.games.reset()
         self._validation = defaultdict(float)
-        self._gains = dict.fromkeys(self.games, 0.0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect predictions, and play every coalition where the balancing method asks for it."""
-        assert batch.labels is not None
-        membership = self.model.task.membership(batch.labels)
-        if self.plays:
-            played = self.model.coalition_outputs(batch, self.games)
-            outputs = played[-1]
-            prior = -(membership * self.model.class_prior.log()).sum(1)
-            for coalition, found in zip(self.games, played, strict=True):
-                gain = prior - soft_cross_entropy(found.logits, membership)
-                self._gains[coalition] += float(gain.sum())
+        """Collect predictions, or those of every coalition that the balancing method asks for."""
+        if self.games.games:
+            self.games.take(self.model.play(batch, self.games.games), batch)
         else:
-            outputs = self.model(batch)
-        self.metrics.update(outputs, batch.labels)
+            assert batch.labels is not None
+            self._measure(self.model.forward(batch), batch.labels)
+
+    def _measure(self, outputs: Outputs, labels: Tensor) -> None:
+        membership = self.model.task.membership(labels)
+        self.metrics.update(outputs, labels)
         self._validation["nll"] += float(soft_cross_entropy(outputs.logits, membership).sum())
-        self._validation["count"] += len(batch)
+        self._validation["count"] += len(labels)
+
+    def _settle(self) -> None:
+        """Let the balancing method weigh the coalitions, and measure what follows from it."""
+        games, labels = self.games, self.games.labels
+        likelihoods = games.likelihoods()
+        prior = -soft_cross_entropy(
+            self.model.class_prior.log().cpu().expand(len(labels), -1), self.model.task.membership(labels)
+        )
+        self._gains = dict(zip(games.games, (likelihoods - prior).mean(1).tolist(), strict=True))
+        everyone = games.games.index(frozenset(self.modalities))
+        weights = torch.zeros_like(likelihoods, dtype=torch.float64)
+        weights[everyone] = 1
+        settled = self.modulation.settle(likelihoods, games.videos, games.halves)
+        if settled is not None:
+            self.model.trust.set(settled[0])
+            weights = settled[1]
+        self._measure(games.mixture(weights, self.device), labels.to(self.device))
 
     def on_validation_epoch_end(self) -> None:
         """Log metrics."""
-        own = torch.tensor([self._validation["count"], self._validation["nll"], *self._gains.values()])
+        if self.games.games:
+            self._settle()
+        own = torch.tensor([self._validation["count"], self._validation["nll"]])
         joint = self.trainer.strategy.reduce(own.to(self.device), reduce_op="sum")
         assert isinstance(joint, Tensor)
-        count, nll, *gains = joint.tolist()
-        self._gains = {name: gain / max(count, 1) for name, gain in zip(self._gains, gains, strict=True)}
+        count, nll = joint.tolist()
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         values["val/nll"] = nll / max(count, 1)
         shown = f"val/{headline(self.model.task)[0]}"
@@ -228,15 +232,6 @@ def make_optimizer(model: Model, config: TrainingConfig) -> Optimizer:
     if config.optimizer == "adam":
         return Adam(listed, lr=config.learning_rate, fused=fused)
     return AdamW(listed, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
-
-
-def withhold(batch: Batch, probability: float) -> Batch:
-    """Each modality of each utterance absent with `probability`; an utterance never loses its last one."""
-    names = list(batch.present)
-    flags = torch.stack([batch.present[name] for name in names])
-    kept = flags & (torch.rand(flags.shape, device=flags.device) >= probability)
-    kept = torch.where(kept.any(0), kept, flags)
-    return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))
 
 
 def log_now(module: lightning.LightningModule, values: Mapping[str, float]) -> None:

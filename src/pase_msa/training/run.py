@@ -21,8 +21,6 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pase_msa import plugins
 from pase_msa.calibration import fit_temperature
-from pase_msa.data.opening import open_table
-from pase_msa.data.synthetic import synthetic_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import headline, task_metrics
@@ -33,6 +31,7 @@ from pase_msa.training.best import BestWeights
 from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.data_module import SentimentData, evaluation_loader
+from pase_msa.training.diagnosing import diagnose_datasets, open_data
 from pase_msa.training.environment import environment
 from pase_msa.training.inputs import (
     UtteranceDataset,
@@ -50,6 +49,8 @@ from pase_msa.training.phases import DualPhase
 from pase_msa.training.run_folder import RunFolder, write_json
 
 _log = logging.getLogger(__name__)
+#: balancing method by the name of the equilibrium
+EQUILIBRIA = {"held_out": "held_out", "paper": "sgm"}
 
 
 @dataclasses.dataclass
@@ -61,11 +62,6 @@ class Prepared:
     modulation: Modulation
     train: UtteranceDataset
     valid: UtteranceDataset
-
-
-def open_data(path: str | None) -> FeatureTable:
-    """The table at a path, or the bundled synthetic benchmark."""
-    return synthetic_table() if path is None else open_table(path)
 
 
 def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
@@ -92,7 +88,23 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     model = build_model(config.model.get("name", "pase"), task, inputs, options)
     model.fit_scalers(columns, train.rows.tolist())
     model.fit_prior(torch.from_numpy(labels[train.rows]).float())
-    return Prepared(task, model, build_modulation(config.modulation, model.modulation), train, valid)
+    modulation = build_modulation(config.modulation, EQUILIBRIA.get(config.equilibrium or "", model.modulation))
+    modulation.brief(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
+    return Prepared(task, model, modulation, train, valid)
+
+
+def _readable(
+    config: RunConfig, table: FeatureTable, task: Task, train: UtteranceDataset, valid: UtteranceDataset
+) -> tuple[UtteranceDataset, UtteranceDataset]:
+    """The datasets with transcripts as frozen states, where the run fine-tunes their encoder: a diagnosis wants features."""
+    if all(column.dim for column in train.columns.values()):
+        return train, valid
+    frozen = dataclasses.replace(config.text, frozen=True)
+    columns = load_columns(table, describe_inputs(table, task.modalities, frozen))
+    return (
+        UtteranceDataset(columns, train.rows, train.videos, train.labels),
+        UtteranceDataset(columns, valid.rows, valid.videos, valid.labels),
+    )
 
 
 def build_modulation(options: dict[str, Any], default: str = "none") -> Modulation:

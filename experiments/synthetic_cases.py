@@ -1,0 +1,57 @@
+"""The synthetic cases of the study of harm: what one further modality can be, and what the best subset then is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, synthetic_table
+
+SIZES = {"train": 900, "valid": 300, "test": 3000, "utterances_per_video": 10}
+BASE = {"a": ModalitySpec(dim=24, noise=1.0), "b": ModalitySpec(dim=16, noise=1.5)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case.
+
+    Attributes:
+        modalities: all that the table holds.
+        best: the subset that knows all there is to know.
+        synergy: see `SyntheticSpec`.
+        clumping: see `SyntheticSpec`.
+    """
+
+    modalities: dict[str, ModalitySpec]
+    best: tuple[str, ...]
+    synergy: tuple[str, str] | None = None
+    clumping: float = 0.0
+
+    def write(self, path: Path, draw: int) -> Path:
+        """The table of a draw, in a folder; an existing one is left as it is."""
+        if not (path / "table.json").is_file():
+            spec = SyntheticSpec(self.modalities, seed=draw, synergy=self.synergy, clumping=self.clumping, **SIZES)
+            synthetic_table(spec, path=path)
+        return path
+
+
+def _deceptive(strength: float) -> Case:
+    x = ModalitySpec(dim=24, strength=0.0, noise=0.5, deception=strength)
+    return Case(BASE | {"x": x}, ("a", "b"))
+
+
+CASES = {
+    "weak": Case(BASE | {"x": ModalitySpec(dim=24, strength=0.4, noise=1.0)}, ("a", "b", "x")),
+    "slow": Case(BASE | {"x": ModalitySpec(dim=48, noise=0.7, dominance=-0.85)}, ("a", "b", "x")),
+    "deceptive 0.1": _deceptive(0.1),
+    "deceptive 0.3": _deceptive(0.3),
+    "deceptive 0.5": _deceptive(0.5),
+    "deceptive 1.0": _deceptive(1.0),
+    "noise": Case(BASE | {"x": ModalitySpec(dim=64, strength=0.0)}, ("a", "b")),
+    "identity": Case(BASE | {"x": ModalitySpec(dim=32, strength=0.0, identity=2.0)}, ("a", "b"), clumping=0.5),
+    "synergy": Case(
+        {"a": BASE["b"], "x": ModalitySpec(dim=16, noise=0.5), "y": ModalitySpec(dim=16, noise=0.5)},
+        ("a", "x", "y"),
+        synergy=("x", "y"),
+    ),
+}

@@ -1,0 +1,202 @@
+"""An equilibrium on held-out evidence: what a modality contributes on new videos decides how it is learned and read.
+
+The paper's equilibrium measures contributions on training data, so it believes a modality that only looks good there.
+Here the players' coalitions are weighed by their log-likelihood on data that no training step has seen: the folds by
+video of a reference model (`pase_msa.diagnosis`), where there is most of it, and this network's own validation after
+every epoch. The weights are a mixed strategy, and it acts in three places:
+
+- the training batch: each utterance is shown with a coalition drawn from it, so that the network practises what it will be
+  asked; a share of plain modality dropout keeps every coalition in play, so that a closed one can open again;
+- the learning rates (eq. 21): a modality learns at the rate at which it is read;
+- the fusion: a prediction is the mixture of the coalitions, so that a modality without trust does not enter it.
+
+Taken from others: pseudo-BMA+ weights (Yao et al. 2018); the gap between training and held-out gain as the sign of
+harm (Wang et al. 2020); coalitions as cases of training (modality dropout, Neverova et al. 2016). Ours: coalitions in
+place of modalities, so that a synergy counts; folds and validation as one body of evidence; the strategy for all three.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from pase_msa.batch import Batch
+from pase_msa.diagnosis.diagnosis import Diagnosis
+from pase_msa.diagnosis.trust import trust
+from pase_msa.errors import PaSEError
+from pase_msa.modulation.base import Modulation, withhold
+from pase_msa.modulation.rates import owners, scale_rates
+from pase_msa.models.trust import MOST_COALITIONS
+from pase_msa.task import Task
+
+
+@dataclass
+class Config:
+    """Options.
+
+    Attributes:
+        name: the plug-in.
+        exploration: share, in (0, 1], of the training utterances that plain modality dropout is applied to; the others
+            are shown with a coalition drawn by trust.
+        memory: of a coalition's validation likelihood over epochs, in [0, 1): 0 takes the newest alone.
+        folds: weight of the evidence from the reference model's folds; 0 leaves validation alone.
+        least_rate: learning rate of a modality that is not read, as a share of the usual one, in [0, 1].
+    """
+
+    name: str = "held_out"
+    exploration: float = 0.3
+    memory: float = 0.5
+    folds: float = 1.0
+    least_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.exploration <= 1 or not 0 <= self.memory < 1:
+            raise PaSEError(
+                f"modulation wants exploration in (0, 1] and memory in [0, 1), found {self.exploration} and {self.memory}."
+            )
+        if self.folds < 0 or not 0 <= self.least_rate <= 1:
+            raise PaSEError(
+                f"modulation wants folds of 0 or more and least_rate in [0, 1], found {self.folds} and {self.least_rate}."
+            )
+
+
+class HeldOutEquilibrium(Modulation):
+    """See the module.
+
+    Attributes:
+        diagnosis: of the modalities, made before training.
+        strategy: weight of each of `games`.
+        factors: learning-rate factor by modality.
+        history: one entry an epoch, {"epoch", "active", "trust", "phi", "psi"}; psi is a modality's share of the prediction.
+    """
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config or Config()
+        self.diagnosis: Diagnosis | None = None
+        self.modalities: tuple[str, ...] = ()
+        self.strategy = np.ones(0)
+        self.factors: dict[str, float] = {}
+        self.history: list[dict[str, Any]] = []
+        self._likelihoods: Tensor | None = None
+
+    def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
+        """Diagnose, and choose the coalitions to play: all of them, or those that the reference believes most."""
+        self.modalities = task.modalities
+        found = self.diagnosis = diagnose()
+        everyone = frozenset(task.modalities)
+        singles = [frozenset([name]) for name in task.modalities]
+        by_weight = [found.coalitions[i] for i in np.argsort(-found.weights, kind="stable")]
+        chosen = list(dict.fromkeys([by_weight[0], everyone, *by_weight[: MOST_COALITIONS // 2], *singles, *by_weight]))
+        self.games = [game for game in found.coalitions if game in set(chosen[:MOST_COALITIONS])]
+        self._rows = [found.coalitions.index(game) for game in self.games]
+        self._allowed = np.array([not (game & set(found.closed)) for game in self.games])
+        self._adopt(self._weigh([]))
+
+    def _weigh(self, own: Sequence[tuple[Any, Any]]) -> Float[np.ndarray, " c"]:
+        """Weights of the games by the folds of the reference and by samples of the network's own."""
+        assert self.diagnosis is not None
+        folds = self.config.folds * self.diagnosis.gains[self._rows]
+        return trust([(folds, self.diagnosis.videos), *own], self._allowed)
+
+    def _adopt(self, weights: Float[np.ndarray, " c"]) -> None:
+        self.strategy = weights
+        self.factors = {
+            name: self.config.least_rate + (1 - self.config.least_rate) * read for name, read in self._read().items()
+        }
+
+    def _read(self) -> dict[str, float]:
+        """Share of the prediction that each modality has a say in."""
+        return {
+            name: float(sum(w for w, game in zip(self.strategy, self.games, strict=True) if name in game))
+            for name in self.modalities
+        }
+
+    def withhold(self, batch: Batch, probability: float) -> Batch:
+        """A coalition drawn by trust for most utterances, plain modality dropout for the others."""
+        if len(self.games) < 2:
+            return withhold(batch, probability)
+        names = list(batch.present)
+        explored = withhold(batch, probability)
+        flags = torch.stack([batch.present[name] for name in names])
+        table = torch.tensor([[name in game for name in names] for game in self.games], device=flags.device)
+        weights = torch.as_tensor(self.strategy, dtype=torch.float32, device=flags.device)
+        drawn = table[torch.multinomial(weights, len(batch), replacement=True)].T & flags
+        # who lacks the whole coalition is shown as it is
+        drawn = torch.where(drawn.any(0), drawn, flags)
+        free = torch.rand(len(batch), device=flags.device) < self.config.exploration
+        kept = torch.where(free, torch.stack([explored.present[name] for name in names]), drawn)
+        return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))
+
+    def settle(
+        self, likelihoods: Float[Tensor, "c n"], videos: Int[Tensor, " n"], halves: Int[Tensor, " n"]
+    ) -> tuple[dict[frozenset[str], float], Float[Tensor, "c n"]] | None:
+        """Weigh the coalitions anew."""
+        memory = self.config.memory
+        kept = self._likelihoods
+        self._likelihoods = likelihoods if kept is None else memory * kept + (1 - memory) * likelihoods
+        known, cluster = self._likelihoods.double().numpy(), videos.numpy()
+        weights = self._weigh([(known, cluster)])
+        honest = torch.as_tensor(weights)[:, None].repeat(1, len(videos))
+        for half in (0, 1):
+            mine = (halves == half).numpy()
+            if mine.any() and not mine.all():
+                honest[:, halves == half] = torch.as_tensor(self._weigh([(known[:, ~mine], cluster[~mine])]))[:, None]
+        self._adopt(weights)
+        return dict(zip(self.games, weights.tolist(), strict=True)), honest
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the learning rates of the modalities in hand."""
+        owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type,operator]
+        for optimizer in trainer.optimizers:
+            scale_rates(optimizer, owner, lambda: self.factors if self.active else {})
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch down."""
+        named = {"+".join(n for n in self.modalities if n in game): w for game, w in self._shares()}
+        self.history.append(
+            {
+                "epoch": trainer.current_epoch,
+                "active": self.active,
+                "trust": named,
+                "phi": dict(self.factors),
+                "psi": self._read(),
+            }
+        )
+
+    def _shares(self) -> list[tuple[frozenset[str], float]]:
+        return list(zip(self.games, self.strategy.tolist(), strict=True))
+
+    def log_values(self) -> dict[str, float]:
+        """Share of the prediction and learning-rate factor by modality."""
+        read = {f"trust/{name}": value for name, value in self._read().items()}
+        return read | {f"phi/{name}": value if self.active else 1.0 for name, value in self.factors.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint; the diagnosis is made again, since it is a function of the data."""
+        return {
+            "active": self.active,
+            "strategy": self.strategy.tolist(),
+            "likelihoods": self._likelihoods,
+            "history": self.history,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """From the checkpoint."""
+        self.active = bool(state_dict["active"])
+        self._likelihoods = state_dict["likelihoods"]
+        self.history = list(state_dict["history"])
+        self._adopt(np.array(state_dict["strategy"]))
+
+
+def build(config: Config) -> HeldOutEquilibrium:
+    """The plug-in's entry point."""
+    return HeldOutEquilibrium(config)
