@@ -11,8 +11,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
+from pase_msa.diagnosis.experts import Experts, make_experts
 from pase_msa.diagnosis.game import SOURCES, Estimate, estimate, gains
-from pase_msa.diagnosis.probe import Reference
+from pase_msa.diagnosis.probe import Pooling, Reference
 from pase_msa.diagnosis.table import render_diagnosis
 from pase_msa.diagnosis.trust import marginals, trust
 from pase_msa.diagnosis.verdict import CLOSED, Evidence, Verdict, judge, videos_needed
@@ -54,6 +55,7 @@ class Diagnosis:
         gains: log-likelihood gain of each coalition on each training utterance, folds by video, [c, n] nats.
         videos: video of each of these utterances.
         counts: utterances and videos of both splits.
+        experts: the reference itself, if it was asked for.
     """
 
     modalities: dict[str, ModalityDiagnosis]
@@ -62,6 +64,7 @@ class Diagnosis:
     gains: Float[Array, "c n"]
     videos: NDArray[np.int64]
     counts: dict[str, int] = field(default_factory=dict)
+    experts: Experts | None = None
 
     @property
     def closed(self) -> tuple[str, ...]:
@@ -100,6 +103,7 @@ def diagnose_features(
     videos: NDArray[np.int64],
     training: int,
     *,
+    poolings: Mapping[str, Pooling] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Diagnose from pooled features; the first `training` rows are the training split, the others validation.
@@ -110,6 +114,7 @@ def diagnose_features(
         labels: scores or class numbers.
         videos: video of each row.
         training: number of training rows.
+        poolings: how the features were made, to keep the reference as experts; without, it is not kept.
         seed: of the folds, the Fourier features and the bootstrap.
 
     Errors:
@@ -163,6 +168,10 @@ def diagnose_features(
     allowed = np.array([not (coalition & shut) for coalition in coalitions])
     weights = trust([(everyone["grouped"], own), (everyone["valid"], other)], allowed, seed=seed)
     share = marginals(weights, coalitions, names)
+    believed = dict(zip(coalitions, weights.tolist(), strict=True))
+    experts = None
+    if poolings:
+        experts = make_experts(task, reference, poolings, believed, targets[:training], labels[:training])
     return Diagnosis(
         {
             name: ModalityDiagnosis(
@@ -181,6 +190,7 @@ def diagnose_features(
             "validation_utterances": held,
             "validation_videos": len(np.unique(other)),
         },
+        experts,
     )
 
 

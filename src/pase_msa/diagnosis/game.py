@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,41 +85,35 @@ def gains(
     """
     mean = targets.mean(0)
     own = {"sample": targets, "random": targets, "grouped": targets, "valid": held}
-    fit = _normal if task.values is not None else _softmax
     found: dict[str, list[Array]] = {source: [np.zeros(len(own[source]))] for source in SOURCES}
     for prediction in predictions:
-        densities = {source: fit(getattr(prediction, source), targets, mean) for source in SOURCES[:3]}
-        densities["valid"] = densities["grouped"]
+        spreads = {source: fit_density(task, getattr(prediction, source), targets, mean) for source in SOURCES[:3]}
+        spreads["valid"] = spreads["grouped"]
         for source in SOURCES:
-            found[source].append(densities[source](getattr(prediction, source), own[source]))
+            said = getattr(prediction, source)
+            found[source].append(_gain(task, spreads[source], said, own[source], targets, mean))
     return {source: np.stack(rows) for source, rows in found.items()}
 
 
-_Density = Callable[[Array, Array], Array]  # predictions and truth -> gain of each
-
-
-def _normal(fit_said: Array, fit_truth: Array, mean: Array) -> _Density:
-    wide = float(np.sqrt(((fit_truth - mean) ** 2).mean())) or 1.0
-    width = max(float(np.sqrt(((fit_truth - mean - fit_said) ** 2).mean())), 1e-3 * wide)
-
-    def gain(said: Array, truth: Array) -> Array:
-        ours = -0.5 * ((truth - mean - said) / width) ** 2 - np.log(width)
-        prior = -0.5 * ((truth - mean) / wide) ** 2 - np.log(wide)
-        return np.asarray((ours - prior)[:, 0])
-
-    return gain
-
-
-def _softmax(fit_said: Array, fit_truth: Array, mean: Array) -> _Density:
+def fit_density(task: Task, said: Float[Array, "n o"], targets: Float[Array, "n o"], mean: Float[Array, " o"]) -> float:
+    """Width of the normal density (regression) or sharpness of the softmax that makes the predictions most likely."""
+    if task.values is not None:
+        wide = float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
+        return max(float(np.sqrt(((targets - mean - said) ** 2).mean())), 1e-3 * wide)
     base = np.log(np.clip(mean, 1e-9, None))
 
-    def likelihood(sharpness: float, indicators: Array, labels: Array) -> Array:
-        logits = base + sharpness * indicators * len(base)
-        return np.asarray((labels * log_softmax(logits, axis=1)).sum(1))
+    def loss(sharpness: float) -> float:
+        return -float((targets * log_softmax(base + sharpness * said * len(base), axis=1)).sum(1).mean())
 
-    best = minimize_scalar(lambda s: -likelihood(s, fit_said, fit_truth).mean(), bounds=(0.0, 10.0), method="bounded")
+    return float(minimize_scalar(loss, bounds=(0.0, 10.0), method="bounded").x)
 
-    def gain(said: Array, truth: Array) -> Array:
-        return np.asarray(likelihood(float(best.x), said, truth) - (truth * base).sum(1))
 
-    return gain
+def _gain(task: Task, spread: float, said: Array, truth: Array, targets: Array, mean: Array) -> Array:
+    """Log-likelihood gain of each prediction over the prior."""
+    if task.values is not None:
+        wide = float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
+        ours = -0.5 * ((truth - mean - said) / spread) ** 2 - np.log(spread)
+        return np.asarray((ours + 0.5 * ((truth - mean) / wide) ** 2 + np.log(wide))[:, 0])
+    base = np.log(np.clip(mean, 1e-9, None))
+    ours = log_softmax(base + spread * said * len(base), axis=1)
+    return np.asarray((truth * (ours - base)).sum(1))

@@ -4,7 +4,8 @@ What a modality can tell should not depend on how soon a network finds it, so th
 form. A coalition's features are the leading principal components of each member's mean and deviation over time, and
 random Fourier features (Rahimi and Recht 2007) of all members jointly: their kernel is the product of the members'
 kernels, which sees what modalities tell only together. Every coalition is predicted in sample, on random folds, on
-folds by video and on validation, with the penalty that its folds by video prefer (in sample: the least one).
+folds by video and on validation, with the penalty that its folds by video prefer, and with the Fourier features only if
+they prefer them (in sample: the least penalty and both).
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pase_msa.data.columns import SequenceColumn
 
 Array = NDArray[np.float64]
 PENALTIES = tuple(10.0**exponent for exponent in (-3.0, -2.0, -1.0, 0.0, 1.0))
-_FOURIER = 128
+FOURIER = 128
 _COMPONENTS = 384  # of all modalities together
-_CLIP = 5.0
+CLIP = 5.0
 _CHUNK = 2000  # rows whose frames are in memory at once
 _SPARE = 8  # unknowns of no effect
 
@@ -39,16 +40,40 @@ class Predictions:
         random: out of fold, folds drawn at random, [n, o].
         grouped: out of fold, folds of whole videos, [n, o].
         valid: of the validation split, trained on the training split, [v, o].
+        weights: of the coalition's components, member by member, and of its Fourier features, [d, o].
+        joint_mean: training mean of its Fourier features, [f].
     """
 
     sample: Array
     random: Array
     grouped: Array
     valid: Array
+    weights: Array
+    joint_mean: Array
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How the frames of a modality become one row.
+
+    Attributes:
+        center: subtracted, [p].
+        inverse_scale: multiplied, zero where constant, [p].
+        spreads: whether the deviation over time stands behind the mean.
+    """
+
+    center: Array
+    inverse_scale: Array
+    spreads: bool
 
 
 def pooled(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> Float[Array, "n p"]:
     """Mean and (of sequences) deviation over time, standardised on the first `training` rows, zero where absent."""
+    return pool(column, rows, training)[0]
+
+
+def pool(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> tuple[Float[Array, "n p"], Pooling]:
+    """As `pooled`, and how it was done."""
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
     moments = [_over_time(column, chunk) for chunk in chunks]
     means, spreads = (np.concatenate([np.zeros((0, column.dim)), *parts]) for parts in zip(*moments, strict=True))
@@ -59,8 +84,9 @@ def pooled(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> Fl
     center = np.where(known, features[:training], 0.0).sum(0) / count
     scale = np.sqrt((np.where(known, features[:training] - center, 0.0) ** 2).sum(0) / count)
     constant = scale <= 1e-6 * np.maximum(np.abs(center), 1e-6)
-    scaled = (features - center) / np.where(constant, 1.0, scale)
-    return np.where(np.isfinite(scaled) & ~constant, np.clip(scaled, -_CLIP, _CLIP), 0.0)
+    pooling = Pooling(center, np.where(constant, 0.0, 1 / np.where(constant, 1.0, scale)), not single)
+    scaled = np.where(np.isfinite(features), (features - center) * pooling.inverse_scale, 0.0)
+    return np.clip(scaled, -CLIP, CLIP), pooling
 
 
 def _over_time(column: SequenceColumn, rows: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -112,15 +138,19 @@ class Reference:
         linear: list[Tensor] = []
         self.columns: dict[str, Tensor] = {}
         self.phases: dict[str, Tensor] = {}
+        self.matrices: dict[str, Tensor] = {}
+        self.waves: dict[str, Tensor] = {}
         for name, values in features.items():
-            components = _components(torch.from_numpy(values), self.count, most)[whole]
+            self.matrices[name] = _components(torch.from_numpy(values), self.count, most)
+            components = (torch.from_numpy(values) @ self.matrices[name])[whole]
             self.columns[name] = sum(block.shape[1] for block in linear) + torch.arange(components.shape[1])
             linear.append(components)
             # distances of two samples in a modality are about sqrt(2) at this scale, whatever its size
-            waves = torch.randn(components.shape[1], _FOURIER, generator=generator, dtype=components.dtype)
+            waves = torch.randn(components.shape[1], FOURIER, generator=generator, dtype=components.dtype)
+            self.waves[name] = waves
             self.phases[name] = components @ waves
         self.linear = torch.cat(linear, dim=1)
-        self.offset = 2 * torch.pi * torch.rand(_FOURIER, generator=generator, dtype=torch.float64)
+        self.offset = 2 * torch.pi * torch.rand(FOURIER, generator=generator, dtype=torch.float64)
         # the linear features of a coalition are some of these columns, so all coalitions share these products
         train = self.linear[: self.count]
         self.products = self._products(train, torch.cat([train, self.targets], dim=1))
@@ -129,23 +159,35 @@ class Reference:
         """Predictions with the named modalities."""
         columns = torch.cat([self.columns[name] for name in coalition])
         joint = torch.cos(torch.stack([self.phases[name] for name in coalition]).sum(0) + self.offset)
-        joint = joint * (2 / _FOURIER) ** 0.5
-        joint = joint - joint[: self.count].mean(0)
+        joint = joint * (2 / FOURIER) ** 0.5
+        joint_mean = joint[: self.count].mean(0)
+        joint = joint - joint_mean
         design = torch.cat([self.linear[:, columns], joint], dim=1)
         train, valid = design[: self.count], design[self.count :]
         crossed = self._products(joint[: self.count], torch.cat([train, self.targets], dim=1))
         equations = [_assemble(*parts, columns) for parts in zip(self.products, crossed, strict=True)]
         gram, moment = (part.sum(0) for part in equations[1])
-        grouped = self._out_of_fold(train, self.grouped, equations[1], gram, moment, PENALTIES)  # [l, n, o]
-        best = int(((grouped - self.targets) ** 2).mean((1, 2)).argmin())
-        chosen = PENALTIES[best]
-        random = self._out_of_fold(train, self.random, equations[0], gram, moment, [chosen])
-        least, preferred = _solve(gram, moment, self.count, [PENALTIES[0], chosen])
+        # with the Fourier features and without: what is linear is told better without
+        best, grouped, size = float("inf"), self.targets, len(gram)
+        for width in (len(gram), len(columns)):
+            cut = [(part[:, :width, :width], own[:, :width]) for part, own in equations]
+            whole = (gram[:width, :width], moment[:width])
+            found = self._out_of_fold(train[:, :width], self.grouped, cut[1], *whole, PENALTIES)  # [l, n, o]
+            errors = ((found - self.targets) ** 2).mean((1, 2))
+            if float(errors.min()) < best:
+                best, size, chosen = float(errors.min()), width, PENALTIES[int(errors.argmin())]
+                grouped, parts = found[int(errors.argmin())], (cut[0], whole)
+        random = self._out_of_fold(train[:, :size], self.random, parts[0], *parts[1], [chosen])
+        least = _solve(gram, moment, self.count, [PENALTIES[0]])[0]
+        preferred = torch.zeros_like(moment)
+        preferred[:size] = _solve(*parts[1], self.count, [chosen])[0]
         return Predictions(
             (train @ least)[self.back].numpy(),
             random[0][self.back].numpy(),
-            grouped[best][self.back].numpy(),
+            grouped[self.back].numpy(),
             (valid @ preferred).numpy(),
+            preferred.numpy(),
+            joint_mean.numpy(),
         )
 
     def _products(self, left: Float[Tensor, "n a"], right: Float[Tensor, "n b"]) -> tuple[Tensor, Tensor]:
@@ -211,12 +253,11 @@ def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float])
     return torch.stack(found)
 
 
-def _components(values: Tensor, training: int, most: int) -> Tensor:
-    """Leading principal components of the training rows, scaled to a mean square norm of 1."""
+def _components(values: Tensor, training: int, most: int) -> Float[Tensor, "p c"]:
+    """Projection to the leading principal components of the training rows, at a mean square norm of 1."""
     train = values[:training]
+    matrix = torch.eye(values.shape[1], dtype=values.dtype)
     if values.shape[1] > most:
-        _, vectors = torch.linalg.eigh(train.T @ train)
-        values = values @ vectors[:, -most:]
-        train = values[:training]
-    norm = train.square().sum(1).mean().sqrt()
-    return values / norm if float(norm) > 0 else values
+        matrix = torch.linalg.eigh(train.T @ train)[1][:, -most:]
+    norm = float((train @ matrix).square().sum(1).mean().sqrt())
+    return matrix / norm if norm > 0 else matrix

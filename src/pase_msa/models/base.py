@@ -22,6 +22,7 @@ from pase_msa.data.columns import SequenceColumn
 from pase_msa.encoders.base import InputSpec, build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
+from pase_msa.models.reference import ReferenceExperts
 from pase_msa.models.trust import Trust, mix
 from pase_msa.objective import Losses
 from pase_msa.task import Task
@@ -46,6 +47,7 @@ class Model(nn.Module):
         recipe: plug-in name and options, for saving.
         modulation: name of the balancing method that goes with the model unless a run names another.
         trust: coalitions of modalities that predictions are made of.
+        reference: the closed-form model of the diagnosis, where predictions may lean on it.
     """
 
     modulation: str = "none"
@@ -64,6 +66,7 @@ class Model(nn.Module):
         self.register_buffer("class_prior", torch.full((task.num_classes,), 1 / task.num_classes))
         self.register_buffer("temperature", torch.ones(()))
         self.trust = Trust(task.modalities)
+        self.reference: ReferenceExperts | None = None
         self.recipe = {}
 
     def __call__(self, batch: Batch) -> Outputs:
@@ -110,7 +113,14 @@ class Model(nn.Module):
             shares.append(parts)
         needed = list(dict.fromkeys(game for parts in shares for game in parts))
         played = dict(zip(needed, self.play(batch, needed), strict=True))
-        return [mix(self.task, [(weight, played[game]) for game, weight in parts.items()]) for parts in shares]
+        share = float(self.trust.reference)
+        said: Sequence[Tensor | None] = [None] * len(coalitions)
+        if self.reference is not None and share:
+            said = self.reference(batch, coalitions)
+        return [
+            mix(self.task, [(weight, played[game]) for game, weight in parts.items()], other, share)
+            for parts, other in zip(shares, said, strict=True)
+        ]
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
         """Utility of a coalition from the epoch's mean detail losses, eq. 19; for models that have one."""
@@ -161,7 +171,14 @@ class Model(nn.Module):
                     self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr,operator]
                     load_tokenizer(spec["text"]["model"]).save_pretrained(home)
                 spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
-        content = {"format": 1, "recipe": self.recipe, "task": self.task.to_dict(), "inputs": inputs}
+        reference = None if self.reference is None else self.reference.shapes
+        content = {
+            "reference": reference,
+            "format": 1,
+            "recipe": self.recipe,
+            "task": self.task.to_dict(),
+            "inputs": inputs,
+        }
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, target / f"{_WEIGHTS}.partial")
         (target / f"{_CONFIG}.partial").write_text(json.dumps(content, indent=2))
@@ -181,7 +198,7 @@ class Model(nn.Module):
             content = json.loads((home / _CONFIG).read_text())
             inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
             task = Task.from_dict(content["task"])
-            recipe = content["recipe"]
+            recipe, shapes = content["recipe"], content["reference"]
         except (ValueError, KeyError, TypeError) as error:
             raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
         for spec in inputs.values():
@@ -192,6 +209,8 @@ class Model(nn.Module):
             raise PaSEError(
                 f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
             )
+        if shapes is not None:
+            model.reference = ReferenceExperts(task, shapes)
         try:
             model.load_state_dict(load_file(home / _WEIGHTS))
         except Exception as error:

@@ -20,8 +20,9 @@ _NEGLIGIBLE = 1e-3  # a smaller share is not worth a pass
 class Trust(nn.Module):
     """Weights of coalitions of modalities, part of a model's state. Without any, a model reads all modalities.
 
-    A prediction is `sum_S w_S p_S`, where p_S is what the model says with only the modalities of S. A modality that is in
-    no coalition with a weight is closed: nothing of it reaches a prediction.
+    A prediction is `(1 - r) sum_S w_S p_S + r q`, where p_S is what the model says with only the modalities of S, and q
+    what its closed-form reference says, if it has one. A modality that is in no coalition with a weight is closed: nothing of
+    it reaches a prediction.
 
     Args:
         modalities: names, in the task's order.
@@ -29,15 +30,21 @@ class Trust(nn.Module):
 
     members: Tensor
     weights: Tensor
+    reference: Tensor
 
     def __init__(self, modalities: Sequence[str]) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
         self.register_buffer("members", torch.zeros(MOST_COALITIONS, len(self.modalities), dtype=torch.bool))
-        self.register_buffer("weights", torch.zeros(MOST_COALITIONS, dtype=torch.float64))
+        self.register_buffer("weights", torch.zeros(MOST_COALITIONS))
+        self.register_buffer("reference", torch.zeros(()))
 
-    def set(self, weights: Mapping[frozenset[str], float]) -> None:
+    def set(self, weights: Mapping[frozenset[str], float], reference: float = 0.0) -> None:
         """Replace the weights; negligible ones are left out and the others scaled to add up to one. None: no trust.
+
+        Args:
+            weights: of coalitions.
+            reference: r, the share of the closed-form reference, in [0, 1].
 
         Errors:
             PaSEError: an unknown modality, a negative weight, or more coalitions than there is room for.
@@ -52,6 +59,7 @@ class Trust(nn.Module):
             )
         self.members.zero_()
         self.weights.zero_()
+        self.reference.fill_(reference if reference > _NEGLIGIBLE else 0.0)
         total = sum(kept.values())
         for row, (coalition, weight) in enumerate(sorted(kept.items(), key=lambda item: -item[1])):
             self.members[row] = torch.tensor([name in coalition for name in self.modalities])
@@ -72,12 +80,21 @@ class Trust(nn.Module):
         return sum(weight for coalition, weight in weights.items() if modality in coalition) if weights else 1.0
 
 
-def mix(task: Task, parts: Sequence[tuple[float, Outputs]]) -> Outputs:
-    """The outputs of a mixture: probabilities and scores are averaged; vectors and gates are the heaviest part's."""
+def mix(task: Task, parts: Sequence[tuple[float, Outputs]], other: Tensor | None = None, share: float = 0.0) -> Outputs:
+    """The outputs of a mixture: probabilities and scores are averaged; vectors and gates are the heaviest part's.
+
+    Args:
+        task: what is predicted.
+        parts: weights, which add up to one, and outputs.
+        other: class probabilities from elsewhere, [n, k].
+        share: theirs in the mixture.
+    """
     main = max(parts, key=lambda part: part[0])[1]
-    if len(parts) == 1:
+    if len(parts) == 1 and other is None:
         return main
     probabilities = torch.stack([weight * output.probabilities for weight, output in parts]).sum(0)
+    if other is not None:
+        probabilities = torch.lerp(probabilities, other.to(probabilities), share)
     tiny = torch.finfo(probabilities.dtype).tiny
     score = task.score(probabilities) if task.kind == "regression" else None
     return dataclasses.replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,40 @@ from pase_msa.diagnosis.diagnosis import Diagnosis
 from pase_msa.task import Task
 
 
+@dataclass(frozen=True)
+class Played:
+    """What each coalition of `games` says of the validation split.
+
+    Attributes:
+        probabilities: of the classes, [c, n, k].
+        reference: those of the closed-form reference, [n, k], where the model has one.
+        membership: the truth, [n, k].
+        videos: [n].
+        halves: half of the validation videos that each utterance belongs to, 0 or 1, [n].
+    """
+
+    probabilities: Float[Tensor, "c n k"]
+    reference: Float[Tensor, "n k"] | None
+    membership: Float[Tensor, "n k"]
+    videos: Int[Tensor, " n"]
+    halves: Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What predictions are to be made of.
+
+    Attributes:
+        weights: of coalitions, for the model.
+        reference: share of its reference.
+        honest: class probabilities of the validation split, each by weights that its own half had no part in, [n, k].
+    """
+
+    weights: dict[frozenset[str], float]
+    reference: float
+    honest: Float[Tensor, "n k"]
+
+
 class Modulation(Callback):
     """Extra losses, gradient edits or learning-rate scales; override what the method needs.
 
@@ -25,10 +60,12 @@ class Modulation(Callback):
     Attributes:
         active: False in phase 1, when nothing may be changed; the dual-phase rule sets it.
         games: coalitions of modalities that the method wants played on validation after each epoch; none by default.
+        diagnosis: of the modalities, where the method asked for one; its reference becomes part of the model.
     """
 
     active: bool = True
     games: Sequence[frozenset[str]] = ()
+    diagnosis: Diagnosis | None = None
 
     def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
         """Told once before training what the task is; may ask for a diagnosis of the modalities."""
@@ -37,20 +74,8 @@ class Modulation(Callback):
         """The training batch with some modalities of some utterances marked absent (modality dropout)."""
         return withhold(batch, probability)
 
-    def settle(
-        self, likelihoods: Float[Tensor, "c n"], videos: Int[Tensor, " n"], halves: Int[Tensor, " n"]
-    ) -> tuple[dict[frozenset[str], float], Float[Tensor, "c n"]] | None:
-        """Told what `games` came to after each epoch; may say which of them predictions are made of.
-
-        Args:
-            likelihoods: log-likelihood of every game and validation utterance, in nats.
-            videos: video of each utterance.
-            halves: half of the validation videos that each utterance belongs to, 0 or 1.
-
-        Returns:
-            Weights of coalitions for the model, and for each utterance weights that its own half had no part in, for an
-            honest validation metric; or None.
-        """
+    def settle(self, played: Played) -> Settlement | None:
+        """Told what `games` came to after each epoch; may say which of them predictions are made of."""
         return None
 
     def adjust(self, losses: Mapping[str, Tensor], module: LightningModule) -> dict[str, Tensor]:

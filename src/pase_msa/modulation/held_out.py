@@ -24,18 +24,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from pase_msa.batch import Batch
 from pase_msa.diagnosis.diagnosis import Diagnosis
-from pase_msa.diagnosis.trust import trust
+from pase_msa.diagnosis.trust import leading, marginals, trust
 from pase_msa.errors import PaSEError
-from pase_msa.modulation.base import Modulation, withhold
-from pase_msa.modulation.rates import owners, scale_rates
 from pase_msa.models.trust import MOST_COALITIONS
+from pase_msa.modulation.base import Modulation, Played, Settlement, withhold
+from pase_msa.modulation.rates import owners, scale_rates
 from pase_msa.task import Task
+
+_SHARES = np.linspace(0, 1, 21)
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Config:
         memory: of a coalition's validation likelihood over epochs, in [0, 1): 0 takes the newest alone.
         folds: weight of the evidence from the reference model's folds; 0 leaves validation alone.
         least_rate: learning rate of a modality that is not read, as a share of the usual one, in [0, 1].
+        reference: whether predictions may lean on the closed-form reference, as far as validation says. Not where a
+            language model is fine-tuned: the reference reads features.
     """
 
     name: str = "held_out"
@@ -56,6 +60,7 @@ class Config:
     memory: float = 0.5
     folds: float = 1.0
     least_rate: float = 0.1
+    reference: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.exploration <= 1 or not 0 <= self.memory < 1:
@@ -86,6 +91,7 @@ class HeldOutEquilibrium(Modulation):
         self.strategy = np.ones(0)
         self.factors: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
+        self.reference = 0.0
         self._likelihoods: Tensor | None = None
 
     def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
@@ -115,10 +121,7 @@ class HeldOutEquilibrium(Modulation):
 
     def _read(self) -> dict[str, float]:
         """Share of the prediction that each modality has a say in."""
-        return {
-            name: float(sum(w for w, game in zip(self.strategy, self.games, strict=True) if name in game))
-            for name in self.modalities
-        }
+        return marginals(self.strategy, self.games, self.modalities)
 
     def withhold(self, batch: Batch, probability: float) -> Batch:
         """A coalition drawn by trust for most utterances, plain modality dropout for the others."""
@@ -136,22 +139,34 @@ class HeldOutEquilibrium(Modulation):
         kept = torch.where(free, torch.stack([explored.present[name] for name in names]), drawn)
         return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))
 
-    def settle(
-        self, likelihoods: Float[Tensor, "c n"], videos: Int[Tensor, " n"], halves: Int[Tensor, " n"]
-    ) -> tuple[dict[frozenset[str], float], Float[Tensor, "c n"]] | None:
-        """Weigh the coalitions anew."""
-        memory = self.config.memory
-        kept = self._likelihoods
-        self._likelihoods = likelihoods if kept is None else memory * kept + (1 - memory) * likelihoods
-        known, cluster = self._likelihoods.double().numpy(), videos.numpy()
-        weights = self._weigh([(known, cluster)])
-        honest = torch.as_tensor(weights)[:, None].repeat(1, len(videos))
+    def settle(self, played: Played) -> Settlement:
+        """Weigh the coalitions anew, and the reference against their mixture."""
+        membership, cluster = played.membership.double(), played.videos.numpy()
+        newest = (membership * played.probabilities.double().clamp(min=1e-12).log()).sum(2)
+        memory, kept = self.config.memory, self._likelihoods
+        self._likelihoods = newest if kept is None else memory * kept + (1 - memory) * newest
+        known = self._likelihoods.numpy()
+
+        def conclude(rows: Bool[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " c"], float, Tensor]:
+            """Weights and the reference's share by these utterances, and the probabilities that follow for all."""
+            weights = self._weigh([(known[:, rows], cluster[rows])])
+            mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), played.probabilities.double())
+            if played.reference is None or not self.config.reference:
+                return weights, 0.0, mixture
+            other = played.reference.double()
+            blends = torch.stack([torch.lerp(mixture, other, float(share)) for share in _SHARES])
+            values = (membership * blends.clamp(min=1e-12).log()).sum(2).numpy()
+            share = float(leading(values[:, rows], cluster[rows]) @ _SHARES)
+            return weights, share, torch.lerp(mixture, other, share)
+
+        everything = np.ones(len(cluster), dtype=bool)
+        weights, self.reference, honest = conclude(everything)
         for half in (0, 1):
-            mine = (halves == half).numpy()
+            mine = (played.halves == half).numpy()
             if mine.any() and not mine.all():
-                honest[:, halves == half] = torch.as_tensor(self._weigh([(known[:, ~mine], cluster[~mine])]))[:, None]
+                honest[mine] = conclude(~mine)[2][mine]
         self._adopt(weights)
-        return dict(zip(self.games, weights.tolist(), strict=True)), honest
+        return Settlement(dict(zip(self.games, weights.tolist(), strict=True)), self.reference, honest.float())
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the learning rates of the modalities in hand."""
@@ -169,6 +184,7 @@ class HeldOutEquilibrium(Modulation):
                 "trust": named,
                 "phi": dict(self.factors),
                 "psi": self._read(),
+                "reference": self.reference,
             }
         )
 
@@ -177,7 +193,7 @@ class HeldOutEquilibrium(Modulation):
 
     def log_values(self) -> dict[str, float]:
         """Share of the prediction and learning-rate factor by modality."""
-        read = {f"trust/{name}": value for name, value in self._read().items()}
+        read = {f"trust/{name}": value for name, value in self._read().items()} | {"trust/reference": self.reference}
         return read | {f"phi/{name}": value if self.active else 1.0 for name, value in self.factors.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pase_msa.data.opening import open_table
 from pase_msa.data.synthetic import synthetic_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.diagnosis.diagnosis import Diagnosis, diagnose_features
-from pase_msa.diagnosis.probe import pooled
+from pase_msa.diagnosis.probe import pool
 from pase_msa.encoders.text import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
@@ -81,9 +81,7 @@ def diagnose(
     return diagnose_datasets(task, train, valid, seed=seed)
 
 
-def diagnose_datasets(
-    task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0, text: TextConfig | None = None
-) -> Diagnosis:
+def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0) -> Diagnosis:
     """Diagnose the datasets that a run trains on; of a large training split, a share of its videos."""
     if not len(valid):
         raise PaSEError(
@@ -95,8 +93,11 @@ def diagnose_datasets(
     if len(own) < len(train):
         _log.info("the diagnosis reads %d of %d training utterances", len(own), len(train))
     rows = np.concatenate([own, valid.rows])
-    features = {name: pooled(column, rows, len(own)) for name, column in train.columns.items()}
-    return diagnose_features(task, features, train.labels[rows], train.videos[rows], len(own), seed=seed)
+    made = {name: pool(column, rows, len(own)) for name, column in train.columns.items()}
+    features = {name: values for name, (values, _) in made.items()}
+    poolings = {name: pooling for name, (_, pooling) in made.items()}
+    labels, videos = train.labels[rows], train.videos[rows]
+    return diagnose_features(task, features, labels, videos, len(own), poolings=poolings, seed=seed)
 
 
 def _some(rows: NDArray[np.int64], videos: NDArray[np.int64], seed: int) -> NDArray[np.int64]:

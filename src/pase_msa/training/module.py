@@ -22,7 +22,7 @@ from pase_msa.models.base import Model
 from pase_msa.modulation.base import Modulation
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.config import TrainingConfig
-from pase_msa.training.validation import ValidationGames
+from pase_msa.training.validation import ValidationGames, outputs_of
 
 
 class SentimentModule(lightning.LightningModule):
@@ -148,7 +148,9 @@ class SentimentModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions, or those of every coalition that the balancing method asks for."""
         if self.games.games:
-            self.games.take(self.model.play(batch, self.games.games), batch)
+            reference = self.model.reference
+            said = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
+            self.games.take(self.model.play(batch, self.games.games), batch, said)
         else:
             assert batch.labels is not None
             self._measure(self.model.forward(batch), batch.labels)
@@ -161,20 +163,18 @@ class SentimentModule(lightning.LightningModule):
 
     def _settle(self) -> None:
         """Let the balancing method weigh the coalitions, and measure what follows from it."""
-        games, labels = self.games, self.games.labels
-        likelihoods = games.likelihoods()
-        prior = -soft_cross_entropy(
-            self.model.class_prior.log().cpu().expand(len(labels), -1), self.model.task.membership(labels)
-        )
-        self._gains = dict(zip(games.games, (likelihoods - prior).mean(1).tolist(), strict=True))
-        everyone = games.games.index(frozenset(self.modalities))
-        weights = torch.zeros_like(likelihoods, dtype=torch.float64)
-        weights[everyone] = 1
-        settled = self.modulation.settle(likelihoods, games.videos, games.halves)
-        if settled is not None:
-            self.model.trust.set(settled[0])
-            weights = settled[1]
-        self._measure(games.mixture(weights, self.device), labels.to(self.device))
+        labels, played = self.games.labels, self.games.played()
+        membership = played.membership
+        prior = (membership * self.model.class_prior.cpu().log()).sum(1)
+        gains = (membership * played.probabilities.clamp(min=1e-12).log()).sum(2) - prior
+        self._gains = dict(zip(self.games.games, gains.mean(1).tolist(), strict=True))
+        settled = self.modulation.settle(played)
+        if settled is None:
+            said = played.probabilities[self.games.games.index(frozenset(self.modalities))]
+        else:
+            self.model.trust.set(settled.weights, settled.reference)
+            said = settled.honest
+        self._measure(outputs_of(self.model.task, said.to(self.device)), labels.to(self.device))
 
     def on_validation_epoch_end(self) -> None:
         """Log metrics."""

@@ -25,6 +25,7 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import headline, task_metrics
 from pase_msa.models.base import Model, build_model
+from pase_msa.models.reference import ReferenceExperts
 from pase_msa.modulation.base import Modulation
 from pase_msa.task import Task
 from pase_msa.training.best import BestWeights
@@ -90,6 +91,9 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     model.fit_prior(torch.from_numpy(labels[train.rows]).float())
     modulation = build_modulation(config.modulation, EQUILIBRIA.get(config.equilibrium or "", model.modulation))
     modulation.brief(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
+    experts = modulation.diagnosis.experts if modulation.diagnosis is not None else None
+    if experts is not None and all(column.dim for column in columns.values()):
+        model.reference = ReferenceExperts.of(task, experts)
     return Prepared(task, model, modulation, train, valid)
 
 

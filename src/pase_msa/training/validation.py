@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pase_msa.batch import Batch, Outputs
-from pase_msa.objective import soft_cross_entropy
+from pase_msa.modulation.base import Played
 from pase_msa.task import Task
 
 
@@ -29,46 +29,45 @@ class ValidationGames:
 
     def reset(self) -> None:
         """Begin a pass."""
-        self._logits: list[Float[Tensor, "c n k"]] = []
+        self._probabilities: list[Float[Tensor, "c n k"]] = []
+        self._reference: list[Float[Tensor, "n k"]] = []
         self._labels: list[Float[Tensor, " n"]] = []
         self._videos: list[Int[Tensor, " n"]] = []
 
-    def take(self, outputs: Sequence[Outputs], batch: Batch) -> None:
-        """Add a batch."""
+    def take(self, outputs: Sequence[Outputs], batch: Batch, reference: Float[Tensor, "n k"] | None = None) -> None:
+        """Add a batch: the outputs of every game, and what the model's reference says."""
         assert batch.labels is not None
-        self._logits.append(torch.stack([output.logits.float() for output in outputs]).cpu())
+        self._probabilities.append(torch.stack([output.probabilities.float() for output in outputs]).cpu())
         self._labels.append(batch.labels.cpu())
         # utterances of unknown video count as videos of their own
         start = -sum(len(part) for part in self._videos) - 1
         own = torch.arange(start, start - len(batch), -1)
         self._videos.append(own if batch.videos is None else batch.videos.cpu())
+        if reference is not None:
+            self._reference.append(reference.float().cpu())
 
     @property
     def labels(self) -> Float[Tensor, " n"]:
         """Of all utterances taken."""
         return torch.cat(self._labels)
 
-    @property
-    def videos(self) -> Int[Tensor, " n"]:
-        """Of all utterances taken."""
-        return torch.cat(self._videos)
+    def played(self) -> Played:
+        """All of it."""
+        videos = torch.cat(self._videos)
+        known = np.unique(videos.numpy())
+        # video numbers may follow an order that means something
+        order = np.random.default_rng(0).permutation(len(known)) % 2
+        halves = torch.as_tensor(order)[torch.as_tensor(np.searchsorted(known, videos.numpy()))]
+        return Played(
+            torch.cat(self._probabilities, dim=1),
+            torch.cat(self._reference) if self._reference else None,
+            self.task.membership(self.labels),
+            videos,
+            halves,
+        )
 
-    @property
-    def halves(self) -> Int[Tensor, " n"]:
-        """Half of the videos, 0 or 1, that each utterance belongs to; fixed, since video numbers are arbitrary."""
-        videos = np.unique(self.videos.numpy())
-        order = np.random.default_rng(0).permutation(len(videos))
-        half = dict(zip(videos.tolist(), (order % 2).tolist(), strict=True))
-        return torch.tensor([half[video] for video in self.videos.tolist()])
 
-    def likelihoods(self) -> Float[Tensor, "c n"]:
-        """Log-likelihood of every game and utterance, nats."""
-        membership = self.task.membership(self.labels)
-        return -soft_cross_entropy(torch.cat(self._logits, dim=1), membership)
-
-    def mixture(self, weights: Float[Tensor, "c n"], device: torch.device | str = "cpu") -> Outputs:
-        """Outputs of every utterance by its own weights of the games, on a device."""
-        logits = torch.cat(self._logits, dim=1)
-        probabilities = (weights.unsqueeze(2) * logits.softmax(2).double()).sum(0).float().to(device)
-        score = self.task.score(probabilities) if self.task.kind == "regression" else None
-        return Outputs(probabilities.clamp(min=1e-30).log(), probabilities, score, probabilities)
+def outputs_of(task: Task, probabilities: Float[Tensor, "n k"]) -> Outputs:
+    """Outputs that have nothing but probabilities."""
+    score = task.score(probabilities) if task.kind == "regression" else None
+    return Outputs(probabilities.clamp(min=1e-30).log(), probabilities, score, probabilities)

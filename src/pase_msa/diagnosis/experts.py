@@ -1,0 +1,117 @@
+"""The reference model as something that predicts: what a trained model keeps of the diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from pase_msa.diagnosis.probe import Pooling, Predictions, Reference
+from pase_msa.task import Task
+
+Array = NDArray[np.float64]
+_LEAST = 0.02  # a coalition with a smaller weight is not kept
+_MOST = 8
+_UNSEEN = -20.0  # logit of a class without an example
+
+
+@dataclass(frozen=True)
+class Expert:
+    """The reference with one coalition.
+
+    Attributes:
+        coalition: its members.
+        weight: share of the reference's prediction, in (0, 1].
+        weights: of the members' components, in the order of the modalities, and of the Fourier features, [d, o].
+        joint_mean: training mean of the Fourier features, [f].
+        slopes: of the class logits over the predicted targets, [o, k].
+        intercepts: of the class logits, [k].
+    """
+
+    coalition: frozenset[str]
+    weight: float
+    weights: Array
+    joint_mean: Array
+    slopes: Array
+    intercepts: Array
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The reference with its most trusted coalitions.
+
+    Attributes:
+        poolings: by modality.
+        matrices: projections to components by modality, [p, c].
+        waves: frequencies of the Fourier features by modality, [c, f].
+        offset: their phases, [f].
+        members: one a coalition.
+    """
+
+    poolings: dict[str, Pooling]
+    matrices: dict[str, Array]
+    waves: dict[str, Array]
+    offset: Array
+    members: list[Expert]
+
+
+def make_experts(
+    task: Task,
+    reference: Reference,
+    poolings: Mapping[str, Pooling],
+    weights: Mapping[frozenset[str], float],
+    targets: Array,
+    labels: Array,
+) -> Experts | None:
+    """The reference's most trusted coalitions, or None where it trusts none.
+
+    Args:
+        task: what is predicted.
+        reference: solved for any coalition.
+        poolings: how its features were made.
+        weights: trust by coalition.
+        targets: of the training rows, [n, o].
+        labels: the same as scores or class numbers, [n].
+    """
+    heaviest = sorted((item for item in weights.items() if item[0] and item[1] > _LEAST), key=lambda item: -item[1])
+    total = sum(weight for _, weight in heaviest[:_MOST])
+    members = []
+    for coalition, weight in heaviest[:_MOST]:
+        said: Predictions = reference.predict([name for name in poolings if name in coalition])
+        slopes, intercepts = _calibrate(task, said.grouped, labels)
+        members.append(Expert(coalition, weight / total, said.weights, said.joint_mean, slopes, intercepts))
+    if not members:
+        return None
+    return Experts(
+        dict(poolings),
+        {name: matrix.numpy() for name, matrix in reference.matrices.items()},
+        {name: waves.numpy() for name, waves in reference.waves.items()},
+        reference.offset.numpy(),
+        members,
+    )
+
+
+def _calibrate(task: Task, said: Array, labels: Array) -> tuple[Array, Array]:
+    """Logistic regression of the classes on out-of-fold predictions: slopes [o, k] and intercepts [k].
+
+    A score's classes are soft, so each utterance counts for its two neighbouring classes, by its membership. The shape
+    of the labels' distribution (scores at both ends, few in the middle) is learned with it.
+    """
+    membership = task.membership(torch.from_numpy(labels)).double().numpy()
+    scale = max(float(said.std()), 1e-12)
+    rows, classes = np.nonzero(membership)
+    slopes, intercepts = np.zeros((said.shape[1], task.num_classes)), np.full(task.num_classes, _UNSEEN)
+    seen = np.unique(classes)
+    if len(seen) < 2:
+        intercepts[seen] = 0.0
+        return slopes, intercepts
+    model = LogisticRegression(max_iter=1000).fit(said[rows] / scale, classes, membership[rows, classes])
+    # of two classes scikit-learn keeps the difference
+    both = len(seen) == 2
+    slopes[:, seen] = np.r_[-model.coef_, model.coef_].T / (2 * scale) if both else model.coef_.T / scale
+    intercepts[seen] = np.r_[-model.intercept_, model.intercept_] / 2 if both else model.intercept_
+    return slopes, intercepts

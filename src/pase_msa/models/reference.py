@@ -1,0 +1,117 @@
+"""The closed-form reference of the diagnosis as a part of a model: what it says of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from pase_msa.batch import Batch
+from pase_msa.diagnosis.experts import Experts
+from pase_msa.diagnosis.probe import CLIP, FOURIER
+from pase_msa.encoders.sequence import step_mask
+from pase_msa.task import Task
+
+
+class ReferenceExperts(nn.Module):
+    """A mixture of ridge regressions on pooled features, one a trusted coalition; everything is a buffer.
+
+    Args:
+        task: what is predicted.
+        shapes: what `shapes_of` said of the experts that the buffers will hold.
+    """
+
+    slopes: Tensor
+    intercepts: Tensor
+    shares: Tensor
+    offset: Tensor
+    joint_means: Tensor
+
+    def __init__(self, task: Task, shapes: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.task = task
+        self.shapes = dict(shapes)
+        self.modalities: dict[str, Any] = shapes["modalities"]
+        self.coalitions = [tuple(names) for names in shapes["coalitions"]]
+        outputs = 1 if task.values is not None else task.num_classes
+        for name, (pooled, components, _) in self.modalities.items():
+            self.register_buffer(f"center_{name}", torch.zeros(pooled))
+            self.register_buffer(f"scale_{name}", torch.zeros(pooled))
+            self.register_buffer(f"matrix_{name}", torch.zeros(pooled, components))
+            self.register_buffer(f"waves_{name}", torch.zeros(components, FOURIER))
+        for number, names in enumerate(self.coalitions):
+            size = sum(self.modalities[name][1] for name in names) + FOURIER
+            self.register_buffer(f"weights_{number}", torch.zeros(size, outputs))
+        count = len(self.coalitions)
+        self.register_buffer("joint_means", torch.zeros(count, FOURIER))
+        self.register_buffer("slopes", torch.zeros(count, outputs, task.num_classes))
+        self.register_buffer("intercepts", torch.zeros(count, task.num_classes))
+        self.register_buffer("shares", torch.zeros(count))
+        self.register_buffer("offset", torch.zeros(FOURIER))
+
+    @classmethod
+    def of(cls, task: Task, experts: Experts) -> ReferenceExperts:
+        """From a diagnosis."""
+        result = cls(task, shapes_of(experts))
+        values: dict[str, Any] = {"offset": experts.offset}
+        for name, pooling in experts.poolings.items():
+            values |= {f"center_{name}": pooling.center, f"scale_{name}": pooling.inverse_scale}
+            values |= {f"matrix_{name}": experts.matrices[name], f"waves_{name}": experts.waves[name]}
+        for number, expert in enumerate(experts.members):
+            values[f"weights_{number}"] = expert.weights
+            result.joint_means[number] = torch.as_tensor(expert.joint_mean)
+            result.slopes[number] = torch.as_tensor(expert.slopes)
+            result.intercepts[number] = torch.as_tensor(expert.intercepts)
+            result.shares[number] = expert.weight
+        for name, value in values.items():
+            getattr(result, name).copy_(torch.as_tensor(value))
+        return result
+
+    @torch.no_grad()
+    def forward(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Float[Tensor, "n k"]]:
+        """Class probabilities with only the named modalities; one that is withheld or absent counts as average."""
+        components = {name: self._components(batch, name) for name in self.modalities}
+        return [self._predict(components, coalition) for coalition in coalitions]
+
+    def _components(self, batch: Batch, name: str) -> Float[Tensor, "n c"]:
+        moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
+        scaled = (moments - getattr(self, f"center_{name}")) * getattr(self, f"scale_{name}")
+        known = moments.isfinite() & batch.present[name].unsqueeze(1)
+        return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ getattr(self, f"matrix_{name}")
+
+    def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Tensor:
+        total: Tensor = torch.zeros((), device=self.offset.device)
+        for number, names in enumerate(self.coalitions):
+            given = [components[name] if name in coalition else 0 * components[name] for name in names]
+            phases = [part @ getattr(self, f"waves_{name}") for part, name in zip(given, names, strict=True)]
+            joint = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
+            design = torch.cat([*given, joint - self.joint_means[number]], dim=1)
+            said = design @ getattr(self, f"weights_{number}")
+            total = total + self.shares[number] * (said @ self.slopes[number] + self.intercepts[number]).softmax(1)
+        return total
+
+
+def shapes_of(experts: Experts) -> dict[str, Any]:
+    """Sizes of the buffers, as plain containers for a model's configuration."""
+    order = list(experts.poolings)
+    return {
+        "modalities": {
+            name: [*experts.matrices[name].shape, pooling.spreads] for name, pooling in experts.poolings.items()
+        },
+        "coalitions": [[name for name in order if name in expert.coalition] for expert in experts.members],
+    }
+
+
+def _moments(features: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], spreads: bool) -> Float[Tensor, "n p"]:
+    """Mean and, where asked for, deviation over the finite values of the valid steps; NaN where there are none."""
+    valid: Bool[Tensor, "n t d"] = features.isfinite() & step_mask(lengths, features.shape[1]).unsqueeze(2)
+    values = torch.where(valid, features, 0.0)
+    count = valid.sum(1)
+    mean = values.sum(1) / count
+    if not spreads:
+        return mean
+    square = torch.where(valid, (values - mean.unsqueeze(1)) ** 2, 0.0).sum(1) / count
+    return torch.cat([mean, square.sqrt()], dim=1)
