@@ -212,11 +212,12 @@ def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float])
 
 
 def _components(values: Tensor, training: int, most: int) -> Tensor:
-    """Leading principal components of the training rows, scaled to a mean square norm of 1."""
+    """Leading principal components of the training rows, scaled to a mean square norm of 1; none of a constant."""
     train = values[:training]
     if values.shape[1] > most:
         _, vectors = torch.linalg.eigh(train.T @ train)
         values = values @ vectors[:, -most:]
         train = values[:training]
     norm = train.square().sum(1).mean().sqrt()
-    return values / norm if float(norm) > 0 else values
+    # columns of zeros would tell nothing, but count in the penalty
+    return values / norm if float(norm) > 0 else values[:, :0]

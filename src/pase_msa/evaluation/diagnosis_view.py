@@ -94,6 +94,7 @@ def _draw(axes: Axes, name: str, found: ModalityDiagnosis, ink: dict[str, str], 
             ha="center",
             va="bottom",
             fontsize=8.5,
+            bbox={"facecolor": ink["page"], "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
     least, most = min(*low, -_LEAST), max(*high, _LEAST)
     if not all(np.isfinite(estimate.error) for estimate in estimates):
