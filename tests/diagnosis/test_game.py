@@ -25,7 +25,7 @@ def played(features, targets, training, *, classes=0, seed=0):
     random, grouped = rng.integers(0, 4, (2, training))
     model = Reference(features, targets[:training], random, grouped, seed)
     coalitions, matrix = attribution(names)
-    said = [model.predict([name for name in names if name in coalition]) for coalition in coalitions[1:]]
+    said = [model.predict([name for name in names if name in coalition]) for coalition in coalitions]
     found = gains(task, said, targets[:training], targets[training:])
     return {source: (matrix @ values, values) for source, values in found.items()}
 
@@ -49,8 +49,8 @@ def test_contributions_add_up_to_the_gain_of_all_together(count, classes, seed):
     found = played(features, targets, 40, classes=classes, seed=seed)
     assert set(found) == set(SOURCES)
     for shares, values in found.values():
-        np.testing.assert_allclose(shares.sum(0), values[-1], atol=1e-9)
-        np.testing.assert_array_equal(values[0], 0)
+        np.testing.assert_allclose(shares.sum(0), values[-1] - values[0], atol=1e-9)
+    np.testing.assert_allclose(found["sample"][1][0], 0, atol=1e-12)
 
 
 def test_exchangeable_modalities_contribute_nearly_alike():
@@ -91,7 +91,7 @@ def test_gains_of_a_regression_are_differences_of_normal_densities():
         width = np.sqrt(((targets - mean - getattr(said, fitted)) ** 2).mean())
         for i, value in enumerate(truth[:, 0]):
             ours = density(value, mean + getattr(said, source)[i, 0], width)
-            assert found[source][1, i] == pytest.approx(ours - density(value, mean, wide), abs=1e-9)
+            assert found[source][0, i] == pytest.approx(ours - density(value, mean, wide), abs=1e-9)
 
 
 def test_gains_of_a_classification_are_never_below_zero_where_the_temperature_is_fitted():
@@ -103,9 +103,9 @@ def test_gains_of_a_classification_are_never_below_zero_where_the_temperature_is
     task = Task.classification(("a",), ["x", "y", "z"])
     found = gains(task, [useless, right], targets, held)
     for source in ("sample", "random", "grouped"):
-        assert found[source][1].mean() > -1e-6
-        assert found[source][2].mean() == pytest.approx(-(targets.mean(0) * np.log(targets.mean(0))).sum(), abs=1e-3)
-    assert found["valid"][2].mean() > 0.9
+        assert found[source][0].mean() > -1e-6
+        assert found[source][1].mean() == pytest.approx(-(targets.mean(0) * np.log(targets.mean(0))).sum(), abs=1e-3)
+    assert found["valid"][1].mean() > 0.9
 
 
 values_and_videos = st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 6)), min_size=2, max_size=30)
@@ -162,4 +162,4 @@ def test_a_diagnosis_names_videos_as_it_likes():
     assert two.to_dict() == one.to_dict()
     np.testing.assert_array_equal(two.weights, one.weights)
     total = sum(found.evidence.grouped.value for found in one.modalities.values())
-    assert total == pytest.approx(one.gains[-1].mean())
+    assert total == pytest.approx((one.gains[-1] - one.gains[0]).mean())

@@ -107,9 +107,23 @@ def test_a_constant_modality_changes_no_prediction():
     model, features, targets, random, grouped = reference((6,), 60)
     more = Reference({**features, "still": np.zeros((69, 7))}, targets, random, grouped)
     for source in ("sample", "random", "grouped", "valid"):
-        both = getattr(more.predict(["m0", "still"]), source)
-        np.testing.assert_array_equal(both, getattr(more.predict(["m0"]), source))
-        np.testing.assert_allclose(getattr(more.predict(["still"]), source).std(), 0, atol=0.2)
+        np.testing.assert_array_equal(
+            getattr(more.predict(["m0", "still"]), source), getattr(model.predict(["m0"]), source)
+        )
+        alone = getattr(more.predict(["still"]), source)
+        np.testing.assert_allclose(alone, getattr(more.predict([]), source), atol=1e-12)
+
+
+def test_without_any_modality_the_mean_of_the_other_folds_is_predicted():
+    model, _, targets, random, grouped = reference((6,), 60)
+    found = model.predict([])
+    for source, folds in (("random", random), ("grouped", grouped)):
+        for row in range(60):
+            others = targets[folds != folds[row]]
+            np.testing.assert_allclose(getattr(found, source)[row] + targets.mean(0), others.mean(0), atol=1e-12)
+    assert not found.sample.any()
+    assert found.valid.shape == (9, 1)
+    assert not found.valid.any()
 
 
 def column(rows, dim):
