@@ -5,11 +5,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.diagnosis import probe
 from pase_msa.diagnosis.probe import Reference, pooled
 from tests.reference import ridge
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread_of_numpy():
+    """Small systems are solved no sooner by several threads, and much later on a busy machine."""
+    with threadpool_limits(1):
+        yield
+
 
 steady = settings(derandomize=True, deadline=None, max_examples=15)
 
