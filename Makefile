@@ -44,6 +44,7 @@ benchmarks: setup
 	$(BIN)/python -m benchmarks.shapley
 	$(BIN)/python -m benchmarks.transport
 	$(BIN)/python -m benchmarks.epoch
+	$(BIN)/python -m benchmarks.diagnose
 
 clean:
 	rm -rf $(VENV) build runs

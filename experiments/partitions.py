@@ -2,9 +2,10 @@
 
     python -m experiments.partitions --data ../shared/data/mosi --count 10 --out build/partitions
 
-The standard test splits of the small data sets have been looked at many times, by everybody. What is claimed here is
-therefore measured on partitions that the seed below fixes. Each one is a folder like the original, with its own
-`utterances.csv`; the arrays are links. The splits keep the original's share of the videos, and no video is in two splits.
+The standard test splits of the small data sets have been looked at many times, by everybody. What is claimed here
+is therefore measured on partitions that the seed below fixes. Each one is a folder like the original, with its own
+`utterances.csv`; the arrays are links. The splits keep the original's share of the videos, and no video is in two
+splits.
 """
 
 from __future__ import annotations

@@ -131,6 +131,30 @@ def test_classes_are_predicted_and_graded(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[0])["label"] in {"sad", "calm", "glad"}
 
 
+def test_diagnosis_prints_a_table(folder, capsys):
+    assert main(["diagnose", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "36 utterances of 12 videos" in text
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    assert {"audio", "vision"} <= set(rows)
+
+
+def test_diagnosis_prints_one_json_object_and_draws(folder, tmp_path, capsys):
+    file = tmp_path / "pictures" / "diagnosis.svg"
+    words = ["diagnose", "--data", str(folder), "--modalities", "vision", "--label", "sentiment", "--seed", "3"]
+    assert main([*words, "--kind", "regression", "--json", "--picture", str(file)]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert list(found["modalities"]) == ["vision"]
+    assert found["counts"]["validation_videos"] == 4
+    assert [path.name for path in file.parent.iterdir()] == ["diagnosis.svg"]
+    assert file.read_text().startswith("<?xml")
+
+
+def test_diagnosis_without_data_says_what_it_read(capsys):
+    assert main(["diagnose", "--modalities", "vision"]) == 0
+    assert capsys.readouterr().out.startswith("The bundled synthetic benchmark")
+
+
 def _mistakes(run, folder, tmp_path):
     (tmp_path / "bad.yaml").write_text("model: {widht: 3}\n")
     (tmp_path / "broken.yaml").write_text("model: [\n")
@@ -154,11 +178,27 @@ def _mistakes(run, folder, tmp_path):
         "table exists": (["convert", str(folder), str(run.parent / "table")], "already"),
         "no command": ([], "train"),
         "unknown metric": (["train", "--data", str(folder), "--training.monitor", "mea"], "mae"),
+        "no data to diagnose": (["diagnose", str(tmp_path / "nowhere")], "nowhere"),
+        "unknown modality to diagnose": (["diagnose", str(folder), "--modalities", "vision,smell"], "smell"),
+        "unknown label to diagnose": (["diagnose", str(folder), "--label", "mood"], "sentiment"),
+        "unknown kind to diagnose": (["diagnose", str(folder), "--kind", "guess"], "guess"),
+        "a negative seed": (["diagnose", str(folder), "--seed", "-1"], "seed"),
+        "no picture format": (["diagnose", str(folder), "--picture", str(tmp_path / "out")], ".png"),
+        "nothing to validate on": (["diagnose", str(_without_validation(tmp_path))], "validation"),
         "unknown accelerator": (["train", "--data", str(folder), "--training.accelerator", "abacus"], "abacus"),
     }
 
 
-@pytest.mark.parametrize("case", range(20))
+def _without_validation(tmp_path):
+    home = tmp_path / "no validation"
+    home.mkdir()
+    lines = ["id,video,split,sentiment"] + [f"u{i},u{i},{'test' if i > 5 else 'train'},{i % 3}" for i in range(9)]
+    (home / "utterances.csv").write_text("\n".join(lines) + "\n")
+    np.save(home / "audio.npy", np.ones((9, 2), dtype=np.float32))
+    return home
+
+
+@pytest.mark.parametrize("case", range(27))
 def test_a_mistake_is_one_sentence_and_status_2(case, run, folder, tmp_path, capsys):
     if not (run.parent / "table").exists():
         main(["convert", str(folder), str(run.parent / "table")])

@@ -52,7 +52,7 @@ def test_a_command_parses(
     monkeypatch.chdir(ROOT)
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
         assert words[1].startswith("RUN/") or Path(words[1]).is_file(), f"{page} names {words[1]}"
-        words = ["train", "--config", *words[1:]]
+    words = cli.spelled_out(words)
     if "--help" in words or "--print_config" in words:  # these end the program
         words = [word for word in words if word not in ("--help", "--print_config")]
     parsed = cli.build_parser(words).parse_args(words)
@@ -61,7 +61,7 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "convert", "inspect"}
+    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -125,7 +125,7 @@ def test_every_package_is_accounted_for() -> None:
         assert name == "pase-msa" or f"`{name}`" in listed, name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/diagnosis.md"])
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():

@@ -295,12 +295,17 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     return parser
 
 
+def spelled_out(argv: Sequence[str]) -> list[str]:
+    """The words with the option that a first one without it stands for: `train FILE` is `train --config FILE`."""
+    words = list(argv)
+    if len(words) > 1 and words[0] in _FIRST and not words[1].startswith("-"):
+        words.insert(1, _FIRST[words[0]])
+    return words
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 on success, 2 for a mistake of the user's (one sentence on stderr), 1 for ours."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    # `pase train FILE` reads better than `pase train --config FILE`
-    if len(words) > 1 and words[0] in _FIRST and not words[1].startswith("-"):
-        words[1:2] = [_FIRST[words[0]], words[1]]
+    words = spelled_out(sys.argv[1:] if argv is None else argv)
     with _messages():
         try:
             parsed = build_parser(words).parse_args(words)

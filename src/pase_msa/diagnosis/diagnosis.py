@@ -132,12 +132,11 @@ def diagnose_features(
 
     def play(players: Sequence[str]) -> tuple[tuple[frozenset[str], ...], Array, dict[str, Array]]:
         coalitions, matrix = attribution(tuple(players))
-        for coalition in coalitions[1:]:
+        for coalition in coalitions:
             if coalition not in known:
                 said = reference.predict([name for name in features if name in coalition])
                 values = gains(task, [said], targets[:training], targets[training:])
-                known[coalition] = {source: rows[1] for source, rows in values.items()}
-                known.setdefault(frozenset(), {source: rows[0] for source, rows in values.items()})
+                known[coalition] = {source: rows[0] for source, rows in values.items()}
         found = {source: np.stack([known[c][source] for c in coalitions]) for source in SOURCES}
         return coalitions, matrix, found
 

@@ -71,7 +71,7 @@ def gains(
     targets: Float[Array, "n o"],
     held: Float[Array, "v o"],
 ) -> dict[str, Float[Array, "c n"]]:
-    """Log-likelihood gain over knowing nothing, in nats an utterance, of every coalition (the empty one first).
+    """Log-likelihood gain over the training mean, in nats an utterance, of every coalition.
 
     Regression: a normal density around the prediction; classification: a softmax of the predicted indicators. Its width
     or temperature is fitted in sample for "sample" and on the folds for the others, so "valid" is the raw value: it
@@ -79,13 +79,14 @@ def gains(
 
     Args:
         task: decides between the two.
-        predictions: of every non-empty coalition.
+        predictions: of every coalition, the empty one included: out of fold it knows the other folds' mean only, which
+            is worse than that of all by no fault of any modality.
         targets: of the training rows, not centred.
         held: of the validation rows.
     """
     mean = targets.mean(0)
     own = {"sample": targets, "random": targets, "grouped": targets, "valid": held}
-    found: dict[str, list[Array]] = {source: [np.zeros(len(own[source]))] for source in SOURCES}
+    found: dict[str, list[Array]] = {source: [] for source in SOURCES}
     for prediction in predictions:
         spreads = {source: fit_density(task, getattr(prediction, source), targets, mean) for source in SOURCES[:3]}
         spreads["valid"] = spreads["grouped"]

@@ -156,7 +156,9 @@ class Reference:
         self.products = self._products(train, torch.cat([train, self.targets], dim=1))
 
     def predict(self, coalition: Sequence[str]) -> Predictions:
-        """Predictions with the named modalities."""
+        """Predictions with the named modalities; with none of them, the training mean or that of the other folds."""
+        if not coalition:
+            return self._prior()
         columns = torch.cat([self.columns[name] for name in coalition])
         joint = torch.cos(torch.stack([self.phases[name] for name in coalition]).sum(0) + self.offset)
         joint = joint * (2 / FOURIER) ** 0.5
@@ -169,7 +171,7 @@ class Reference:
         gram, moment = (part.sum(0) for part in equations[1])
         # with the Fourier features and without: what is linear is told better without
         best, grouped, size = float("inf"), self.targets, len(gram)
-        for width in (len(gram), len(columns)):
+        for width in dict.fromkeys((len(gram), len(columns) or len(gram))):
             cut = [(part[:, :width, :width], own[:, :width]) for part, own in equations]
             whole = (gram[:width, :width], moment[:width])
             found = self._out_of_fold(train[:, :width], self.grouped, cut[1], *whole, PENALTIES)  # [l, n, o]
@@ -188,6 +190,19 @@ class Reference:
             (valid @ preferred).numpy(),
             preferred.numpy(),
             joint_mean.numpy(),
+        )
+
+    def _prior(self) -> Predictions:
+        outputs = self.targets.shape[1]
+
+        def means(folds: Tensor) -> Array:
+            held = [folds == fold for fold in range(int(folds.max()) + 1)]
+            shifts = torch.stack([_shift(self.targets[rows], self.count) for rows in held])
+            return np.asarray(shifts[folds][self.back].numpy())
+
+        nothing, held = np.zeros((self.count, outputs)), np.zeros((len(self.linear) - self.count, outputs))
+        return Predictions(
+            nothing, means(self.random), means(self.grouped), held, np.zeros((FOURIER, outputs)), np.zeros(FOURIER)
         )
 
     def _products(self, left: Float[Tensor, "n a"], right: Float[Tensor, "n b"]) -> tuple[Tensor, Tensor]:
@@ -215,14 +230,17 @@ class Reference:
         result = torch.empty(len(penalties), *self.targets.shape, dtype=gram.dtype)
         for fold, (part, own) in enumerate(zip(*equations, strict=True)):
             rows = torch.nonzero(folds == fold)[:, 0]
-            # the training mean of the other folds, so that nothing of this one is in the prediction
-            others = self.count - len(rows)
-            shift = -self.targets[rows].sum(0) / max(others, 1)
+            others, shift = self.count - len(rows), _shift(self.targets[rows], self.count)
             weights = _solve(gram - part, moment - own, others, penalties)
             # all penalties side by side, so that the design is read once
             said = train[rows] @ weights.transpose(0, 1).flatten(1)
             result[:, rows] = said.view(len(rows), len(penalties), -1).transpose(0, 1) + shift
         return result
+
+
+def _shift(held: Float[Tensor, "f o"], count: int) -> Float[Tensor, " o"]:
+    """Mean of the other folds' targets, all of which sum to zero, so that nothing of this fold is in its prediction."""
+    return -held.sum(0) / max(count - len(held), 1)
 
 
 def _assemble(linear: Tensor, joint: Tensor, columns: Tensor) -> tuple[Float[Tensor, "f d d"], Float[Tensor, "f d o"]]:
@@ -260,4 +278,5 @@ def _components(values: Tensor, training: int, most: int) -> Float[Tensor, "p c"
     if values.shape[1] > most:
         matrix = torch.linalg.eigh(train.T @ train)[1][:, -most:]
     norm = float((train @ matrix).square().sum(1).mean().sqrt())
-    return matrix / norm if norm > 0 else matrix
+    # columns of zeros would tell nothing, but count in the penalty
+    return matrix / norm if norm > 0 else matrix[:, :0]

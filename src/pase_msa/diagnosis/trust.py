@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+#: coalitions with a share in a prediction, at most; each costs one more pass of the fusion
+MOST_COALITIONS = 16
 _DRAWS = 400
 
 

@@ -46,10 +46,12 @@ class Evidence:
     @property
     def joint(self) -> tuple[float, float]:
         """Folds by video and validation as one sample, weighted by precision, and its standard error."""
-        floor = 1e-6
-        weights = [1 / max(e.error, floor) ** 2 for e in (self.grouped, self.valid)]
-        value = (weights[0] * self.grouped.value + weights[1] * self.valid.value) / sum(weights)
-        return value, sum(weights) ** -0.5
+        both = (self.grouped, self.valid)
+        weights = [1 / max(e.error, 1e-6) ** 2 for e in both]
+        total = sum(weights)
+        if total == 0:  # a single video each
+            return sum(e.value for e in both) / 2, math.inf
+        return sum(w * e.value for w, e in zip(weights, both, strict=True)) / total, total**-0.5
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:

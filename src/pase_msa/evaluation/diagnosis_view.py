@@ -53,10 +53,10 @@ def plot_diagnosis(diagnosis: Diagnosis, file: str | Path | None = None, *, dark
         columns = min(count, _COLUMNS) if count != 5 else 3
         rows = -(-count // columns)
         figure = Figure(figsize=(max(3.1 * columns, 4.4), 3.0 * rows + 0.7), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).flat
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
         for panel, (name, found) in zip(panels, diagnosis.modalities.items(), strict=False):
             _draw(panel, name, found, ink, colors)
-        for panel in list(panels):
+        for panel in panels[count:]:
             panel.set_visible(False)
         figure.suptitle(f"What each modality contributes\n{counted(diagnosis)}", fontsize=11, color=ink["muted"])
         figure.supylabel("nats an utterance, with 95 % intervals", fontsize=11, color=ink["muted"])
@@ -94,6 +94,7 @@ def _draw(axes: Axes, name: str, found: ModalityDiagnosis, ink: dict[str, str], 
             ha="center",
             va="bottom",
             fontsize=8.5,
+            bbox={"facecolor": ink["page"], "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
     least, most = min(*low, -_LEAST), max(*high, _LEAST)
     if not all(np.isfinite(estimate.error) for estimate in estimates):

@@ -25,9 +25,9 @@ from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.shapley import attribution, shapley_values
 from pase_msa.task import Task
+from pase_msa.training.diagnosing import open_data
 from pase_msa.training.environment import environment
 from pase_msa.training.inputs import describe_data, encode_labels, load_columns, make_dataset
-from pase_msa.training.run import open_data
 from pase_msa.training.run_folder import RunFolder, read_json, write_json
 
 _ALL_SUBSETS = 5  # beyond this many modalities: each alone, each left out, and all

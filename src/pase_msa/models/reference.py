@@ -83,15 +83,16 @@ class ReferenceExperts(nn.Module):
         return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ getattr(self, f"matrix_{name}")
 
     def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Tensor:
-        total: Tensor = torch.zeros((), device=self.offset.device)
+        total = torch.zeros((), device=self.offset.device)
         for number, names in enumerate(self.coalitions):
             given = [components[name] if name in coalition else 0 * components[name] for name in names]
             phases = [part @ getattr(self, f"waves_{name}") for part, name in zip(given, names, strict=True)]
             joint = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
             design = torch.cat([*given, joint - self.joint_means[number]], dim=1)
             said = design @ getattr(self, f"weights_{number}")
-            total = total + self.shares[number] * (said @ self.slopes[number] + self.intercepts[number]).softmax(1)
-        return total
+            logits = said @ self.slopes[number] + self.intercepts[number]
+            total = total + self.shares[number] * logits.softmax(1)
+        return torch.as_tensor(total)
 
 
 def shapes_of(experts: Experts) -> dict[str, Any]:

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from pase_msa.batch import Outputs
+from pase_msa.diagnosis.trust import MOST_COALITIONS
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
-#: coalitions with a share in a prediction, at most; each costs one more pass of the fusion
-MOST_COALITIONS = 16
 _NEGLIGIBLE = 1e-3  # a smaller share is not worth a pass
 
 
@@ -21,8 +20,8 @@ class Trust(nn.Module):
     """Weights of coalitions of modalities, part of a model's state. Without any, a model reads all modalities.
 
     A prediction is `(1 - r) sum_S w_S p_S + r q`, where p_S is what the model says with only the modalities of S, and q
-    what its closed-form reference says, if it has one. A modality that is in no coalition with a weight is closed: nothing of
-    it reaches a prediction.
+    what its closed-form reference says, if it has one. A modality that is in no coalition with a weight is closed:
+    nothing of it reaches a prediction.
 
     Args:
         modalities: names, in the task's order.

@@ -5,8 +5,8 @@ Here the players' coalitions are weighed by their log-likelihood on data that no
 video of a reference model (`pase_msa.diagnosis`), where there is most of it, and this network's own validation after
 every epoch. The weights are a mixed strategy, and it acts in three places:
 
-- the training batch: each utterance is shown with a coalition drawn from it, so that the network practises what it will be
-  asked; a share of plain modality dropout keeps every coalition in play, so that a closed one can open again;
+- the training batch: each utterance is shown with a coalition drawn from it, so that the network practises what it
+  will be asked; a share of plain modality dropout keeps every coalition in play, so that a closed one can open again;
 - the learning rates (eq. 21): a modality learns at the rate at which it is read;
 - the fusion: a prediction is the mixture of the coalitions, so that a modality without trust does not enter it.
 
@@ -30,9 +30,8 @@ from torch import Tensor
 
 from pase_msa.batch import Batch
 from pase_msa.diagnosis.diagnosis import Diagnosis
-from pase_msa.diagnosis.trust import leading, marginals, trust
+from pase_msa.diagnosis.trust import MOST_COALITIONS, leading, marginals, trust
 from pase_msa.errors import PaSEError
-from pase_msa.models.trust import MOST_COALITIONS
 from pase_msa.modulation.base import Modulation, Played, Settlement, withhold
 from pase_msa.modulation.rates import owners, scale_rates
 from pase_msa.task import Task
@@ -65,11 +64,13 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.exploration <= 1 or not 0 <= self.memory < 1:
             raise PaSEError(
-                f"modulation wants exploration in (0, 1] and memory in [0, 1), found {self.exploration} and {self.memory}."
+                f"modulation wants exploration in (0, 1] and memory in [0, 1), found {self.exploration} and "
+                f"{self.memory}."
             )
         if self.folds < 0 or not 0 <= self.least_rate <= 1:
             raise PaSEError(
-                f"modulation wants folds of 0 or more and least_rate in [0, 1], found {self.folds} and {self.least_rate}."
+                f"modulation wants folds of 0 or more and least_rate in [0, 1], found {self.folds} and "
+                f"{self.least_rate}."
             )
 
 
@@ -80,7 +81,8 @@ class HeldOutEquilibrium(Modulation):
         diagnosis: of the modalities, made before training.
         strategy: weight of each of `games`.
         factors: learning-rate factor by modality.
-        history: one entry an epoch, {"epoch", "active", "trust", "phi", "psi"}; psi is a modality's share of the prediction.
+        history: one entry an epoch, {"epoch", "active", "trust", "phi", "read", "reference"}: weights of coalitions,
+            rates, and the share of the prediction that each modality and the reference have a say in.
     """
 
     def __init__(self, config: Config | None = None) -> None:
@@ -170,7 +172,7 @@ class HeldOutEquilibrium(Modulation):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the learning rates of the modalities in hand."""
-        owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type,operator]
+        owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type]
         for optimizer in trainer.optimizers:
             scale_rates(optimizer, owner, lambda: self.factors if self.active else {})
 
@@ -183,7 +185,7 @@ class HeldOutEquilibrium(Modulation):
                 "active": self.active,
                 "trust": named,
                 "phi": dict(self.factors),
-                "psi": self._read(),
+                "read": self._read(),
                 "reference": self.reference,
             }
         )

@@ -106,8 +106,8 @@ class ShapleyModulation(Modulation):
         if self.utility == "prediction":
             if len(task.modalities) > _MOST_PLAYERS:
                 raise PaSEError(
-                    f"modulation.utility 'prediction' plays every coalition and takes up to {_MOST_PLAYERS} modalities, "
-                    f"found {len(task.modalities)}; use 'alignment'."
+                    f"modulation.utility 'prediction' plays every coalition and takes up to {_MOST_PLAYERS} "
+                    f"modalities, found {len(task.modalities)}; use 'alignment'."
                 )
             self.games = coalitions(task.modalities)
 

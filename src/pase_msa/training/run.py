@@ -100,7 +100,7 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
 def _readable(
     config: RunConfig, table: FeatureTable, task: Task, train: UtteranceDataset, valid: UtteranceDataset
 ) -> tuple[UtteranceDataset, UtteranceDataset]:
-    """The datasets with transcripts as frozen states, where the run fine-tunes their encoder: a diagnosis wants features."""
+    """The datasets for a diagnosis, which wants features: frozen states where the run fine-tunes their encoder."""
     if all(column.dim for column in train.columns.values()):
         return train, valid
     frozen = dataclasses.replace(config.text, frozen=True)

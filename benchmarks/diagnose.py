@@ -1,0 +1,56 @@
+"""Seconds that a diagnosis takes, by number of modalities: `python -m benchmarks.diagnose [--json]`.
+
+Synthetic data, 2,000 utterances (1,400 training, 400 validation, 200 test, which are not read), one thread. Modalities
+have 32 pooled features each by default; with `--dim 24` or more they fill the reference model to its limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.synthetic_spec import ModalitySpec, SyntheticSpec
+from pase_msa.task import Kind
+from pase_msa.training.diagnosing import diagnose
+
+
+def measure(count: int, kind: Kind, dim: int) -> float:
+    """Seconds, of a useful modality, a deceptive one, noise and weak ones."""
+    modalities = {
+        "strong": ModalitySpec(dim=dim),
+        "deceptive": ModalitySpec(dim=dim, strength=0.0, deception=1.0),
+        "noise": ModalitySpec(dim=dim, strength=0.0),
+        **{f"weak {i}": ModalitySpec(dim=dim, noise=2.0) for i in range(max(count - 3, 0))},
+    }
+    chosen = dict(list(modalities.items())[:count])
+    table = synthetic_table(SyntheticSpec(chosen, kind=kind, train=1400, valid=400, test=200))
+    start = time.perf_counter()
+    diagnose(table)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--modalities", type=int, nargs="+", default=[2, 3, 5, 8])
+    parser.add_argument("--kind", choices=["regression", "classification"], default="regression")
+    parser.add_argument("--dim", type=int, default=16, help="size of a frame")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        seconds = {count: measure(count, options.kind, options.dim) for count in options.modalities}
+    if options.json:
+        print(json.dumps(seconds))
+        return
+    for count, value in seconds.items():
+        print(f"{count:3} modalities {value:8.2f} s")
+
+
+if __name__ == "__main__":
+    main()
