@@ -82,17 +82,17 @@ class ReferenceExperts(nn.Module):
         known = moments.isfinite() & batch.present[name].unsqueeze(1)
         return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ getattr(self, f"matrix_{name}")
 
-    def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Tensor:
-        total = torch.zeros((), device=self.offset.device)
+    def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Float[Tensor, "n k"]:
+        said = []
         for number, names in enumerate(self.coalitions):
             given = [components[name] if name in coalition else 0 * components[name] for name in names]
             phases = [part @ getattr(self, f"waves_{name}") for part, name in zip(given, names, strict=True)]
             joint = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
             design = torch.cat([*given, joint - self.joint_means[number]], dim=1)
-            said = design @ getattr(self, f"weights_{number}")
-            logits = said @ self.slopes[number] + self.intercepts[number]
-            total = total + self.shares[number] * logits.softmax(1)
-        return torch.as_tensor(total)
+            predicted = design @ getattr(self, f"weights_{number}")
+            logits = predicted @ self.slopes[number] + self.intercepts[number]
+            said.append(self.shares[number] * logits.softmax(1))
+        return torch.stack(said).sum(0)
 
 
 def shapes_of(experts: Experts) -> dict[str, Any]:
