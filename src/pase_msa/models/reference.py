@@ -80,7 +80,8 @@ class ReferenceExperts(nn.Module):
         moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
         scaled = (moments - getattr(self, f"center_{name}")) * getattr(self, f"scale_{name}")
         known = moments.isfinite() & batch.present[name].unsqueeze(1)
-        return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ getattr(self, f"matrix_{name}")
+        matrix: Tensor = getattr(self, f"matrix_{name}")
+        return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ matrix
 
     def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Float[Tensor, "n k"]:
         said = []

@@ -186,7 +186,7 @@ def reference_reads(model: Model, name: str) -> float:
     reference = model.reference
     if reference is None:
         return 0.0
-    weights = reference.shares.tolist()
+    weights: list[float] = reference.shares.tolist()
     return sum(weight for weight, coalition in zip(weights, reference.coalitions, strict=True) if name in coalition)
 
 
