@@ -117,7 +117,7 @@ def diagnose_features(
         PaSEError: no training or no validation rows.
     """
     held = len(labels) - training
-    if training < 2 or held < 1:
+    if training < 1 or held < 1:
         raise PaSEError(
             f"A diagnosis wants a training and a validation split, found {training} and {held} labelled utterances."
         )
@@ -196,6 +196,8 @@ def _folds(rows: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int)
     """Fold of each row; whole groups where they are given (and there are two or more)."""
     parts = len(rows) if groups is None else len(np.unique(groups))
     result = np.zeros(len(rows), dtype=np.int64)
+    if len(rows) < 2:
+        return result
     if groups is None or parts < 2:
         splitter = KFold(min(_FOLDS, len(rows)), shuffle=True, random_state=seed).split(rows)
     else:

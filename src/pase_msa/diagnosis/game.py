@@ -19,6 +19,7 @@ from pase_msa.task import Task
 Array = NDArray[np.float64]
 SOURCES = ("sample", "random", "grouped", "valid")
 LEVEL = 0.95
+_LEAST = 0.25  # sharpness
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def fitted_gains(
         targets: of the training rows; knowing nothing is knowing their mean and spread.
     """
     mean = targets.mean(0)
-    return np.stack([_gain(task, fit_density(task, one, truth, mean), one, truth, targets, mean) for one in said])
+    # a softmax that is made flat enough hides any harm, and the uncertainty with it
+    spreads = [max(fit_density(task, one, truth, mean), 0.0 if task.values is not None else _LEAST) for one in said]
+    return np.stack([_gain(task, spread, one, truth, targets, mean) for spread, one in zip(spreads, said, strict=True)])
 
 
 def fit_density(task: Task, said: Float[Array, "n o"], targets: Float[Array, "n o"], mean: Float[Array, " o"]) -> float:

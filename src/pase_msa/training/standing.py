@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pase_msa.diagnosis.diagnosis import Diagnosis, ModalityDiagnosis
 from pase_msa.diagnosis.game import SOURCES, Estimate, estimate, fitted_gains
-from pase_msa.diagnosis.verdict import CLOSED, LIKELY, NEGLIGIBLE, SURE, Verdict
+from pase_msa.diagnosis.verdict import CLOSED, FEW, LIKELY, NEGLIGIBLE, SURE, Verdict
 from pase_msa.models.base import Model
 from pase_msa.shapley import attribution
 from pase_msa.training.data_module import evaluation_loader
@@ -176,7 +176,8 @@ def refine(found: ModalityDiagnosis, network: NetworkEvidence) -> tuple[Standing
     if told.bound(LIKELY) > 0 and behind.bound(MORE) > 0 and behind.value > NEGLIGIBLE:
         return "under-trained", f"the reference gets {behind.value:.3f} nats more out of it on new videos"
     learned = network.train.bound(SURE) > 0 and network.train.value > NEGLIGIBLE
-    if found.verdict != "useful" and learned and network.valid.upper(LIKELY) < NEGLIGIBLE:
+    gone = network.valid.upper(LIKELY) < NEGLIGIBLE and network.valid.videos >= FEW
+    if found.verdict != "useful" and learned and gone:
         return "memorised", "the network learned it by heart: it contributes in training and not on new videos"
     return found.verdict, found.why
 
