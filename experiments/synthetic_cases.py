@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, synthetic_table
 
-SIZES = {"train": 900, "valid": 300, "test": 3000, "utterances_per_video": 10}
+SIZES = {"train": 900, "valid": 300, "test": 2000, "utterances_per_video": 10}
 BASE = {"a": ModalitySpec(dim=24, noise=1.0), "b": ModalitySpec(dim=16, noise=1.5)}
 
 
