@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, synthetic_table
 
-SIZES = {"train": 900, "valid": 300, "test": 3000, "utterances_per_video": 10}
+SIZES = {"train": 1200, "valid": 300, "test": 2000, "utterances_per_video": 10}
 BASE = {"a": ModalitySpec(dim=24, noise=1.0), "b": ModalitySpec(dim=16, noise=1.5)}
 
 
@@ -50,7 +50,7 @@ CASES = {
     "noise": Case(BASE | {"x": ModalitySpec(dim=64, strength=0.0)}, ("a", "b")),
     "identity": Case(BASE | {"x": ModalitySpec(dim=32, strength=0.0, identity=2.0)}, ("a", "b"), clumping=0.5),
     "synergy": Case(
-        {"a": BASE["b"], "x": ModalitySpec(dim=16, noise=0.5), "y": ModalitySpec(dim=16, noise=0.5)},
+        {"a": BASE["b"], "x": ModalitySpec(dim=8, noise=0.3), "y": ModalitySpec(dim=8, noise=0.3)},
         ("a", "x", "y"),
         synergy=("x", "y"),
     ),

@@ -45,8 +45,9 @@ class Config:
 
     Attributes:
         name: the plug-in.
-        exploration: share, in (0, 1], of the training utterances that plain modality dropout is applied to; the others
-            are shown with a coalition drawn by trust.
+        exploration: share, in (0, 1], of the training utterances that are shown with every modality that is not closed,
+            less modality dropout; the others are shown with a coalition drawn by trust. What only several modalities
+            tell together is learned in these, whether or not the reference can see it.
         memory: of a coalition's validation likelihood over epochs, in [0, 1): 0 takes the newest alone.
         folds: weight of the evidence from the reference model's folds; 0 leaves validation alone.
         least_rate: learning rate of a modality that is not read, as a share of the usual one, in [0, 1].
@@ -55,7 +56,7 @@ class Config:
     """
 
     name: str = "held_out"
-    exploration: float = 0.3
+    exploration: float = 0.5
     memory: float = 0.5
     folds: float = 1.0
     least_rate: float = 0.1
@@ -79,6 +80,7 @@ class HeldOutEquilibrium(Modulation):
 
     Attributes:
         diagnosis: of the modalities, made before training.
+        closed: modalities that the network is never shown (all that an utterance has, if it has nothing else).
         strategy: weight of each of `games`.
         factors: learning-rate factor by modality.
         history: one entry an epoch, {"epoch", "active", "trust", "phi", "read", "reference"}: weights of coalitions,
@@ -90,6 +92,7 @@ class HeldOutEquilibrium(Modulation):
         self.config = config or Config()
         self.diagnosis: Diagnosis | None = None
         self.modalities: tuple[str, ...] = ()
+        self.closed: tuple[str, ...] = ()
         self.strategy = np.ones(0)
         self.factors: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
@@ -100,6 +103,7 @@ class HeldOutEquilibrium(Modulation):
         """Diagnose, and choose the coalitions to play: all of them, or those that the reference believes most."""
         self.modalities = task.modalities
         found = self.diagnosis = diagnose()
+        self.closed = found.closed
         everyone = frozenset(task.modalities)
         singles = [frozenset([name]) for name in task.modalities]
         by_weight = [found.coalitions[i] for i in np.argsort(-found.weights, kind="stable")]
@@ -130,8 +134,12 @@ class HeldOutEquilibrium(Modulation):
         if len(self.games) < 2:
             return withhold(batch, probability)
         names = list(batch.present)
-        explored = withhold(batch, probability)
         flags = torch.stack([batch.present[name] for name in names])
+        if self.closed:
+            opened = flags & torch.tensor([[name not in self.closed] for name in names], device=flags.device)
+            flags = torch.where(opened.any(0), opened, flags)
+            batch = dataclasses.replace(batch, present=dict(zip(names, flags.unbind(), strict=True)))
+        explored = withhold(batch, probability)
         table = torch.tensor([[name in game for name in names] for game in self.games], device=flags.device)
         weights = torch.as_tensor(self.strategy, dtype=torch.float32, device=flags.device)
         drawn = table[torch.multinomial(weights, len(batch), replacement=True)].T & flags

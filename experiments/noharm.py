@@ -1,0 +1,281 @@
+"""Does adding modalities ever cost accuracy? Every method against the best single modality (or best subset), paired.
+
+    python -m experiments.noharm standard   --data ../shared/data/mosi3 --seeds 10
+    python -m experiments.noharm partitions --data ../shared/data/mosi --seeds 3
+    python -m experiments.noharm synthetic  --draws 20
+
+`standard`: the split of the data, seeds 1 to N, differences paired by seed and, with an interval from a bootstrap over
+test videos, by utterance. `partitions`: ten random partitions by video (`experiments.partitions`), every method with
+every seed on each, differences paired by partition. `synthetic`: the cases of `experiments.synthetic_cases`, a fresh
+data set a draw. Epochs, trust and everything else is chosen on validation; the test split is read once a run. Finished
+runs are kept under `runs/noharm`, tables go to `experiments/results/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import itertools
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from experiments.partitions import partition
+from experiments.study import cell, held
+from experiments.synthetic_cases import CASES
+
+METRICS = {"acc2_negpos": (100, 1), "mae": (1, 3), "corr": (1, 3)}
+RESULTS = Path("experiments/results")
+Rows = list[dict[str, Any]]
+CONCAT: dict[str, Any] = {"model": {"name": "concat"}}
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "concat": CONCAT,
+    "paper": {"equilibrium": "paper"},
+    "held-out": {"equilibrium": "held_out"},
+}
+
+
+def best_single(data: str) -> str:
+    """The best modality of these data by a wide margin: text where there is any, else audio (see the ledger)."""
+    return "text" if "text" in held(data) else "audio"
+
+
+def alone(name: str) -> dict[str, dict[str, Any]]:
+    """One modality with the same encoder."""
+    return {name: {**CONCAT, "modalities": [name]}}
+
+
+def play(jobs: Sequence[tuple[str, str, str, int, dict[str, Any]]], home: Path, workers: int) -> Rows:
+    """Train and evaluate (variant, unit, data, seed, options) each, in parallel."""
+
+    def slug(*parts: Any) -> str:
+        return "-".join(str(part).replace(" ", "_") for part in parts)
+
+    found = Parallel(n_jobs=workers, verbose=5)(
+        delayed(cell)({"training": {"threads": 1}} | options, data, seed, str(home / slug(unit, variant, seed)), True)
+        for variant, unit, data, seed, options in jobs
+    )
+    return [
+        {"variant": variant, "unit": unit, "seed": seed, "seconds": row["seconds"]}
+        | {m: row["test"][m] for m in METRICS}
+        for (variant, unit, _, seed, _), row in zip(jobs, found, strict=True)
+    ]
+
+
+def by_unit(rows: Rows, variant: str, metric: str) -> NDArray[np.float64]:
+    """One value a unit: the mean over its seeds, in the unit that the field prints."""
+    units = list(dict.fromkeys(row["unit"] for row in rows))
+    chosen = [[r[metric] for r in rows if r["variant"] == variant and r["unit"] == unit] for unit in units]
+    return METRICS[metric][0] * np.array([statistics.mean(values) for values in chosen])
+
+
+def paired(differences: NDArray[np.float64]) -> tuple[float, float, float, float]:
+    """Mean, 95 % interval (Student) and the p-value of the exact sign-flip test (two-sided)."""
+    count, mean = len(differences), float(differences.mean())
+    half = float(student.ppf(0.975, count - 1) * differences.std(ddof=1) / count**0.5)
+    if count <= 14:
+        signs = np.array(list(itertools.product((1, -1), repeat=count)))
+    else:
+        signs = np.random.default_rng(0).choice((1, -1), size=(20_000, count))
+    flipped = np.abs((signs * differences).mean(1))
+    return mean, mean - half, mean + half, float((flipped >= abs(mean) - 1e-12).mean())
+
+
+def table(rows: Rows) -> str:
+    """Mean and standard deviation over units."""
+    lines = ["| variant | " + " | ".join(METRICS) + " |", "| --- |" + " --- |" * len(METRICS)]
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        texts = []
+        for metric, (_, digits) in METRICS.items():
+            values = by_unit(rows, variant, metric)
+            texts.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}")
+        lines.append(f"| {variant} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def comparison(rows: Rows, ours: Sequence[str], rivals: Sequence[str]) -> str:
+    """Paired differences, ours less the rival's."""
+    lines = ["| ours less rival | " + " | ".join(METRICS) + " |", "| --- |" + " --- |" * len(METRICS)]
+    for mine, rival in itertools.product(ours, rivals):
+        if mine == rival:
+            continue
+        texts = []
+        for metric, (_, digits) in METRICS.items():
+            mean, low, high, p = paired(by_unit(rows, mine, metric) - by_unit(rows, rival, metric))
+            shown = digits + 1 if metric == "acc2_negpos" else digits
+            texts.append(f"{mean:+.{shown}f} [{low:+.{shown}f}, {high:+.{shown}f}] p {p:.3f}")
+        lines.append(f"| {mine} - {rival} | {' | '.join(texts)} |")
+    return "\n".join(lines)
+
+
+def by_video(home: Path, data: str, seeds: Sequence[int], mine: str, rival: str, draws: int = 2000) -> str:
+    """Paired bootstrap over test videos of the mean over seeds: accuracy (points) and correlation."""
+    from pase_msa.data import open_table
+    from pase_msa.serve.predictor import Predictor
+    from pase_msa.training.run_folder import RunFolder
+
+    tables = open_table(data)
+    rows = tables.rows("test")
+    label = next(iter(tables.schema.labels))
+    truth = np.array([tables.labels(label)[row] for row in rows], dtype=float)
+    videos = np.unique(np.array(tables.videos)[rows], return_inverse=True)[1]
+
+    def scores(variant: str) -> NDArray[np.float64]:
+        found = []
+        for seed in seeds:
+            predicted = Predictor(RunFolder(home / f"split-{variant}-{seed}").model).predict(data, split="test")
+            found.append([float(p.score) for p in predicted])  # type: ignore[arg-type]
+        return np.array(found)
+
+    ours, theirs = scores(mine), scores(rival)
+    center = 3.0 if truth.min() >= 1 else 0.0
+    signed = truth != center
+
+    def gap(chosen: NDArray[np.int64]) -> tuple[float, float]:
+        keep = chosen[signed[chosen]]
+        accuracy = [((s[:, keep] >= center) == (truth[keep] > center)).mean() for s in (ours, theirs)]
+        corr = [np.mean([np.corrcoef(row[chosen], truth[chosen])[0, 1] for row in s]) for s in (ours, theirs)]
+        return 100 * float(accuracy[0] - accuracy[1]), float(corr[0] - corr[1])
+
+    members = [np.flatnonzero(videos == video) for video in range(videos.max() + 1)]
+    random = np.random.default_rng(0)
+    drawn = [
+        gap(np.concatenate([members[i] for i in random.integers(len(members), size=len(members))]))
+        for _ in range(draws)
+    ]
+    mean = gap(np.arange(len(truth)))
+    low, high = np.quantile(np.array(drawn), [0.025, 0.975], axis=0)
+    return (
+        f"{mine} - {rival}, bootstrap over {len(members)} test videos: acc2_negpos {mean[0]:+.2f} "
+        f"[{low[0]:+.2f}, {high[0]:+.2f}], corr {mean[1]:+.3f} [{low[1]:+.3f}, {high[1]:+.3f}]"
+    )
+
+
+def write(name: str, title: str, rows: Rows, *parts: str) -> None:
+    """The single values and the tables."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / f"{name}.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text = f"# {title}\n\n" + "\n\n".join(parts) + "\n"
+    (RESULTS / f"{name}.md").write_text(text)
+    print(text)
+
+
+def standard(data: str, seeds: int, workers: int) -> None:
+    """The data's own split."""
+    name = Path(data).name
+    home = Path("runs/noharm") / name
+    best = best_single(data)
+    methods = alone(best) | METHODS
+    methods |= {
+        "held-out less reference": {"equilibrium": "held_out", "modulation": {"reference": False}},
+        f"{best} held-out": {"equilibrium": "held_out", "modalities": [best]},
+    }
+    jobs = [(v, "split", data, seed, o) for v, o in methods.items() for seed in range(1, seeds + 1)]
+    rows = [row | {"unit": row["seed"]} for row in play(jobs, home, workers)]
+    videos = [by_video(home, data, range(1, seeds + 1), "held-out", rival) for rival in (best, "concat")]
+    write(
+        f"noharm-{name}",
+        f"{name}, its own split, seeds 1 to {seeds}: test, mean ± deviation over seeds",
+        rows,
+        table(rows),
+        "Paired by seed: mean [95 % interval], exact sign-flip test.",
+        comparison(rows, ["held-out", "held-out less reference"], [best, "concat", "paper", f"{best} held-out"]),
+        *videos,
+    )
+
+
+def partitions(data: str, count: int, seeds: int, workers: int) -> None:
+    """Random partitions by video."""
+    name = Path(data).name
+    folders = [str(partition(Path(data), Path("build/partitions"), number)) for number in range(count)]
+    best = best_single(data)
+    methods = alone(best) | METHODS
+    jobs = [
+        (v, Path(folder).name, folder, seed, options)
+        for folder in folders
+        for v, options in methods.items()
+        for seed in range(1, seeds + 1)
+    ]
+    rows = play(jobs, Path("runs/noharm/partitions"), workers)
+    write(
+        f"noharm-partitions-{name}",
+        f"{name}, {count} random partitions by video, seeds 1 to {seeds} each: test, over partitions",
+        rows,
+        table(rows),
+        "Paired by partition: mean [95 % interval], exact sign-flip test.",
+        comparison(rows, ["held-out", "concat", "paper"], [best, "concat"]),
+    )
+
+
+def synthetic(names: Sequence[str], draws: int, workers: int) -> None:
+    """One further modality of every kind."""
+    from pase_msa.data import open_table
+    from pase_msa.data.synthetic import SyntheticSpec
+    from pase_msa.evaluation.planted import bayes_score
+
+    jobs: list[tuple[str, str, str, int, dict[str, Any]]] = []
+    for case in names:
+        for draw in range(1, draws + 1):
+            slug = case.replace(" ", "_")
+            folder = str(CASES[case].write(Path("build/synthetic") / f"{slug}-{draw:02d}", draw))
+            unit = f"{slug}-{draw:02d}"
+            jobs += [(v, unit, folder, 1, options) for v, options in METHODS.items()]
+            if set(CASES[case].best) != set(CASES[case].modalities):
+                jobs.append(("best subset", unit, folder, 1, {**CONCAT, "modalities": list(CASES[case].best)}))
+    rows = play(jobs, Path("runs/noharm/synthetic"), workers)
+    parts = []
+    for case in names:
+        slug = case.replace(" ", "_")
+        mine = [row for row in rows if row["unit"].rsplit("-", 1)[0] == slug]
+        best = "best subset" if any(row["variant"] == "best subset" for row in mine) else "concat"
+        bayes = []
+        for unit in dict.fromkeys(row["unit"] for row in mine):
+            found = open_table(Path("build/synthetic") / unit)
+            spec = SyntheticSpec.from_dict(found.meta["spec"])
+            bayes.append(100 * bayes_score(spec, found, found.rows("test"), frozenset(CASES[case].best))["acc2_negpos"])
+        gap = by_unit(mine, "held-out", "acc2_negpos") - by_unit(mine, best, "acc2_negpos")
+        rivals = [name for name in ("best subset", "concat", "paper") if any(r["variant"] == name for r in mine)]
+        parts += [
+            f"## {case}",
+            table(mine),
+            f"Bayes rule on the best subset: {np.mean(bayes):.1f}. Held-out less {best}: mean {gap.mean():+.2f}, worst "
+            f"of {len(gap)} draws {gap.min():+.2f}.",
+            comparison(mine, ["held-out"], rivals),
+        ]
+    write("noharm-synthetic", f"Synthetic cases, draws 1 to {draws}: test", rows, *parts)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("suite", choices=("standard", "partitions", "synthetic"))
+    parser.add_argument("--data", default=None)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=10, help="partitions")
+    parser.add_argument("--draws", type=int, default=20, help="of each synthetic case")
+    parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    if options.suite == "synthetic":
+        synthetic(options.cases, options.draws, options.jobs)
+    elif options.data is None:
+        parser.error("name a data folder with --data")
+    elif options.suite == "standard":
+        standard(options.data, options.seeds, options.jobs)
+    else:
+        partitions(options.data, options.count, options.seeds, options.jobs)
+
+
+if __name__ == "__main__":
+    main()
