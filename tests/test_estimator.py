@@ -59,7 +59,9 @@ def test_regressor_learns(regressor):
     assert regressor.task_.values == (-3, -2, -1, 0, 1, 2, 3)
     assert regressor.modalities_in_ == regressor.task_.modalities == ("text", "audio", "vision")
     assert 1 <= regressor.n_iter_ == len(regressor.history_) <= 6
-    assert {"epoch", "train/loss", "val/mae", "trust/text", "trust/reference", "phi/text"} <= set(regressor.history_[-1])
+    assert {"epoch", "train/loss", "val/mae", "trust/text", "trust/reference", "phi/text"} <= set(
+        regressor.history_[-1]
+    )
 
 
 def test_the_best_epoch_is_kept():
