@@ -60,7 +60,7 @@ def cell(options: dict[str, Any], data: str, seed: int, out: str, test: bool) ->
         "epochs": done["epochs"],
         "parameters": done["parameters"],
         "phases": done["phases"],
-        "psi": done["modulation"][-1]["psi"] if done["modulation"] else {},
+        "psi": done["modulation"][-1].get("psi", {}) if done["modulation"] else {},
     }
 
 
