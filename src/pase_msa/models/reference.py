@@ -70,6 +70,10 @@ class ReferenceExperts(nn.Module):
             getattr(result, name).copy_(torch.as_tensor(value))
         return result
 
+    def share(self, modality: str) -> float:
+        """Share of the reference's prediction that a modality has a say in, in [0, 1]."""
+        return sum(float(s) for s, names in zip(self.shares, self.coalitions, strict=True) if modality in names)
+
     @torch.no_grad()
     def forward(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Float[Tensor, "n k"]]:
         """Class probabilities with only the named modalities; one that is withheld or absent counts as average."""
@@ -80,7 +84,8 @@ class ReferenceExperts(nn.Module):
         moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
         scaled = (moments - getattr(self, f"center_{name}")) * getattr(self, f"scale_{name}")
         known = moments.isfinite() & batch.present[name].unsqueeze(1)
-        return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ getattr(self, f"matrix_{name}")
+        matrix: Tensor = getattr(self, f"matrix_{name}")
+        return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ matrix
 
     def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Float[Tensor, "n k"]:
         said = []
