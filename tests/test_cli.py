@@ -131,6 +131,66 @@ def test_classes_are_predicted_and_graded(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[0])["label"] in {"sad", "calm", "glad"}
 
 
+@pytest.mark.parametrize(
+    ("words", "model", "method"),
+    [
+        ([], "pase", "held_out"),
+        (["--equilibrium", "held_out", "--modulation.exploration", "0.2"], "pase", "held_out"),
+        (["--equilibrium", "paper", "--modulation.utility", "prediction"], "pase", "sgm"),
+        (["--equilibrium=paper"], "pase", "sgm"),
+        (["--equilibrium", "paper", "--equilibrium", "held_out"], "pase", "held_out"),
+        (["--model.name", "concat"], "concat", "none"),
+        (["--model.name", "concat", "--equilibrium", "held_out"], "concat", "held_out"),
+        (["--modulation.name", "sgm", "--equilibrium", "paper"], "pase", "sgm"),
+        (["--config", "paper.yaml"], "pase", "sgm"),
+        (["--config", "paper.yaml", "--equilibrium", "held_out"], "pase", "held_out"),
+        (["--config", "paper.yaml", "--equilibrium", "null"], "pase", "held_out"),
+        (["--config", "paper.yaml", "--config", "held.yaml"], "concat", "held_out"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_equilibrium_decides_over_the_balancing_method(words, model, method, tmp_path, monkeypatch):
+    from pase_msa.cli import build_parser
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "paper.yaml").write_text("equilibrium: paper\n")
+    (tmp_path / "held.yaml").write_text("equilibrium: held_out\nmodel: {name: concat}\n")
+    parsed = build_parser(["train", *words]).parse_args(["train", *words]).train
+    assert (parsed.model.name, parsed.modulation.name) == (model, method)
+
+
+def test_the_equilibrium_of_a_run_is_kept(folder, tmp_path):
+    out = tmp_path / "r"
+    words = ["--equilibrium", "paper", "--training.epochs", "1", "--training.threads", "1", "--model.width", "8"]
+    assert main(["train", "--data", str(folder), "--out", str(out), *words]) == 0
+    kept = yaml.safe_load((out / "config.yaml").read_text())
+    assert (kept["equilibrium"], kept["modulation"]["name"]) == ("paper", "sgm")
+    assert main(["train", str(out / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+
+
+def test_a_closed_modality_is_named_at_the_end_of_training(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-3, 4, 280).astype(float)
+    splits = np.array(["train"] * 160 + ["valid"] * 80 + ["test"] * 40)
+    home, out = tmp_path / "data", tmp_path / "r"
+    home.mkdir()
+    lines = ["id,video,split,sentiment"] + [f"u{i},v{i // 4},{splits[i]},{labels[i]}" for i in range(280)]
+    (home / "utterances.csv").write_text("\n".join(lines) + "\n")
+    np.save(home / "audio.npy", labels[:, None] + rng.normal(size=(280, 3)).astype(np.float32))
+    seen = np.where(splits == "train", labels, rng.permutation(labels))
+    np.save(home / "vision.npy", seen[:, None] + 0.5 * rng.normal(size=(280, 3)).astype(np.float32))
+    assert main(["train", "--data", str(home), "--out", str(out), *SMALL]) == 0
+    assert "vision: deceptive, closed" in capsys.readouterr().out.splitlines()
+    assert main(["evaluate", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "vision │ deceptive" in printed
+    assert "closed: no prediction reads it" in printed
+    assert main(["evaluate", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["equilibrium"]
+    assert found == json.loads((out / "results.json").read_text())["equilibrium"]
+    assert found["modalities"]["vision"]["share"] == 0
+
+
 def test_diagnosis_prints_a_table(folder, capsys):
     assert main(["diagnose", str(folder)]) == 0
     text = capsys.readouterr().out
@@ -157,6 +217,7 @@ def test_diagnosis_without_data_says_what_it_read(capsys):
 
 def _mistakes(run, folder, tmp_path):
     (tmp_path / "bad.yaml").write_text("model: {widht: 3}\n")
+    (tmp_path / "sgm.yaml").write_text("modulation: {name: sgm}\n")
     (tmp_path / "broken.yaml").write_text("model: [\n")
     return {
         "no such file": (["inspect", str(tmp_path / "nowhere")], "nowhere"),
@@ -185,6 +246,19 @@ def _mistakes(run, folder, tmp_path):
         "a negative seed": (["diagnose", str(folder), "--seed", "-1"], "seed"),
         "no picture format": (["diagnose", str(folder), "--picture", str(tmp_path / "out")], ".png"),
         "nothing to validate on": (["diagnose", str(_without_validation(tmp_path))], "validation"),
+        "unknown equilibrium": (["train", "--data", str(folder), "--equilibrium", "heldout"], "heldout"),
+        "two balancing methods": (
+            ["train", "--data", str(folder), "--equilibrium", "held_out", "--modulation.name", "sgm"],
+            "leave one of the two out",
+        ),
+        "another method in the file": (
+            ["train", "--data", str(folder), "--config", str(tmp_path / "sgm.yaml"), "--equilibrium", "held_out"],
+            "'sgm'",
+        ),
+        "nothing to grade by": (
+            ["train", "--data", str(folder), "--model.name", "concat", "--equilibrium", "paper"],
+            "no alignment losses",
+        ),
         "unknown accelerator": (["train", "--data", str(folder), "--training.accelerator", "abacus"], "abacus"),
     }
 
@@ -198,7 +272,7 @@ def _without_validation(tmp_path):
     return home
 
 
-@pytest.mark.parametrize("case", range(27))
+@pytest.mark.parametrize("case", range(31))
 def test_a_mistake_is_one_sentence_and_status_2(case, run, folder, tmp_path, capsys):
     if not (run.parent / "table").exists():
         main(["convert", str(folder), str(run.parent / "table")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -9,16 +10,21 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pase_msa import cli, plugins
 from pase_msa.data.synthetic import synthetic_table
 from pase_msa.data.synthetic_spec import ModalitySpec, SyntheticSpec
+from pase_msa.diagnosis.trust import MOST_COALITIONS
+from pase_msa.diagnosis.verdict import FEW, NEGLIGIBLE, Verdict
 from pase_msa.encoders.text import TextConfig
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.modulation import held_out
+from pase_msa.training.config import EQUILIBRIA, RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import fit, prepare
+from pase_msa.training.standing import MORE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -93,12 +99,44 @@ def test_the_equations_name_code_and_tests_that_exist() -> None:
 
 def test_the_equations_name_options_that_exist() -> None:
     text = (ROOT / "docs" / "equations.md").read_text()
-    parser = cli.build_parser(["train"])
-    known = parser.parse_args(["train"]).train
     for option in re.findall(r"`((?:model|modulation|phases)\.[a-z_]+)[=`]", text):
-        assert option in known, option
+        assert equilibria_with(option), option
     for option, value in re.findall(r"`((?:model|modulation|phases)\.[a-z_]+)=(\w+)`", text):
-        parser.parse_args(["train", f"--{option}", value])
+        words = ["train", "--equilibrium", equilibria_with(option)[0], f"--{option}", value]
+        cli.build_parser(words).parse_args(words)
+
+
+def equilibria_with(option: str) -> list[str]:
+    """The equilibria that have an option of `pase train`."""
+    found = []
+    for name in EQUILIBRIA:
+        words = ["train", "--equilibrium", name]
+        if option in cli.build_parser(words).parse_args(words).train:
+            found.append(name)
+    return found
+
+
+def test_the_page_of_the_equilibrium_names_every_option_of_it() -> None:
+    text = (ROOT / "docs" / "equilibrium.md").read_text()
+    named = set(re.findall(r"^\| `([a-z_.]+)` \|", text, re.M))
+    assert {f"modulation.{f.name}" for f in dataclasses.fields(held_out.Config)} - {"modulation.name"} <= named
+    for option in named:
+        assert "held_out" in equilibria_with(option), option
+
+
+def test_the_page_of_the_equilibrium_names_every_verdict() -> None:
+    text = (ROOT / "docs" / "equilibrium.md").read_text()
+    section = text.split("## Verdicts and actions")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| ([a-z-]+) \|", section, re.M)) - {"verdict", "---"}
+    assert named == {"under-trained", *get_args(Verdict)}
+
+
+def test_the_numbers_of_the_equilibriums_page_are_those_of_the_code() -> None:
+    text = " ".join((ROOT / "docs" / "equilibrium.md").read_text().split())
+    assert f"More than {MOST_COALITIONS} coalitions are not played" in text
+    assert f"by more than {NEGLIGIBLE:.2f} nats, one-sided {100 * MORE:.0f} %".replace("0.", ".") in text
+    assert FEW == 5
+    assert "below five videos nothing is shown to be uninformative" in text
 
 
 def test_the_picture_is_a_picture() -> None:
@@ -125,7 +163,7 @@ def test_every_package_is_accounted_for() -> None:
         assert name == "pase-msa" or f"`{name}`" in listed, name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/diagnosis.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md"])
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
@@ -156,10 +194,11 @@ def plugins_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         {"model": {"name": "pase", "fusion": "product"}},
         {"model": {"name": "vote"}},
+        {"model": {"name": "vote"}, "equilibrium": "held_out"},
         {"modulation": {"name": "equal"}, "phases": PhaseConfig(start="always")},
         {"encoders": {"audio": {"encoder": "recurrent", "hidden": 8}, "default": {"encoder": "sequence"}}},
     ],
-    ids=["fusion", "model", "modulation", "encoder"],
+    ids=["fusion", "model", "model held to new videos", "modulation", "encoder"],
 )
 def test_the_plugins_of_the_docs_train(options: dict[str, object], plugins_of_the_docs: None) -> None:
     spec = SyntheticSpec(

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import logging
 import os
 import pickle
@@ -15,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
 from pase_msa import PaSE, PaSEClassifier, PaSEError, PaSERegressor
+from pase_msa.models.base import Model
 
 N = 60
 QUICK = {"epochs": 6, "learning_rate": 1e-2, "batch_size": 16, "model_options": {"width": 16}}
@@ -57,7 +59,9 @@ def test_regressor_learns(regressor):
     assert regressor.task_.values == (-3, -2, -1, 0, 1, 2, 3)
     assert regressor.modalities_in_ == regressor.task_.modalities == ("text", "audio", "vision")
     assert 1 <= regressor.n_iter_ == len(regressor.history_) <= 6
-    assert {"epoch", "train/loss", "val/mae", "psi/text", "phi/text"} <= set(regressor.history_[-1])
+    assert {"epoch", "train/loss", "val/mae", "trust/text", "trust/reference", "phi/text"} <= set(
+        regressor.history_[-1]
+    )
 
 
 def test_the_best_epoch_is_kept():
@@ -92,11 +96,65 @@ def test_confidence_and_contributions(regressor, classifier):
         assert ((sure >= 0) & (sure <= 1)).all()
         assert list(shares) == ["text", "audio", "vision"]
         np.testing.assert_allclose(shares["audio"][::7], 0, atol=1e-6)
-        assert (np.abs(shares["audio"][1::7]) > 1e-6).all()
+    assert (np.abs(regressor.contributions(X)["audio"][1::7]) > 1e-6).all()
     shares = regressor.contributions(X)
     base = regressor.predict(X) - sum(shares.values())
     np.testing.assert_allclose(base, base[0], atol=1e-5)
     assert np.abs(shares["text"]).mean() > np.abs(shares["vision"]).mean()
+
+
+def test_the_equilibrium_is_reported(regressor, classifier):
+    for model in (regressor, classifier):
+        found = model.standing_
+        assert found["mode"] == "held_out"
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        assert list(found["modalities"]) == ["text", "audio", "vision"]
+        # two videos are no ground for a verdict
+        assert found["counts"]["validation_videos"] == 2
+        assert {row["verdict"] for row in found["modalities"].values()} == {"undecided"}
+        assert found["reference_share"] == pytest.approx(float(model.model_.trust.reference))
+        assert sum(found["trust"].values()) == pytest.approx(1)
+
+
+def test_the_equilibrium_can_be_the_papers():
+    quick = QUICK | {"epochs": 2}
+    model = PaSERegressor(**quick, equilibrium="paper").fit(X, Y, groups=VIDEOS)
+    assert model.standing_ is None
+    assert model.model_.reference is None
+    assert not model.model_.trust.coalitions
+    assert "psi/text" in model.history_[-1]
+    plain = PaSERegressor(**quick, modulation="sgm").fit(X, Y, groups=VIDEOS)
+    np.testing.assert_array_equal(plain.predict(X), model.predict(X))
+
+
+def test_any_model_may_be_held_to_new_videos(tmp_path):
+    quick = {**QUICK, "epochs": 2, "model": "concat"}
+    plain = PaSERegressor(**quick).fit(X, Y, groups=VIDEOS)
+    assert plain.standing_ is None
+    assert not plain.model_.trust.coalitions
+    held = PaSERegressor(**quick, equilibrium="held_out").fit(X, Y, groups=VIDEOS)
+    assert held.model_.trust.coalitions
+    assert 0 < held.standing_["reference_share"] <= 1
+    expected = held.predict(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(held)).predict(X), expected)
+    held.model_ = Model.from_pretrained(held.save(tmp_path / "model"))  # a folder keeps trust and reference
+    np.testing.assert_array_equal(held.predict(X), expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_next_to_no_data_are_enough_and_decide_nothing(count):
+    y = np.linspace(-3, 3, count)
+    model = PaSERegressor(**QUICK | {"epochs": 1}).fit({"text": A[:count], "vision": X["vision"][:count]}, y)
+    assert {row["verdict"] for row in model.standing_["modalities"].values()} == {"undecided"}
+    assert np.isfinite(model.predict({"text": A})).all()
+
+
+def test_a_class_may_be_missing_from_validation():
+    names = np.array(["sad", "calm", "glad"])[np.arange(N) % 3]
+    few = [0, 3]
+    model = PaSEClassifier(**QUICK | {"epochs": 1}).fit(X, names, validation=(some(few), names[few]))
+    assert {row["verdict"] for row in model.standing_["modalities"].values()} == {"undecided"}
+    assert model.predict_proba(X).shape == (N, 3)
 
 
 def test_scikit_learn_conventions():
@@ -299,6 +357,15 @@ MISTAKES = {
     ),
     "option": (lambda: PaSERegressor(model_options={"widht": 2}).fit({"a": A}, Y), "did you mean 'width'"),
     "model": (lambda: PaSERegressor(model="pas").fit({"a": A}, Y), "did you mean 'pase'"),
+    "equilibrium": (lambda: PaSERegressor(equilibrium="heldout").fit({"a": A}, Y), "'held_out' or 'paper'"),
+    "two methods": (
+        lambda: PaSERegressor(equilibrium="held_out", modulation="sgm").fit({"a": A}, Y),
+        "leave one of the two out",
+    ),
+    "nothing to grade by": (
+        lambda: PaSERegressor(model="concat", equilibrium="paper").fit({"a": A}, Y),
+        "no alignment losses",
+    ),
     "epochs": (lambda: PaSERegressor(epochs=0).fit({"a": A}, Y), "epochs"),
     "type": (lambda: PaSERegressor(epochs="many").fit({"a": A}, Y), "epochs"),
     "twice": (lambda: PaSERegressor(training={"epochs": 3}).fit({"a": A}, Y), "parameter of its own"),

@@ -20,7 +20,6 @@ import yaml
 from pase_msa.errors import PaSEError
 
 _FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
-_PLUGINS = {"model": ("models", "pase"), "modulation": ("modulation", None)}
 
 
 def evaluate(
@@ -149,21 +148,18 @@ def diagnose(
 def train_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     """The options of `pase train`: the fields of RunConfig, and those of the chosen model and balancing method."""
     from pase_msa import plugins
-    from pase_msa.training.config import RunConfig
+    from pase_msa.training.config import RunConfig, balancing
 
     parser = _parser("Train a model, select the epoch on validation, and save it in a run folder.")
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_class_arguments(RunConfig, skip={"model", "modulation", "modalities"})
     _add_modalities(parser)
     parser.add_argument("--progress", type=bool, default=True, help="show a progress bar")
-    chosen: dict[str, str] = {}
-    for key, (kind, default) in _PLUGINS.items():
-        name = _named(argv, key) or default
-        if name is None:
-            name = str(getattr(plugins.load("models", chosen["model"]), "MODULATION", "none"))
-        chosen[key] = name
-        module = plugins.load(kind, name)
-        parser.add_class_arguments(module.Config, key)
+    model = _given(argv, "model.name") or "pase"
+    goes_with_it = str(getattr(plugins.load("models", model), "MODULATION", "none"))
+    method = balancing(_given(argv, "equilibrium"), _given(argv, "modulation.name"), goes_with_it)
+    for key, kind, name in (("model", "models", model), ("modulation", "modulation", method)):
+        parser.add_class_arguments(plugins.load(kind, name).Config, key)
         parser.set_defaults({f"{key}.name": name})
     return parser
 
@@ -173,6 +169,7 @@ def train(parsed: jsonargparse.Namespace) -> None:
     from pase_msa.training.config import RunConfig
     from pase_msa.training.run import train as train_run
     from pase_msa.training.run_folder import read_json
+    from pase_msa.training.standing import remarks
 
     plain = parsed.as_dict()
     progress = bool(plain.pop("progress"))
@@ -186,6 +183,8 @@ def train(parsed: jsonargparse.Namespace) -> None:
     switched = results["phases"]["switched_at"]
     print(f"{folder.path}: best epoch {results['best_epoch']} of {results['epochs']} in {results['seconds']:.0f} s")
     print(f"validation: {metrics}")
+    for line in remarks(results.get("equilibrium") or {"modalities": {}}):
+        print(line)
     if switched is not None:
         print(f"modulation on after epoch {switched}", end="")
         guarded = results["phases"]["guarded_at"]
@@ -202,17 +201,21 @@ def _run_config(kind: Any, plain: dict[str, Any]) -> Any:
     return kind(**{key: nested[key](**value) if key in nested else value for key, value in plain.items()})
 
 
-def _named(argv: Sequence[str], key: str) -> str | None:
-    """The plug-in's name, from the command line or from the configuration file."""
-    for i, word in enumerate(argv):
-        if word.startswith(f"--{key}.name="):
-            return word.split("=", 1)[1]
-        if word == f"--{key}.name" and i + 1 < len(argv):
-            return argv[i + 1]
-    for file in _config_files(argv):
-        section = _read_yaml(file).get(key)
-        if isinstance(section, dict) and section.get("name"):
-            return str(section["name"])
+def _given(argv: Sequence[str], key: str) -> str | None:
+    """What an option that decides over further options was given: on the command line, else in a file, else None."""
+    said = [
+        word.split("=", 1)[1] if "=" in word else following
+        for word, following in zip(argv, [*argv[1:], ""], strict=False)
+        if word == f"--{key}" or word.startswith(f"--{key}=")
+    ]
+    if said:
+        return said[-1] if said[-1] not in ("", "null") else None
+    section, _, name = key.rpartition(".")
+    for file in reversed([*_config_files(argv)]):
+        content = _read_yaml(file)
+        held = content.get(section) if section else content
+        if isinstance(held, dict) and held.get(name):
+            return str(held[name])
     return None
 
 

@@ -25,12 +25,12 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer, play
 from pase_msa.models.base import Model
 from pase_msa.task import Task
-from pase_msa.training.best import History
+from pase_msa.training.best import History, best_epoch
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.inputs import UtteranceDataset, load_columns, make_dataset
 from pase_msa.training.isolation import left_as_found
 from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import conclude, fit, prepare
+from pase_msa.training.run import conclude, fit, prepare, stand
 
 _LABEL = "label"
 
@@ -42,6 +42,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     task_: Task
     history_: list[dict[str, float]]
     n_iter_: int
+    standing_: dict[str, Any] | None
     modalities_in_: tuple[str, ...]
     classes_: NDArray[Any]
 
@@ -53,6 +54,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         text: Mapping[str, Any] | None = None,
+        equilibrium: str | None = None,
         modulation: str | None = None,
         modulation_options: Mapping[str, Any] | None = None,
         phases: Mapping[str, Any] | None = None,
@@ -70,6 +72,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.model_options = model_options
         self.encoders = encoders
         self.text = text
+        self.equilibrium = equilibrium
         self.modulation = modulation
         self.modulation_options = modulation_options
         self.phases = phases
@@ -148,8 +151,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         history = History()
         with left_as_found(bool(self.verbose), config.training.threads):
             prepared = prepare(config, table)
-            fit(config, prepared, None, progress=bool(self.verbose), extra=[history])
+            trainer, _ = fit(config, prepared, None, progress=bool(self.verbose), extra=[history])
             conclude(prepared, config.training.batch_size)
+            self.standing_ = stand(prepared, best_epoch(trainer), config.training.batch_size)
         self.model_, self.task_ = prepared.model, prepared.task
         self.history_, self.n_iter_ = history.rows, len(history.rows)
 
@@ -184,6 +188,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             text=plugins.configure(TextConfig, _plain(self.text), "text"),
             encoders={name: _plain(options) for name, options in (self.encoders or {}).items()},
             model={"name": self.model, **_plain(self.model_options)},
+            equilibrium=self.equilibrium,  # type: ignore[arg-type]
             modulation={
                 **({"name": self.modulation} if self.modulation else {}),
                 **_plain(self.modulation_options),
@@ -266,7 +271,8 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         model_options: its options.
         encoders: options by modality; the key "default" holds those of every modality without its own.
         text: options of `pase_msa.encoders.text.TextConfig`, such as {"model": "minilm", "frozen": False}.
-        modulation: plug-in in `pase_msa.modulation`; None takes what goes with the model.
+        equilibrium: "held_out", "paper", or None for what goes with the model ("held_out" with PaSE).
+        modulation: plug-in in `pase_msa.modulation`; None takes what the equilibrium stands for.
         modulation_options: its options.
         phases: options of `pase_msa.training.phases.PhaseConfig`.
         epochs: at most.
@@ -285,7 +291,8 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         task_: modalities, classes and their values.
         modalities_in_: names of the modalities in X.
         n_iter_: epochs trained.
-        history_: one row an epoch: losses, validation metrics, Shapley values "psi/...", factors "phi/...".
+        history_: one row an epoch: losses, validation metrics, shares "trust/...", factors "phi/...".
+        standing_: what became of every modality, see `pase_msa.training.standing.standing`; None without a diagnosis.
     """
 
     def __init__(
@@ -296,6 +303,7 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         text: Mapping[str, Any] | None = None,
+        equilibrium: str | None = None,
         modulation: str | None = None,
         modulation_options: Mapping[str, Any] | None = None,
         phases: Mapping[str, Any] | None = None,
@@ -316,6 +324,7 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
             model_options=model_options,
             encoders=encoders,
             text=text,
+            equilibrium=equilibrium,
             modulation=modulation,
             modulation_options=modulation_options,
             phases=phases,

@@ -12,6 +12,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation import evaluate as evaluation
 from pase_msa.evaluation.evaluate import evaluate, subsets
 from pase_msa.evaluation.inference import infer, play
+from pase_msa.shapley import attribution
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.inputs import load_columns, make_dataset
 from pase_msa.training.run import train

@@ -48,6 +48,27 @@ class Page(HTMLParser):
         self.text += data
 
 
+def stood(useful: bool, **changes):
+    """A modality's standing; the other kind rests on a single validation video."""
+    sure = {"value": 0.3, "error": 0.01, "low": 0.28, "high": 0.32, "videos": 9}
+    open_ended = {"value": -0.2, "error": None, "low": None, "high": None, "videos": 1}
+    held = sure if useful else open_ended
+    return {
+        "verdict": "useful" if useful else "undecided",
+        "why": "so",
+        "diagnosis": "useful",
+        "more_videos": None,
+        "share": 1.0 if useful else 0.0,
+        "network_share": 1.0,
+        "learning_rate": 1.0 if useful else 0.1,
+        "action": "read in 100 % of the prediction" if useful else "left out of the prediction",
+        "reference": {"sample": sure, "random": sure, "grouped": sure, "valid": held},
+        "network": {"train": sure, "valid": held},
+        "behind": held,
+        **changes,
+    }
+
+
 def result(task: Task, **changes):
     scores = SCORES if task.kind == "regression" else CLASSES
     rows = {name: {"f1": 0.7, "accuracy": 0.8, "recall": None, "support": 12} for name in task.classes}
@@ -78,6 +99,12 @@ def result(task: Task, **changes):
             "aurc": 0.1,
         },
         "phases": {"switched_at": 2, "guarded_at": None},
+        "equilibrium": {
+            "mode": "held_out",
+            "reference_share": 0.4,
+            "trust": {"text": 1.0},
+            "modalities": {name: stood(name == "text") for name in task.modalities},
+        },
         "environment": {"python": "3.11", "packages": {"torch": "2"}},
         **changes,
     }
@@ -87,6 +114,7 @@ HISTORY = [
     {"epoch": "0", "train/loss": "2.0", "val/mae": "", "phi/text": ""},
     {"epoch": "0", "train/loss": "", "val/mae": "1.2", "val/f1_weighted": "0.4", "val/entropy": "1.5"},
     {"epoch": "1", "val/mae": "1.1", "phi/text": "0.5", "phi/audio": "1.0", "weight/text": "nan"},
+    {"epoch": "1", "trust/text": "0.9", "trust/audio": "0.2", "trust/reference": "0.4"},
 ]
 
 
@@ -100,18 +128,36 @@ def test_the_page_is_whole_and_fetches_nothing(task, tmp_path):
     assert all(link.startswith("data:image/png;base64,iVBOR") for link in page.links)
     assert not re.search(r"url\(|@import|https?://", text)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
-    assert len(page.alts) >= 6
+    assert len(page.alts) >= 9
+    trust = next(alt for alt in page.alts if alt.startswith("Share of the prediction"))
+    assert "text: 0.9 first, 0.9 last; audio: 0.2 first, 0.2 last; reference: 0.4 first" in trust
+    text = next(alt for alt in page.alts if alt.startswith("text: useful"))
+    assert text.count("+0.300 (+0.280 to +0.320)") == 6
     assert all(page.alts)
-    for words in ("Synthetic data", "the test split was read once", "switched on at epoch 2", "packages.torch"):
+    for words in (
+        "Synthetic data",
+        "the test split was read once",
+        "switched on at epoch 2",
+        "packages.torch",
+        "Modalities on new videos",
+        "40.00 % of every prediction is made by the closed-form reference",
+        "+0.280 to +0.320",
+        "no interval",
+        "left out of the prediction",
+        "other half of its videos",
+    ):
         assert words in page.text
 
 
-@pytest.mark.parametrize("field", ["name", "model", "note", "modality", "environment"])
+@pytest.mark.parametrize("field", ["name", "model", "note", "modality", "verdict", "environment"])
 def test_hostile_text_stays_text(field, tmp_path):
     task, content = EMOTIONS, result(EMOTIONS)
     if field == "modality":
         task = Task.classification([HOSTILE, "audio"], EMOTIONS.classes)
         content = result(task, subsets={HOSTILE: CLASSES}, contributions={HOSTILE: {"share": 1.0}})
+    elif field == "verdict":
+        odd = stood(False, verdict=HOSTILE, why=HOSTILE, action=HOSTILE)
+        content["equilibrium"]["modalities"] = {"text": odd}
     elif field == "note":
         content["data"]["note"] = HOSTILE
     else:
@@ -126,13 +172,13 @@ def test_hostile_text_stays_text(field, tmp_path):
 
 
 OPTIONAL = ("name", "split", "count", "seed", "model", "data", "dialect", "subsets", "contributions")
-OPTIONAL += ("calibration", "phases", "environment")
+OPTIONAL += ("calibration", "equilibrium", "phases", "environment")
 
 
 @pytest.mark.parametrize("missing", [*[(name,) for name in OPTIONAL], OPTIONAL], ids=lambda names: names[0][:12])
 @pytest.mark.parametrize("as_none", [False, True], ids=["absent", "null"])
 def test_optional_parts_may_be_missing(missing, as_none, tmp_path, monkeypatch):
-    monkeypatch.setattr("pase_msa.evaluation.figures._png", lambda draw, **size: b"png")
+    monkeypatch.setattr("pase_msa.evaluation.figures.png", lambda draw, **size: b"png")
     content = result(MOSI)
     for name in missing:
         content.pop(name)
@@ -172,7 +218,17 @@ def test_many_modalities_stay_readable(tmp_path):
 
 def test_the_terminal_table_gives_percent_and_plain_numbers():
     text = render_table(result(MOSI))
-    for words in ("81.23", "0.747", "0.792", "text+audio", "70.00", "-0.100", "Synthetic data"):
+    for words in (
+        "81.23",
+        "0.747",
+        "0.792",
+        "text+audio",
+        "70.00",
+        "-0.100",
+        "Synthetic data",
+        "undecided",
+        "left out",
+    ):
         assert words in text
     text = render_table(result(EMOTIONS))
     assert "70.19" in text

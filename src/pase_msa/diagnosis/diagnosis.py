@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
 from pase_msa.diagnosis.experts import Experts, make_experts
-from pase_msa.diagnosis.game import SOURCES, Estimate, estimate, gains
+from pase_msa.diagnosis.game import SOURCES, estimate, gains
 from pase_msa.diagnosis.probe import Pooling, Reference
 from pase_msa.diagnosis.table import render_diagnosis
 from pase_msa.diagnosis.trust import marginals, trust
@@ -56,6 +56,7 @@ class Diagnosis:
         videos: video of each of these utterances.
         counts: utterances and videos of both splits.
         experts: the reference itself, if it was asked for.
+        held: contribution of each modality to each validation utterance, nats, [v]; the means are `evidence.valid`.
     """
 
     modalities: dict[str, ModalityDiagnosis]
@@ -65,6 +66,7 @@ class Diagnosis:
     videos: NDArray[np.int64]
     counts: dict[str, int] = field(default_factory=dict)
     experts: Experts | None = None
+    held: dict[str, Float[Array, " v"]] = field(default_factory=dict)
 
     @property
     def closed(self) -> tuple[str, ...]:
@@ -79,7 +81,7 @@ class Diagnosis:
         """Plain containers, for strict JSON: None stands for an interval that is not known."""
         rows = {}
         for name, found in self.modalities.items():
-            estimates = {source: _plain(getattr(found.evidence, source)) for source in SOURCES}
+            estimates = {source: getattr(found.evidence, source).to_dict() for source in SOURCES}
             rows[name] = {
                 "verdict": found.verdict,
                 "why": found.why,
@@ -88,12 +90,6 @@ class Diagnosis:
                 "contributions": estimates,
             }
         return {"unit": "nats an utterance", "counts": self.counts, "modalities": rows}
-
-
-def _plain(found: Estimate) -> dict[str, float | int | None]:
-    low, high = (value if np.isfinite(value) else None for value in (found.low, found.high))
-    error = found.error if np.isfinite(found.error) else None
-    return {"value": found.value, "error": error, "low": low, "high": high, "videos": found.videos}
 
 
 def diagnose_features(
@@ -121,7 +117,7 @@ def diagnose_features(
         PaSEError: no training or no validation rows.
     """
     held = len(labels) - training
-    if training < 2 or held < 1:
+    if training < 1 or held < 1:
         raise PaSEError(
             f"A diagnosis wants a training and a validation split, found {training} and {held} labelled utterances."
         )
@@ -144,6 +140,7 @@ def diagnose_features(
     coalitions, matrix, utilities = play(names)
     everyone = utilities
     found: dict[str, tuple[Evidence, Verdict, str]] = {}
+    held_shares: dict[str, Array] = {}
     remaining = list(names)
     while remaining:
         judged = {}
@@ -155,6 +152,7 @@ def diagnose_features(
                 learned=estimate(shares["sample"] - shares["random"], own),
             )
             judged[name] = (evidence, *judge(evidence))
+            held_shares[name] = shares["valid"]
         # what a deceiver does to the others' contributions must not be held against or for them: they play again
         closed = [name for name, (_, verdict, _) in judged.items() if verdict in CLOSED]
         found |= {name: row for name, row in judged.items() if name in closed or not closed}
@@ -190,6 +188,7 @@ def diagnose_features(
             "validation_videos": len(np.unique(other)),
         },
         experts,
+        held_shares,
     )
 
 
@@ -197,6 +196,8 @@ def _folds(rows: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int)
     """Fold of each row; whole groups where they are given (and there are two or more)."""
     parts = len(rows) if groups is None else len(np.unique(groups))
     result = np.zeros(len(rows), dtype=np.int64)
+    if len(rows) < 2:
+        return result
     if groups is None or parts < 2:
         splitter = KFold(min(_FOLDS, len(rows)), shuffle=True, random_state=seed).split(rows)
     else:

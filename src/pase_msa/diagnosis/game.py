@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from pase_msa.task import Task
 Array = NDArray[np.float64]
 SOURCES = ("sample", "random", "grouped", "valid")
 LEVEL = 0.95
+_LEAST = 0.25  # sharpness
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Estimate:
     def upper(self, level: float) -> float:
         """One-sided upper confidence bound."""
         return self.value + quantile(level, self.videos) * self.error
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Plain numbers, for strict JSON: None stands for an interval that is not known."""
+        ends = {name: getattr(self, name) for name in ("error", "low", "high")}
+        known = {name: value if np.isfinite(value) else None for name, value in ends.items()}
+        return {"value": self.value, **known, "videos": self.videos}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Estimate:
+        """What `to_dict` gave."""
+        unknown = {"error": float("inf"), "low": float("-inf"), "high": float("inf")}
+        return cls(**{**content, **{name: value for name, value in unknown.items() if content[name] is None}})
 
 
 def quantile(level: float, videos: int) -> float:
@@ -94,6 +108,26 @@ def gains(
             said = getattr(prediction, source)
             found[source].append(_gain(task, spreads[source], said, own[source], targets, mean))
     return {source: np.stack(rows) for source, rows in found.items()}
+
+
+def fitted_gains(
+    task: Task, said: Sequence[Float[Array, "n o"]], truth: Float[Array, "n o"], targets: Float[Array, "t o"]
+) -> Float[Array, "c n"]:
+    """As `gains`, of predictions on one set of utterances, at the width or temperature that suits each on these best.
+
+    For a model whose folds nobody has predicted: mere over- or under-confidence then counts neither for it nor against.
+
+    Args:
+        task: decides between a density and a softmax.
+        said: of every coalition, centred on the mean of `targets` (regression), or the log-probabilities' excess over
+            the class prior, divided by the number of classes (classification).
+        truth: what was to be said.
+        targets: of the training rows; knowing nothing is knowing their mean and spread.
+    """
+    mean = targets.mean(0)
+    # a softmax that is made flat enough hides any harm, and the uncertainty with it
+    spreads = [max(fit_density(task, one, truth, mean), 0.0 if task.values is not None else _LEAST) for one in said]
+    return np.stack([_gain(task, spread, one, truth, targets, mean) for spread, one in zip(spreads, said, strict=True)])
 
 
 def fit_density(task: Task, said: Float[Array, "n o"], targets: Float[Array, "n o"], mean: Float[Array, " o"]) -> float:

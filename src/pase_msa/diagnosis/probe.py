@@ -266,7 +266,7 @@ def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float])
     moment = torch.nn.functional.pad(moment, (0, 0, 0, spare))
     found = []
     for penalty in penalties:
-        system.diagonal()[:size] = gram.diagonal() + penalty * count / size
+        system.diagonal()[:size] = gram.diagonal() + penalty * max(count, 1) / size
         found.append(torch.cholesky_solve(moment, torch.linalg.cholesky(system))[:size])
     return torch.stack(found)
 

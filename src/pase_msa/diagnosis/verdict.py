@@ -16,6 +16,8 @@ LIKELY = 0.95
 #: nats an utterance below which a contribution is not worth a modality
 NEGLIGIBLE = 0.01
 MOST_VIDEOS = 100_000
+#: videos; of fewer the spread is not known, so that nothing is shown to be small
+FEW = 5
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
         return "useful", "contributes on new videos"
     value, error = evidence.joint
     small = value + quantile(SURE, videos) * error < NEGLIGIBLE and evidence.valid.upper(LIKELY) < NEGLIGIBLE
+    small = small and videos >= FEW
     leaks = evidence.leak.bound(SURE) > 0 and evidence.random.bound(LIKELY) > 0
     if leaks and evidence.grouped.bound(LIKELY) <= 0 and evidence.random.value > NEGLIGIBLE:
         return "identity", "recognises the video: it tells something only where the video is known"

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pase_msa.diagnosis.diagnosis import Diagnosis, ModalityDiagnosis
+from pase_msa.diagnosis.game import Estimate
 from pase_msa.diagnosis.table import HEADINGS, advice, counted
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.figures import MARKERS, short, styled
@@ -67,15 +68,44 @@ def plot_diagnosis(diagnosis: Diagnosis, file: str | Path | None = None, *, dark
 
 def _draw(axes: Axes, name: str, found: ModalityDiagnosis, ink: dict[str, str], colors: Sequence[str]) -> None:
     estimates = [getattr(found.evidence, source) for source in HEADINGS]
+    draw_estimates(axes, estimates, list(HEADINGS.values()), ink, colors)
+    axes.set_title(f"{short(name)}: {found.verdict}", loc="left", fontsize=12, fontweight="bold", pad=18)
+    axes.text(0, 1.02, advice(found), transform=axes.transAxes, fontsize=8.5, color=ink["muted"], va="bottom")
+
+
+def draw_estimates(
+    axes: Axes,
+    estimates: Sequence[Estimate],
+    labels: Sequence[str],
+    ink: dict[str, str],
+    colors: Sequence[str],
+    parts: Sequence[int] = (),
+) -> None:
+    """Estimates with their intervals from left to right, on a common zero line.
+
+    Args:
+        axes: to draw on.
+        estimates: one a label.
+        labels: below each.
+        ink: from `figures.styled`.
+        colors: of the estimates.
+        parts: sizes of groups of neighbours that are joined by a line and kept apart from the next; one if left out.
+    """
     values = [estimate.value for estimate in estimates]
+    sizes = list(parts) or [len(values)]
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    places = np.arange(len(values)) + 0.6 * group
     room = max(*map(abs, values), _LEAST / _WIDEST) * _WIDEST
     low, high = (np.clip([getattr(e, end) for e in estimates], -room, room) for end in ("low", "high"))
     axes.axhline(0, color=ink["ink"], linewidth=1.0)
-    axes.plot(range(len(values)), values, color=ink["muted"], linewidth=1.0, linestyle=":", zorder=1)
+    for part in range(len(sizes)):
+        joined = np.flatnonzero(group == part)
+        line = [values[k] for k in joined]
+        axes.plot(places[joined], line, color=ink["muted"], linewidth=1.0, linestyle=":", zorder=1)
     for k, (value, estimate) in enumerate(zip(values, estimates, strict=True)):
         known = bool(np.isfinite(estimate.error))
         axes.errorbar(
-            k,
+            places[k],
             value,
             yerr=[[max(value - low[k], 0.0)], [max(high[k] - value, 0.0)]] if known else None,
             color=colors[k],
@@ -88,7 +118,7 @@ def _draw(axes: Axes, name: str, found: ModalityDiagnosis, ink: dict[str, str], 
         # above the interval, where neither the line nor a neighbour runs through it
         axes.annotate(
             f"{value:+.3f}",
-            (k, max(high[k], value) if known else value),
+            (places[k], max(high[k], value) if known else value),
             xytext=(0, 3 if known else 7),
             textcoords="offset points",
             ha="center",
@@ -100,13 +130,11 @@ def _draw(axes: Axes, name: str, found: ModalityDiagnosis, ink: dict[str, str], 
     if not all(np.isfinite(estimate.error) for estimate in estimates):
         least, most = min(*values, -_LEAST), max(*values, _LEAST)
     axes.set_ylim(least - 0.08 * (most - least), most + 0.14 * (most - least))
-    axes.set_xlim(-0.5, len(values) - 0.5)
-    axes.set_xticks(range(len(values)), [label.replace(" ", "\n", 1) for label in HEADINGS.values()], fontsize=8.5)
+    axes.set_xlim(-0.5, float(places[-1]) + 0.5)
+    axes.set_xticks(places, [label.replace(" ", "\n", 1) for label in labels], fontsize=8.5)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.tick_params(axis="y", labelsize=9)
     axes.grid(visible=False, axis="x")
-    axes.set_title(f"{short(name)}: {found.verdict}", loc="left", fontsize=12, fontweight="bold", pad=18)
-    axes.text(0, 1.02, advice(found), transform=axes.transAxes, fontsize=8.5, color=ink["muted"], va="bottom")
 
 
 def _write(figure: Figure, target: Path) -> None:

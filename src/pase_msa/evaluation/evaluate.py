@@ -80,6 +80,7 @@ def evaluate(
     by_game = dict(zip([*wanted, *games], logits, strict=True))
     found = attribute(model.task, logits[len(wanted) :], matrix, float(model.temperature))
     chosen: Dialect = dialect or config["dialect"]
+    trained = read_json(folder.results)
     result: dict[str, Any] = {
         "name": folder.path.name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -99,7 +100,8 @@ def evaluate(
         },
         "contributions": contributions(model, found, by_game, labels, chosen, table),
         "calibration": calibration(model.task, found, labels, float(model.temperature)),
-        "phases": read_json(folder.results)["phases"],
+        "phases": trained["phases"],
+        **({"equilibrium": trained["equilibrium"]} if "equilibrium" in trained else {}),
         "environment": environment(),
     }
     if same and chosen == config["dialect"]:
@@ -142,9 +144,9 @@ def contributions(
 
     Returns:
         By modality: "mean_absolute" contribution to the score (or to the predicted class's probability) and its
-        "share"; where every coalition was played, the Shapley values of the headline metric's gain over the prediction
-        without any modality ("metric") and of the log-likelihood's gain over the class prior ("nats"); on the
-        synthetic benchmark also those of the Bayes rule, in nats ("planted").
+        "share"; where every coalition was played, the Shapley values of the gain over the prediction without any
+        modality, in the headline metric ("metric") and in log-likelihood ("nats"); on the synthetic benchmark also
+        those of the Bayes rule over the class prior, in nats ("planted"). A modality that is closed has exactly zero.
     """
     task = model.task
     absolute = {m: float(values.abs().mean()) for m, values in found.contributions.items()}
@@ -157,7 +159,6 @@ def contributions(
     membership = task.membership(labels)
     metric = {game: sign * _metrics(task, logits, labels, dialect)[name] for game, logits in by_game.items()}
     fit = {game: -float(soft_cross_entropy(logits, membership).mean()) for game, logits in by_game.items()}
-    fit[frozenset()] = float((membership * model.class_prior.log()).sum(1).mean())
     games = {"metric": metric, "nats": fit}
     for key, values in games.items():
         shares = shapley_values(partial(_gain, values), task.modalities)

@@ -56,7 +56,7 @@ def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = Fa
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(label)
 
-    return _png(draw, height=1.0 + 0.36 * len(values), dark=dark)
+    return png(draw, height=1.0 + 0.36 * len(values), dark=dark)
 
 
 def curves(
@@ -100,7 +100,7 @@ def curves(
         if len(series) > 1:
             axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
-    return _png(draw, height=3.1, dark=dark)
+    return png(draw, height=3.1, dark=dark)
 
 
 def reliability_plot(bins: Sequence[Mapping[str, Any]], *, dark: bool = False) -> bytes:
@@ -133,7 +133,7 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], *, dark: bool = False) -
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated confidence", ylabel="actual accuracy")
         axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
-    return _png(draw, height=3.6, dark=dark)
+    return png(draw, height=3.6, dark=dark)
 
 
 @contextlib.contextmanager
@@ -164,7 +164,8 @@ def styled(*, dark: bool = False) -> Iterator[tuple[dict[str, str], Sequence[str
         yield ink, colors
 
 
-def _png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height: float, dark: bool) -> bytes:
+def png(draw: Callable[[Axes, dict[str, str], Sequence[str]], None], *, height: float, dark: bool) -> bytes:
+    """What `draw` draws, of the width that all figures of a page have."""
     with styled(dark=dark) as (ink, colors):
         figure = Figure(figsize=(5.0, min(height, 12.0)), layout="constrained")
         draw(figure.subplots(), ink, colors)

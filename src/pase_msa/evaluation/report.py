@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.resources import files
@@ -15,6 +15,7 @@ from jinja2 import Environment
 
 from pase_msa.evaluation import figures
 from pase_msa.evaluation.figures import Points
+from pase_msa.evaluation.standing_view import COLUMNS, contributions_plot, estimates, interval
 from pase_msa.evaluation.tables import (
     SHOWN,
     contribution_columns,
@@ -38,10 +39,10 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
 
     Args:
         result: the evaluation. `task` and `metrics` are required; `subsets`, `contributions`, `calibration`,
-            `phases`, `data` and `environment` are shown where they are given.
+            `equilibrium`, `phases`, `data` and `environment` are shown where they are given.
         path: the HTML file; its folder is made.
         history: rows of the training log with "epoch" and any of "train/loss", "val/NAME", "phi/NAME",
-            "psi/NAME", "weight/NAME". Several rows an epoch are averaged, empty cells are skipped.
+            "psi/NAME", "trust/NAME", "weight/NAME". Several rows an epoch are averaged, empty cells are skipped.
 
     Returns:
         The path.
@@ -67,6 +68,10 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
         label=metric_label,
         number=format_value,
         is_percent=is_percent,
+        evidence=COLUMNS,
+        sides=Counter(whose for whose, _, _ in COLUMNS),
+        estimates=estimates,
+        interval=interval,
         environment=_flat(result.get("environment") or {}),
         figures=_results(result, main) | _learning(history or [], main, task.modalities, marks),
     )
@@ -94,6 +99,18 @@ def _results(result: Mapping[str, Any], main: str) -> dict[str, list[dict[str, s
         f"Improvement of {metric_label(main)} by modality", f"improvement of {axis}", gain, main
     )
 
+    found["equilibrium"] = [
+        _picture(
+            f"{name}: {row['verdict']}",
+            "; ".join(
+                f"{whose}, {heading} {estimate.value:+.3f} ({interval(estimate)})"
+                for (whose, _, heading), estimate in zip(COLUMNS, estimates(row), strict=True)
+            ),
+            partial(contributions_plot, row),
+        )
+        for name, row in (result.get("equilibrium") or {"modalities": {}})["modalities"].items()
+    ]
+
     if bins := (result.get("calibration") or {}).get("reliability"):
         filled = [row for row in bins if row.get("count")]
         alt = "; ".join(
@@ -114,9 +131,16 @@ def _learning(
         "Loss": ["train/loss", "val/nll"],
         "Predictive entropy on validation (nats)": ["val/entropy"],
     }
-    for caption, prefix in (("Learning-rate factor φ", "phi"), ("Shapley value ψ", "psi"), ("Fusion weight", "weight")):
+    captions = {
+        "phi": "Learning-rate factor φ",
+        "psi": "Shapley value ψ",
+        "trust": "Share of the prediction",
+        "weight": "Fusion weight",
+    }
+    for prefix, caption in captions.items():
         # in the order of the task, so that a modality keeps its colour from figure to figure
-        groups[caption] = [f"{prefix}/{name}" for name in modalities if f"{prefix}/{name}" in keys]
+        names = dict.fromkeys([*modalities, "reference"] if prefix == "trust" else modalities)
+        groups[caption] = [f"{prefix}/{name}" for name in names if f"{prefix}/{name}" in keys]
     epochs = [epoch for row in history if (epoch := finite(row.get("epoch"))) is not None]
     first, last = min(epochs, default=0.0), max(epochs, default=0.0)
     inside = {word: epoch for word, epoch in marks.items() if first <= epoch <= last}

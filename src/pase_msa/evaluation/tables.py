@@ -85,7 +85,7 @@ def contribution_columns(contributions: Mapping[str, Mapping[str, Any]], main: s
 
 
 def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
-    """Tables of the metrics, the classes, the subsets of modalities and the contributions, for a terminal.
+    """Tables of metrics, classes, subsets of modalities, contributions and verdicts, for a terminal.
 
     Accuracies, recall and F1 are in percent; MAE, Corr and entropy are as they are.
 
@@ -114,6 +114,13 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
             for name, row in contributions.items()
         ]
         tables["Contributions"] = _table(("", *(label for _, _, label, _ in columns)), rows)
+    if equilibrium := result.get("equilibrium"):
+        rows = [
+            [name, row["verdict"], format_value("share", row["share"]), row["action"]]
+            for name, row in equilibrium["modalities"].items()
+        ]
+        heading = "Modalities on new videos, by folds and validation"
+        tables[heading] = _table(("", "verdict", "Share of the prediction, %", "action"), rows, words=(1, 3))
     output = io.StringIO()
     console = Console(file=output, width=width, markup=False, emoji=False, highlight=False, color_system=None)
     if (result.get("data") or {}).get("synthetic"):
@@ -125,10 +132,10 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     return output.getvalue().rstrip() + "\n"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> Table:
     table = Table(box=ROUNDED)
     for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k else "left", no_wrap=k == 0)
+        table.add_column(column, justify="right" if k and k not in words else "left", no_wrap=k == 0)
     for row in rows:
         table.add_row(*row)
     return table

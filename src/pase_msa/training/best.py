@@ -49,6 +49,11 @@ class BestWeights(Callback):
             model.load_state_dict(self.weights)
 
 
+def best_epoch(trainer: Trainer) -> int | None:
+    """The epoch whose weights a finished trainer has kept in memory."""
+    return next((kept.epoch for kept in trainer.callbacks if isinstance(kept, BestWeights)), None)  # type: ignore[attr-defined]
+
+
 class History(Callback):
     """One row an epoch: mean training losses, validation metrics, what the balancing method says.
 

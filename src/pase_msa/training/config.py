@@ -11,6 +11,29 @@ from pase_msa.errors import PaSEError
 from pase_msa.metrics import Dialect
 from pase_msa.training.phases import PhaseConfig
 
+#: balancing method by the name of the equilibrium
+EQUILIBRIA = {"held_out": "held_out", "paper": "sgm"}
+
+
+def balancing(equilibrium: str | None, name: str | None, default: str) -> str:
+    """Name of the balancing method: the one named, else what the equilibrium stands for, else what goes with the model.
+
+    Args:
+        equilibrium: see `RunConfig`.
+        name: `modulation.name`, if it was given.
+        default: of the model.
+
+    Errors:
+        PaSEError: the equilibrium stands for another method than the one named.
+    """
+    meant = EQUILIBRIA.get(equilibrium or "")
+    if name and meant and name != meant:
+        raise PaSEError(
+            f"The equilibrium {equilibrium!r} is the balancing method {meant!r}, but modulation.name is {name!r}; "
+            "leave one of the two out."
+        )
+    return name or meant or default
+
 
 @dataclass
 class TrainingConfig:
@@ -116,6 +139,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise PaSEError(f"The seed lies in [0, 2^31), found {self.seed}.")
+        if self.equilibrium not in (None, *EQUILIBRIA):
+            raise PaSEError(f"The equilibrium is {' or '.join(map(repr, EQUILIBRIA))}, not {self.equilibrium!r}.")
+        balancing(self.equilibrium, self.modulation.get("name"), "none")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers."""

@@ -30,7 +30,7 @@ from pase_msa.modulation.base import Modulation
 from pase_msa.task import Task
 from pase_msa.training.best import BestWeights
 from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.config import RunConfig, TrainingConfig, balancing
 from pase_msa.training.data_module import SentimentData, evaluation_loader
 from pase_msa.training.diagnosing import diagnose_datasets, open_data
 from pase_msa.training.environment import environment
@@ -48,10 +48,9 @@ from pase_msa.training.inputs import (
 from pase_msa.training.module import EpochLog, SentimentModule
 from pase_msa.training.phases import DualPhase
 from pase_msa.training.run_folder import RunFolder, write_json
+from pase_msa.training.standing import standing
 
 _log = logging.getLogger(__name__)
-#: balancing method by the name of the equilibrium
-EQUILIBRIA = {"held_out": "held_out", "paper": "sgm"}
 
 
 @dataclasses.dataclass
@@ -89,7 +88,13 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     model = build_model(config.model.get("name", "pase"), task, inputs, options)
     model.fit_scalers(columns, train.rows.tolist())
     model.fit_prior(torch.from_numpy(labels[train.rows]).float())
-    modulation = build_modulation(config.modulation, EQUILIBRIA.get(config.equilibrium or "", model.modulation))
+    named = balancing(config.equilibrium, config.modulation.get("name"), model.modulation)
+    modulation = build_modulation(config.modulation, named)
+    if getattr(modulation, "utility", None) == "alignment" and type(model).coalition_utility is Model.coalition_utility:
+        raise PaSEError(
+            f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
+            "--modulation.utility prediction, or --equilibrium held_out."
+        )
     modulation.brief(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
     experts = modulation.diagnosis.experts if modulation.diagnosis is not None else None
     if experts is not None and all(column.dim for column in columns.values()):
@@ -307,19 +312,39 @@ def finish(
     if not trainer.is_global_zero:
         return
     model.save_pretrained(folder.model)
+    best = int(checkpoint["epoch"])
+    stood = stand(prepared, best, config.training.batch_size)
     write_json(
         folder.results,
         {
             "status": "complete",
             "epochs": trainer.current_epoch,
-            "best_epoch": int(checkpoint["epoch"]),
+            "best_epoch": best,
             "seconds": round(seconds, 2),
             "parameters": sum(p.numel() for p in model.parameters()),
             "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
             "modulation": getattr(prepared.modulation, "history", []),
             "validation": task_metrics(prepared.task, probabilities, score, labels, config.dialect),
+            **({} if stood is None else {"equilibrium": stood}),
         },
     )
+
+
+def stand(prepared: Prepared, epoch: int | None, batch_size: int) -> dict[str, Any] | None:
+    """What became of every modality, where the balancing method asked for a diagnosis.
+
+    Args:
+        prepared: with the trained model, on the CPU.
+        epoch: the one that was selected.
+        batch_size: utterances a pass.
+    """
+    diagnosis = prepared.modulation.diagnosis
+    if diagnosis is None:
+        return None
+    rows = {row["epoch"]: row for row in getattr(prepared.modulation, "history", [])}
+    row = rows.get(epoch, {"active": False})
+    rates = row["phi"] if row["active"] else {}
+    return standing(prepared.model, diagnosis, prepared.train, prepared.valid, rates=rates, batch_size=batch_size)
 
 
 def conclude(prepared: Prepared, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
