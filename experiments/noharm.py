@@ -195,12 +195,12 @@ def standard(data: str, seeds: int, workers: int) -> None:
     )
 
 
-def partitions(data: str, count: int, seeds: int, workers: int) -> None:
+def partitions(data: str, count: int, seeds: int, workers: int, chosen: Sequence[str]) -> None:
     """Random partitions by video."""
     name = Path(data).name
     folders = [str(partition(Path(data), Path("build/partitions"), number)) for number in range(count)]
     best = best_single(data)
-    methods = alone(best) | METHODS
+    methods = alone(best) | {name: METHODS[name] for name in chosen}
     jobs = [
         (v, Path(folder).name, folder, seed, options)
         for folder in folders
@@ -214,11 +214,11 @@ def partitions(data: str, count: int, seeds: int, workers: int) -> None:
         rows,
         table(rows),
         "Paired by partition: mean [95 % interval], exact sign-flip test.",
-        comparison(rows, ["held-out", "concat", "paper"], [best, "concat"]),
+        comparison(rows, chosen, [best, "concat"]),
     )
 
 
-def synthetic(names: Sequence[str], draws: int, workers: int) -> None:
+def synthetic(names: Sequence[str], draws: int, workers: int, chosen: Sequence[str]) -> None:
     """One further modality of every kind."""
     from pase_msa.data import open_table
     from pase_msa.data.synthetic import SyntheticSpec
@@ -230,10 +230,19 @@ def synthetic(names: Sequence[str], draws: int, workers: int) -> None:
             slug = case.replace(" ", "_")
             folder = str(CASES[case].write(Path("build/synthetic") / f"{slug}-{draw:02d}", draw))
             unit = f"{slug}-{draw:02d}"
-            jobs += [(v, unit, folder, 1, options) for v, options in METHODS.items()]
-            if set(CASES[case].best) != set(CASES[case].modalities):
-                jobs.append(("best subset", unit, folder, 1, {**CONCAT, "modalities": list(CASES[case].best)}))
+            methods = {name: METHODS[name] for name in chosen}
+            if shares(case, names):
+                pass  # its best subset is that of "noise", number for number: every modality has its own random stream
+            elif set(CASES[case].best) != set(CASES[case].modalities):
+                methods["best subset"] = {**CONCAT, "modalities": list(CASES[case].best)}
+            elif "concat" not in methods:
+                methods["concat"] = CONCAT
+            jobs += [(v, unit, folder, 1, options) for v, options in methods.items()]
     rows = play(jobs, Path("runs/noharm/synthetic"), workers)
+    spared = [row for row in rows if row["variant"] == "best subset" and row["unit"].startswith("noise-")]
+    for case in names:
+        if shares(case, names):
+            rows += [{**row, "unit": row["unit"].replace("noise", case.replace(" ", "_"))} for row in spared]
     parts = []
     for case in names:
         slug = case.replace(" ", "_")
@@ -253,7 +262,15 @@ def synthetic(names: Sequence[str], draws: int, workers: int) -> None:
             f"of {len(gap)} draws {gap.min():+.2f}.",
             comparison(mine, ["held-out"], rivals),
         ]
-    write("noharm-synthetic", f"Synthetic cases, draws 1 to {draws}: test", rows, *parts)
+    known = "-".join(name.replace(" ", "_") for name in names) if len(names) < len(CASES) else "all"
+    write(f"noharm-synthetic-{known}", f"Synthetic cases, draws 1 to {draws}: test", rows, *parts)
+
+
+def shares(case: str, names: Sequence[str]) -> bool:
+    """Whether a case has the best subset of "noise", which is among the names."""
+    like = CASES["noise"]
+    same = CASES[case].best == like.best and CASES[case].clumping == like.clumping
+    return "noise" in names and case != "noise" and same
 
 
 def main() -> None:
@@ -265,16 +282,17 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10, help="partitions")
     parser.add_argument("--draws", type=int, default=20, help="of each synthetic case")
     parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=list(METHODS), help="not of `standard`")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     if options.suite == "synthetic":
-        synthetic(options.cases, options.draws, options.jobs)
+        synthetic(options.cases, options.draws, options.jobs, options.methods)
     elif options.data is None:
         parser.error("name a data folder with --data")
     elif options.suite == "standard":
         standard(options.data, options.seeds, options.jobs)
     else:
-        partitions(options.data, options.count, options.seeds, options.jobs)
+        partitions(options.data, options.count, options.seeds, options.jobs, options.methods)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, synthetic_table
 
-SIZES = {"train": 1200, "valid": 300, "test": 2000, "utterances_per_video": 10}
-BASE = {"a": ModalitySpec(dim=24, noise=1.0), "b": ModalitySpec(dim=16, noise=1.5)}
+SIZES = {"train": 1000, "valid": 300, "test": 1500, "utterances_per_video": 10}
+SHORT = (2, 4)  # frames; the study trains hundreds of networks
+BASE = {"a": ModalitySpec(dim=24, noise=1.0, length=SHORT), "b": ModalitySpec(dim=16, noise=1.5, length=SHORT)}
 
 
 @dataclass(frozen=True)
@@ -36,21 +37,27 @@ class Case:
 
 
 def _deceptive(strength: float) -> Case:
-    x = ModalitySpec(dim=24, strength=0.0, noise=0.5, deception=strength)
+    x = ModalitySpec(dim=24, strength=0.0, noise=0.5, deception=strength, length=SHORT)
     return Case(BASE | {"x": x}, ("a", "b"))
 
 
 CASES = {
-    "weak": Case(BASE | {"x": ModalitySpec(dim=24, strength=0.4, noise=1.0)}, ("a", "b", "x")),
-    "slow": Case(BASE | {"x": ModalitySpec(dim=48, noise=0.7, dominance=-0.85)}, ("a", "b", "x")),
+    "weak": Case(BASE | {"x": ModalitySpec(dim=24, strength=0.4, noise=1.0, length=SHORT)}, ("a", "b", "x")),
+    "slow": Case(BASE | {"x": ModalitySpec(dim=48, noise=0.7, dominance=-0.85, length=SHORT)}, ("a", "b", "x")),
     "deceptive 0.1": _deceptive(0.1),
     "deceptive 0.3": _deceptive(0.3),
     "deceptive 0.5": _deceptive(0.5),
     "deceptive 1.0": _deceptive(1.0),
-    "noise": Case(BASE | {"x": ModalitySpec(dim=64, strength=0.0)}, ("a", "b")),
-    "identity": Case(BASE | {"x": ModalitySpec(dim=32, strength=0.0, identity=2.0)}, ("a", "b"), clumping=0.5),
+    "noise": Case(BASE | {"x": ModalitySpec(dim=64, strength=0.0, length=SHORT)}, ("a", "b")),
+    "identity": Case(
+        BASE | {"x": ModalitySpec(dim=32, strength=0.0, identity=2.0, length=SHORT)}, ("a", "b"), clumping=0.5
+    ),
     "synergy": Case(
-        {"a": BASE["b"], "x": ModalitySpec(dim=8, noise=0.3), "y": ModalitySpec(dim=8, noise=0.3)},
+        {
+            "a": BASE["b"],
+            "x": ModalitySpec(dim=8, noise=0.3, length=SHORT),
+            "y": ModalitySpec(dim=8, noise=0.3, length=SHORT),
+        },
         ("a", "x", "y"),
         synergy=("x", "y"),
     ),

@@ -2,12 +2,16 @@
 
 import dataclasses
 
+import numpy as np
 import torch
 
 from pase_msa.batch import Batch
 from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec
+from pase_msa.diagnosis.experts import Expert, Experts
+from pase_msa.diagnosis.probe import FOURIER, Pooling
 from pase_msa.encoders.base import InputSpec
 from pase_msa.models.base import build_model
+from pase_msa.models.reference import ReferenceExperts
 from pase_msa.task import Task
 
 DIMS = {"text": 5, "audio": 4, "vision": 3}
@@ -41,6 +45,31 @@ def toy_model(name="pase", kind="regression", modalities=NAMES, *, seed=0, **opt
     torch.manual_seed(seed)
     options = {"width": 6, "dropout": 0.0, **options}
     return build_model(name, toy_task(kind, modalities), toy_inputs(modalities, dropout=0.0), options)
+
+
+def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
+    """A closed-form reference of random numbers; vision is one step long, so that it has no deviation over time."""
+    task, rng = toy_task(kind), np.random.default_rng(0)
+    outputs = 1 if kind == "regression" else task.num_classes
+    poolings, matrices, waves = {}, {}, {}
+    for name, dim in DIMS.items():
+        size = dim * (1 if name == "vision" else 2)
+        poolings[name] = Pooling(0.1 * rng.normal(size=size), np.ones(size), name != "vision")
+        matrices[name] = rng.normal(size=(size, 3))
+        waves[name] = rng.normal(size=(3, FOURIER))
+    members = [
+        Expert(
+            frozenset(names),
+            1 / len(coalitions),
+            0.1 * rng.normal(size=(3 * len(names) + FOURIER, outputs)),
+            0.1 * rng.normal(size=FOURIER),
+            rng.normal(size=(outputs, task.num_classes)),
+            rng.normal(size=task.num_classes),
+        )
+        for names in coalitions
+    ]
+    offset = rng.uniform(0, 2 * np.pi, FOURIER)
+    return ReferenceExperts.of(task, Experts(poolings, matrices, waves, offset, members))
 
 
 def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):

@@ -1,34 +1,57 @@
 """What every balancing method on disk keeps to."""
 
+import io
+
 import pytest
 import torch
+from lightning import Callback
 
 from pase_msa import plugins
+from pase_msa.modulation.base import withhold
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import build_modulation, fit, prepare
-from tests.toys import parameters_of
+from pase_msa.training.run import fit, prepare
+from tests.toys import NAMES, parameters_of, toy_batch
 
 METHODS = plugins.names("modulation")
 each_method = pytest.mark.parametrize("name", METHODS)
 
 
-def fitted(name, table, start="always"):
-    config = RunConfig(
+def config_of(name, start="always"):
+    return RunConfig(
         model={"name": "pase", "width": 6},
         encoders={"default": {"hidden": 6}},
         modulation={"name": name},
         phases=PhaseConfig(start=start),
         training=TrainingConfig(epochs=2, batch_size=24, accelerator="cpu"),
     )
-    prepared = prepare(config, table)
+
+
+def fitted(name, table):
+    prepared = prepare(config_of(name), table)
     before = parameters_of(prepared.model)
-    fit(config, prepared, None, progress=False)
+    fit(config_of(name), prepared, None, progress=False)
     return prepared, before
 
 
+def same(one, two):
+    """Plain containers of numbers, words and tensors, bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == two.keys() and all(same(value, two[key]) for key, value in one.items())
+    if isinstance(one, list):
+        return len(one) == len(two) and all(same(*pair) for pair in zip(one, two, strict=True))
+    return torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
+
+
+class LastWeights(Callback):
+    """Keeps the parameters after the last epoch, before the best epoch's take their place."""
+
+    def on_train_end(self, trainer, pl_module):
+        self.parameters = parameters_of(pl_module.model)
+
+
 def test_there_are_methods():
-    assert {"sgm", "none"} <= set(METHODS)
+    assert {"held_out", "sgm", "none"} <= set(METHODS)
 
 
 @each_method
@@ -48,14 +71,34 @@ def test_emotion_classes_train_too(name, class_table):
 @each_method
 def test_the_state_survives_a_checkpoint(name, score_table):
     method = fitted(name, score_table)[0].modulation
-    other = build_modulation({"name": name})
-    other.load_state_dict(method.state_dict())
-    assert other.state_dict() == method.state_dict()
+    file = io.BytesIO()
+    torch.save(method.state_dict(), file)
+    file.seek(0)
+    other = prepare(config_of(name), score_table).modulation
+    other.load_state_dict(torch.load(file, weights_only=False))
+    assert same(other.state_dict(), method.state_dict())
     assert other.log_values() == method.log_values()
 
 
 @each_method
-def test_the_first_phase_trains_as_if_there_were_no_method(name, score_table):
-    waiting, _ = fitted(name, score_table, start="never")
-    plain, _ = fitted("none", score_table, start="never")
-    assert torch.equal(parameters_of(waiting.model), parameters_of(plain.model))
+def test_the_first_phase_takes_the_steps_that_it_would_take_without_a_method(name, score_table, monkeypatch):
+    """On the same batches: which modalities they show is the method's own business in either phase."""
+    last = {}
+    for method in (name, "none"):
+        config, callback = config_of(method, start="never"), LastWeights()
+        prepared = prepare(config, score_table)
+        monkeypatch.setattr(prepared.modulation, "withhold", withhold)
+        fit(config, prepared, None, progress=False, extra=[callback])
+        last[method] = callback.parameters
+    assert torch.equal(last[name], last["none"])
+
+
+@each_method
+def test_a_batch_is_shown_with_modalities_that_it_has_and_never_with_none(name, score_table):
+    method, batch = prepare(config_of(name), score_table).modulation, toy_batch(n=60)
+    batch.present["text"][:9] = False
+    for _ in range(5):
+        shown = method.withhold(batch, 0.5)
+        assert all(not (shown.present[m] & ~batch.present[m]).any() for m in NAMES)
+        assert torch.stack([shown.present[m] for m in NAMES]).any(0).all()
+        assert all(shown.features[m] is batch.features[m] for m in NAMES)

@@ -30,6 +30,11 @@ def played(features, targets, training, *, classes=0, seed=0):
     return {source: (matrix @ values, values) for source, values in found.items()}
 
 
+def spoken(sample, random, grouped, valid):
+    """Predictions made by hand, of no weights."""
+    return Predictions(sample, random, grouped, valid, np.zeros((0, sample.shape[1])), np.zeros(0))
+
+
 def drawn(count, training, *, seed=0, classes=0):
     """Modalities of one signal each, and a target [n, o] that adds them up."""
     rng = np.random.default_rng(seed)
@@ -75,7 +80,7 @@ def test_a_constant_modality_contributes_nothing(classes):
 def test_gains_of_a_regression_are_differences_of_normal_densities():
     rng = np.random.default_rng(0)
     targets, held = rng.normal(1, 2, (30, 1)), rng.normal(1, 2, (10, 1))
-    said = Predictions(*(0.5 * rng.normal(size=(n, 1)) for n in (30, 30, 30, 10)))
+    said = spoken(*(0.5 * rng.normal(size=(n, 1)) for n in (30, 30, 30, 10)))
     found = gains(Task.regression(("a",), -3, 3), [said], targets, held)
 
     def density(value, mean, width):
@@ -98,8 +103,8 @@ def test_gains_of_a_classification_are_never_below_zero_where_the_temperature_is
     """Sharpness 0 is the prior, so the fitted one does no worse."""
     rng = np.random.default_rng(0)
     targets, held = np.eye(3)[rng.integers(0, 3, 60)], np.eye(3)[rng.integers(0, 3, 20)]
-    useless = Predictions(*(rng.normal(size=(n, 3)) for n in (60, 60, 60, 20)))
-    right = Predictions(*(values - values.mean(0) for values in (targets, targets, targets, held)))
+    useless = spoken(*(rng.normal(size=(n, 3)) for n in (60, 60, 60, 20)))
+    right = spoken(*(values - values.mean(0) for values in (targets, targets, targets, held)))
     task = Task.classification(("a",), ["x", "y", "z"])
     found = gains(task, [useless, right], targets, held)
     for source in ("sample", "random", "grouped"):

@@ -45,7 +45,8 @@ def parts(model, training):
 def assert_agrees(model, names, targets, random, grouped):
     training = len(targets)
     design = ridge.design(*parts(model, training), names, training)
-    wanted = ridge.predict(design, targets, random, grouped, training)
+    linear = sum(len(model.columns[name]) for name in names)
+    wanted = ridge.predict(design, targets, random, grouped, training, linear)
     found = model.predict(names)
     for source, values in wanted.items():
         np.testing.assert_allclose(getattr(found, source), values, atol=1e-8, rtol=0, err_msg=source)
@@ -64,6 +65,43 @@ def test_every_fold_agrees_with_a_refit(sizes, training, outputs, folds, seed, d
     model, features, targets, random, grouped = reference(sizes, training, outputs, folds, seed)
     names = data.draw(st.lists(st.sampled_from(sorted(features)), min_size=1, unique=True))
     assert_agrees(model, names, targets, random, grouped)
+
+
+def nonlinear(seed=0):
+    """Two modalities whose product is the target, so that linear components alone tell nothing."""
+    rng = np.random.default_rng(seed)
+    features = {name: rng.choice([-1.0, 1.0], size=(209, 1)) for name in ("m0", "m1")}
+    targets = (features["m0"] * features["m1"])[:200] + 0.1 * rng.normal(size=(200, 1))
+    random, grouped = rng.integers(0, 4, (2, 200))
+    return Reference(features, targets, random, grouped, seed), features, targets, random, grouped
+
+
+def test_fourier_features_are_used_where_the_folds_by_video_prefer_them():
+    model, _, targets, random, grouped = nonlinear()
+    assert_agrees(model, ["m0", "m1"], targets, random, grouped)
+    assert np.abs(model.predict(["m0", "m1"]).weights[2:]).max() > 0
+    assert np.abs(model.predict(["m0", "m1"]).grouped - (targets - targets.mean())).mean() < 0.3
+
+
+def test_what_is_linear_is_told_by_linear_components_alone():
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=(209, 3)) for name in ("m0", "m1")}
+    targets = features["m0"][:200, :1] - features["m1"][:200, :1] + 0.5 * rng.normal(size=(200, 1))
+    found = Reference(features, targets, *rng.integers(0, 4, (2, 200))).predict(["m0", "m1"])
+    assert np.abs(found.weights[:6]).max() > 0
+    assert not found.weights[6:].any()
+
+
+@pytest.mark.parametrize("names", [["m0"], ["m1", "m0"]])
+@pytest.mark.parametrize("make", [nonlinear, lambda: reference((5, 3), 40, outputs=3)], ids=["product", "sum"])
+def test_weights_and_joint_mean_are_all_that_is_needed_to_predict(make, names):
+    model, _, targets, *_ = make()
+    training, found = len(targets), model.predict(names)
+    linear, phases, offset = parts(model, training)
+    joint = np.cos(sum(phases[name] for name in names) + offset) * np.sqrt(2 / len(offset))
+    np.testing.assert_allclose(found.joint_mean, joint[:training].mean(0), atol=1e-12)
+    design = np.concatenate([*(linear[name] for name in names), joint - found.joint_mean], axis=1)
+    np.testing.assert_allclose(design[training:] @ found.weights, found.valid, atol=1e-12)
 
 
 def test_a_size_that_is_padded_for_speed_agrees_too():

@@ -30,15 +30,20 @@ def out_of_fold(features, targets, folds, penalty):
     return said
 
 
-def predict(features, targets, random, grouped, training):
-    """sample, random, grouped, valid, as `Reference.predict` says them; targets need not be centred."""
-    train, held = features[:training], features[training:]
+def predict(features, targets, random, grouped, training, linear):
+    """sample, random, grouped, valid, as `Reference.predict` says them; targets need not be centred.
+
+    The first `linear` features may be used alone: the folds by video choose, as they choose the penalty.
+    """
+    train = features[:training]
     centred = targets - targets.mean(0)
-    trials = [out_of_fold(train, centred, grouped, penalty) for penalty in PENALTIES]
+    choices = [(width, penalty) for width in {features.shape[1], linear} - {0} for penalty in PENALTIES]
+    trials = [out_of_fold(train[:, :width], centred, grouped, penalty) for width, penalty in choices]
     best = int(np.argmin([((trial - centred) ** 2).mean() for trial in trials]))
+    width, penalty = choices[best]
     return {
         "sample": train @ ridge(train, centred, PENALTIES[0]),
-        "random": out_of_fold(train, centred, random, PENALTIES[best]),
+        "random": out_of_fold(train[:, :width], centred, random, penalty),
         "grouped": trials[best],
-        "valid": held @ ridge(train, centred, PENALTIES[best]),
+        "valid": features[training:, :width] @ ridge(train[:, :width], centred, penalty),
     }

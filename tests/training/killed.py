@@ -1,4 +1,4 @@
-"""Trainings that kill themselves: `python -m tests.training.killed DATA '[["OUT", "POINT"], ...]'`.
+"""Trainings that kill themselves: `python -m tests.training.killed DATA '[["OUT", "POINT", {OPTIONS}], ...]'`.
 
 Each one runs in a process of its own, forked after the imports. Prints the points at which nothing was killed.
 """
@@ -20,7 +20,7 @@ from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
 
 
-def config(data, out, **training):
+def config(data, out, equilibrium=None, **training):
     """A run with everything that holds state: dropout, modulation from the second epoch on, a schedule."""
     options = {
         "epochs": 4,
@@ -37,6 +37,7 @@ def config(data, out, **training):
         out=str(out),
         model={"name": "pase", "width": 8},
         encoders={"default": {"hidden": 8}},
+        equilibrium=equilibrium,
         phases=PhaseConfig(min_epochs=1, patience=1, tolerance=10.0),
         training=TrainingConfig(**(options | training)),
     )
@@ -110,12 +111,12 @@ def arm(point):
 def main():
     data, jobs = sys.argv[1], json.loads(sys.argv[2])
     torch.set_num_threads(1)
-    for out, point, training in jobs:
+    for out, point, options in jobs:
         child = os.fork()
         if child == 0:
             try:
                 arm(point)
-                train(config(data, out, **training), progress=False)
+                train(config(data, out, **options), progress=False)
             finally:
                 os._exit(3)
         _, status = os.waitpid(child, 0)

@@ -41,6 +41,12 @@ KILLS = {
 }
 
 
+# what another balancing method can spoil; the rest is the same code
+FEWER = ("in the middle of an epoch", "in validation", "right after a checkpoint", "after an early stop")
+CASES = [("paper", what) for what in [*KILLS, "twice"]] + [("held_out", what) for what in FEWER]
+each_equilibrium = pytest.mark.parametrize("equilibrium", ["paper", "held_out"])
+
+
 def weights(folder):
     return load_file(RunFolder(folder).model / "model.safetensors")
 
@@ -66,60 +72,79 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """A run that nothing cut short."""
-    return train(config(data, tmp_path_factory.mktemp("whole") / "run"), progress=False).path
+def complete(data, tmp_path_factory):
+    """Runs that nothing cut short, by equilibrium and options."""
+    home = tmp_path_factory.mktemp("complete")
+    found = {}
+
+    def make(equilibrium, **training):
+        key = (equilibrium, *training.items())
+        if key not in found:
+            options = config(data, home / f"run{len(found)}", equilibrium, **training)
+            found[key] = train(options, progress=False).path
+        return found[key]
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def stopped_early(data, tmp_path_factory):
-    return train(config(data, tmp_path_factory.mktemp("early") / "run", **EARLY), progress=False).path
+def whole(complete):
+    """A run that nothing cut short, balanced as in the paper."""
+    return complete("paper")
 
 
 @pytest.fixture(scope="module")
 def killed(data, tmp_path_factory):
-    """Folders of runs that were killed, by what they were doing."""
+    """Folders of runs that were killed, by equilibrium and what they were doing."""
     home = tmp_path_factory.mktemp("killed")
-    names = {what: str(home / f"run{i}") for i, what in enumerate(KILLS)}
-    jobs = [[names[what], point, training] for what, (point, training) in KILLS.items()]
-    jobs += [[str(home / "twice"), "step:5", {}], [str(home / "twice"), "validation:1", {}]]
+    points = {**KILLS, "twice": ("step:5", {})}
+    jobs = {}
+    for equilibrium, what in CASES:
+        point, training = points[what]
+        options = {"equilibrium": equilibrium, **training}
+        jobs[equilibrium, what] = [str(home / f"run{len(jobs)}"), point, options]
+    again = [[out, "validation:1", options] for (_, what), (out, _, options) in jobs.items() if what == "twice"]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.killed", str(data), json.dumps(jobs)],
+        [sys.executable, "-m", "tests.training.killed", str(data), json.dumps([*jobs.values(), *again])],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     # a checkpoint that is never moved between disks is as it should be
     assert [line for line in done.stdout.split() if "half" not in line] == []
-    return {**names, "twice": str(home / "twice")}
+    return {key: out for key, (out, *_) in jobs.items()}
 
 
-@pytest.mark.parametrize("what", [*KILLS, "twice"])
+@pytest.mark.parametrize(("equilibrium", "what"), CASES)
 def test_a_killed_run_that_is_given_again_ends_bit_for_bit_where_the_other_one_did(
-    what, killed, whole, stopped_early, data
+    equilibrium, what, killed, complete, data
 ):
     training = {} if what == "twice" else KILLS[what][1]
-    expected = stopped_early if training is EARLY else whole
-    if not RunFolder(killed[what]).results.is_file():
-        train(config(data, killed[what], **training), progress=False)
-    assert_same_weights(killed[what], expected)
-    assert results(killed[what]) == results(expected)
-    history = RunFolder(killed[what]).history()
+    expected = complete(equilibrium, **(EARLY if training is EARLY else {}))
+    folder = killed[equilibrium, what]
+    if not RunFolder(folder).results.is_file():
+        train(config(data, folder, equilibrium, **training), progress=False)
+    assert_same_weights(folder, expected)
+    assert results(folder) == results(expected)
+    history = RunFolder(folder).history()
     assert [row["epoch"] for row in history] == [row["epoch"] for row in RunFolder(expected).history()]
     for row, other in zip(history, RunFolder(expected).history(), strict=True):
         assert row == other
 
 
-def test_the_early_run_did_stop_early(stopped_early):
-    assert results(stopped_early)["epochs"] < EARLY["epochs"]
+@each_equilibrium
+def test_the_early_run_did_stop_early(equilibrium, complete):
+    assert results(complete(equilibrium, **EARLY))["epochs"] < EARLY["epochs"]
 
 
-def test_modulation_was_on_in_the_runs_that_were_killed(whole):
-    assert results(whole)["phases"]["switched_at"] is not None
-    assert any(entry["active"] for entry in results(whole)["modulation"][:-1])
+@each_equilibrium
+def test_modulation_was_on_in_the_runs_that_were_killed(equilibrium, complete):
+    found = results(complete(equilibrium))
+    assert found["phases"]["switched_at"] is not None
+    assert any(entry["active"] for entry in found["modulation"][:-1])
 
 
 def test_a_complete_run_has_every_file(whole):
@@ -157,14 +182,15 @@ def test_the_saved_model_is_that_of_the_best_epoch(whole):
     assert Model.from_pretrained(RunFolder(whole).model).ready
 
 
-def test_the_same_command_gives_the_same_weights(whole, data, tmp_path):
-    again = train(config(data, tmp_path / "run"), progress=False).path
-    assert_same_weights(again, whole)
-    assert results(again) == results(whole)
+@each_equilibrium
+def test_the_same_command_gives_the_same_weights(equilibrium, complete, data, tmp_path):
+    again = train(config(data, tmp_path / "run", equilibrium), progress=False).path
+    assert_same_weights(again, complete(equilibrium))
+    assert results(again) == results(complete(equilibrium))
 
 
 def test_another_seed_gives_other_weights(whole, data, tmp_path):
-    other = dataclasses.replace(config(data, tmp_path / "run"), seed=2)
+    other = dataclasses.replace(config(data, tmp_path / "run", "paper"), seed=2)
     found = weights(train(other, progress=False).path)
     assert not torch.equal(found["head.0.weight"], weights(whole)["head.0.weight"])
 
@@ -175,8 +201,8 @@ def edited(table, change):
     return FeatureTable.build(rows, table.schema, meta=dict(table.meta))
 
 
-def short(out, **training):
-    return config("unused", out, epochs=2, **training)
+def short(out, equilibrium=None, **training):
+    return config("unused", out, equilibrium, epochs=2, **training)
 
 
 def poisoned(utterance):
@@ -191,19 +217,20 @@ def poisoned(utterance):
     return dataclasses.replace(utterance, features=features, labels=labels, id=f"poison {utterance.id}")
 
 
+@each_equilibrium
 @pytest.mark.parametrize("table", ["score_table", "class_table"])
-def test_the_test_split_is_never_read_in_training(table, request, tmp_path):
+def test_the_test_split_is_never_read_in_training(table, equilibrium, request, tmp_path):
     clean = request.getfixturevalue(table)
     given = {"clean": clean, "poisoned": edited(clean, poisoned)}
     given["absent"] = clean.select(np.flatnonzero(clean.splits != "test"))
     for name, content in given.items():
-        train(short(tmp_path / name), progress=False, table=content)
+        train(short(tmp_path / name, equilibrium), progress=False, table=content)
     assert_same_weights(tmp_path / "poisoned", tmp_path / "clean")
     assert_same_weights(tmp_path / "absent", tmp_path / "clean")
     assert results(tmp_path / "poisoned") == results(tmp_path / "clean")
 
 
-def test_validation_labels_select_the_epoch_and_nothing_else(score_table, tmp_path):
+def test_validation_labels_select_the_epoch_and_nothing_else_in_the_paper(score_table, tmp_path):
     """With one epoch there is nothing to select, and the trained parameters cannot know them."""
 
     def flip(utterance):
@@ -212,7 +239,7 @@ def test_validation_labels_select_the_epoch_and_nothing_else(score_table, tmp_pa
         return dataclasses.replace(utterance, labels={"sentiment": -utterance.labels["sentiment"]})
 
     for name, content in {"as they are": score_table, "flipped": edited(score_table, flip)}.items():
-        train(config("unused", tmp_path / name, epochs=1), progress=False, table=content)
+        train(config("unused", tmp_path / name, "paper", epochs=1), progress=False, table=content)
     one, two = weights(tmp_path / "as they are"), weights(tmp_path / "flipped")
     assert all(torch.equal(one[name], two[name]) for name in one if name != "temperature")
 
@@ -272,7 +299,7 @@ def test_options_that_do_not_fit_are_refused_and_nothing_is_written(options, wor
 
 def test_a_finished_run_is_not_trained_again(whole, data):
     with pytest.raises(PaSEError, match="finished run already"):
-        train(config(data, whole), progress=False)
+        train(config(data, whole, "paper"), progress=False)
 
 
 @pytest.fixture

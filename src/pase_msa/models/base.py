@@ -128,6 +128,13 @@ class Model(nn.Module):
             f"{type(self).__name__} has no alignment utility; choose modulation.utility 'prediction' instead."
         )
 
+    def share(self, modality: str) -> float:
+        """Share of the prediction that a modality has a say in, in [0, 1]; 0 for one that is closed."""
+        part = self.trust.share(modality)
+        if self.reference is None:
+            return part
+        return part + float(self.trust.reference) * (self.reference.share(modality) - part)
+
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
         """Parameters that belong to one modality; those of the fusion and the head belong to none."""
         return list(self.encoders[modality].parameters())

@@ -70,6 +70,10 @@ class ReferenceExperts(nn.Module):
             getattr(result, name).copy_(torch.as_tensor(value))
         return result
 
+    def share(self, modality: str) -> float:
+        """Share of the reference's prediction that a modality has a say in, in [0, 1]."""
+        return sum(float(s) for s, names in zip(self.shares, self.coalitions, strict=True) if modality in names)
+
     @torch.no_grad()
     def forward(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Float[Tensor, "n k"]]:
         """Class probabilities with only the named modalities; one that is withheld or absent counts as average."""

@@ -51,7 +51,9 @@ class Trust(nn.Module):
         kept = {coalition: float(weight) for coalition, weight in weights.items() if weight > _NEGLIGIBLE}
         if unknown := {name for coalition in kept for name in coalition} - set(self.modalities):
             raise PaSEError(f"Trust names {sorted(unknown)[0]!r}; the modalities are {', '.join(self.modalities)}.")
-        if any(weight < 0 for weight in weights.values()) or len(kept) > MOST_COALITIONS:
+        if not 0 <= reference <= 1:
+            raise PaSEError(f"The share of the reference lies in [0, 1], found {reference}.")
+        if not all(weight >= 0 for weight in weights.values()) or len(kept) > MOST_COALITIONS:
             raise PaSEError(
                 f"Trust wants up to {MOST_COALITIONS} coalitions with weights of 0 or more, found {len(kept)} with "
                 f"{min(weights.values())} as the least."
@@ -74,7 +76,7 @@ class Trust(nn.Module):
         }
 
     def share(self, modality: str) -> float:
-        """Share of the prediction that a modality has a say in, in [0, 1]."""
+        """Share of the network's part of the prediction that a modality has a say in, in [0, 1]."""
         weights = self.coalitions
         return sum(weight for coalition, weight in weights.items() if modality in coalition) if weights else 1.0
 

@@ -58,7 +58,7 @@ class Modulation(Callback):
     Gradients are edited in Lightning's `on_before_optimizer_step`, learning rates as `ShapleyModulation` does.
 
     Attributes:
-        active: False in phase 1, when nothing may be changed; the dual-phase rule sets it.
+        active: False in phase 1, when gradients and learning rates may not be touched; the dual-phase rule sets it.
         games: coalitions of modalities that the method wants played on validation after each epoch; none by default.
         diagnosis: of the modalities, where the method asked for one; its reference becomes part of the model.
     """

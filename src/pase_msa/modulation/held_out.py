@@ -211,6 +211,7 @@ class HeldOutEquilibrium(Modulation):
         return {
             "active": self.active,
             "strategy": self.strategy.tolist(),
+            "reference": self.reference,
             "likelihoods": self._likelihoods,
             "history": self.history,
         }
@@ -220,6 +221,7 @@ class HeldOutEquilibrium(Modulation):
         self.active = bool(state_dict["active"])
         self._likelihoods = state_dict["likelihoods"]
         self.history = list(state_dict["history"])
+        self.reference = float(state_dict["reference"])
         self._adopt(np.array(state_dict["strategy"]))
 
 

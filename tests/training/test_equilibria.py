@@ -1,0 +1,161 @@
+"""A run under each equilibrium: which method it stands for, and what becomes of a modality that deceives."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.synthetic_spec import ModalitySpec, SyntheticSpec
+from pase_msa.evaluation.inference import infer
+from pase_msa.models.base import Model
+from pase_msa.modulation.base import Modulation
+from pase_msa.modulation.held_out import HeldOutEquilibrium
+from pase_msa.modulation.sgm import ShapleyModulation
+from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.data_module import evaluation_loader
+from pase_msa.training.inputs import encode_labels, load_columns, make_dataset
+from pase_msa.training.phases import PhaseConfig
+from pase_msa.training.run import prepare, train
+from pase_msa.training.run_folder import RunFolder
+
+MODELS = ("pase", "concat")
+
+
+def options(out=None, model="pase", **changes):
+    return RunConfig(
+        out=out and str(out),
+        model={"name": model, "width": 8},
+        encoders={"default": {"hidden": 8}},
+        phases=PhaseConfig(start="always"),
+        training=TrainingConfig(epochs=4, batch_size=25, learning_rate=0.02, accelerator="cpu"),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "wanted"),
+    [
+        ("pase", {}, HeldOutEquilibrium),
+        ("pase", {"equilibrium": "held_out"}, HeldOutEquilibrium),
+        ("pase", {"equilibrium": "paper"}, ShapleyModulation),
+        ("pase", {"modulation": {"name": "sgm"}}, ShapleyModulation),
+        ("pase", {"modulation": {"name": "none"}}, Modulation),
+        ("concat", {}, Modulation),
+        ("concat", {"equilibrium": "held_out"}, HeldOutEquilibrium),
+    ],
+)
+def test_an_equilibrium_stands_for_a_balancing_method(model, changes, wanted, score_table):
+    assert type(prepare(options(model=model, **changes), score_table).modulation) is wanted
+
+
+def test_options_go_to_the_method_that_the_equilibrium_stands_for(score_table):
+    run = prepare(options(equilibrium="paper", modulation={"floor": 0.2}), score_table)
+    assert run.modulation.floor == 0.2
+    run = prepare(options(equilibrium="held_out", modulation={"least_rate": 0.3}), score_table)
+    assert run.modulation.config.least_rate == 0.3
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Text tells the class; vision agrees with it in training only."""
+    modalities = {
+        "text": ModalitySpec(5, length=(1, 3), noise=1.0),
+        "vision": ModalitySpec(4, length=(1, 2), strength=0.0, deception=2.0),
+    }
+    return synthetic_table(SyntheticSpec(modalities, train=300, valid=150, test=150, utterances_per_video=5))
+
+
+@pytest.fixture(scope="module")
+def trained(table, tmp_path_factory):
+    """A run's folder, by model and equilibrium."""
+    home, found = tmp_path_factory.mktemp("runs"), {}
+
+    def make(model, equilibrium):
+        if (model, equilibrium) not in found:
+            config = options(home / f"{model}-{equilibrium}", model, equilibrium=equilibrium)
+            found[model, equilibrium] = train(config, progress=False, table=table)
+        return found[model, equilibrium]
+
+    return make
+
+
+def test_set(model, table):
+    """The test split as a model reads it."""
+    columns = load_columns(table, model.inputs)
+    return make_dataset(table, columns, table.rows("test"), encode_labels(table, model.task, table.rows("test")))
+
+
+test_set.__test__ = False
+
+
+def lying(batch, value):
+    features = {**batch.features, "vision": torch.full_like(batch.features["vision"], value)}
+    return dataclasses.replace(batch, features=features)
+
+
+def scores(model, batch):
+    with torch.no_grad():
+        return model(batch).score
+
+
+def test_the_deceiver_is_unmasked_before_training(table):
+    run = prepare(options(), table)
+    found = {name: row.verdict for name, row in run.modulation.diagnosis.modalities.items()}
+    assert found == {"text": "useful", "vision": "deceptive"}
+    assert run.modulation.factors["vision"] == run.modulation.config.least_rate
+    assert {name for names in run.model.reference.coalitions for name in names} == {"text"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("garbage", [100.0, float("nan")])
+def test_no_prediction_depends_on_the_deceiver(model, garbage, trained, table):
+    loaded = Model.from_pretrained(trained(model, "held_out").model)
+    batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
+    assert loaded.trust.share("vision") == 0
+    assert loaded.trust.share("text") > 0.9
+    assert torch.equal(scores(loaded, lying(batch, garbage)), scores(loaded, batch))
+
+
+def test_the_papers_equilibrium_reads_it(trained, table):
+    """Else the test above would prove nothing."""
+    loaded = Model.from_pretrained(trained("pase", "paper").model)
+    batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
+    assert loaded.trust.coalitions == {}
+    assert loaded.reference is None
+    assert (scores(loaded, lying(batch, 100.0)) - scores(loaded, batch)).abs().mean() > 0.05
+
+
+def test_on_new_videos_not_to_believe_it_is_better(trained, table):
+    errors = {}
+    for equilibrium in ("held_out", "paper"):
+        loaded = Model.from_pretrained(trained("pase", equilibrium).model)
+        batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
+        errors[equilibrium] = float((scores(loaded, batch) - batch.labels).abs().mean())
+    assert errors["held_out"] < errors["paper"] - 0.1
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_deceiver_contributes_nothing_to_any_prediction(model, trained, table):
+    loaded = Model.from_pretrained(trained(model, "held_out").model)
+    found = infer(loaded, test_set(loaded, table))
+    assert found.contributions["vision"].abs().max() < 1e-12
+    assert torch.allclose(found.contributions["text"], found.score - found.base, atol=1e-5)
+
+
+def test_the_history_says_what_was_done_about_it(trained):
+    found = RunFolder(trained("pase", "held_out").path)
+    for row in found.history():
+        assert row["trust/vision"] == 0
+        assert row["phi/vision"] == pytest.approx(0.1)
+        assert 0 <= row["trust/reference"] <= 1
+        assert all(np.isfinite(list(row.values())))
+    assert len(found.history()) == 4
+
+
+def test_the_saved_model_is_that_of_the_best_honest_epoch(trained):
+    folder = trained("pase", "held_out")
+    maes = [row["val/mae"] for row in folder.history()]
+    assert json.loads(folder.results.read_text())["best_epoch"] == int(np.argmin(maes))
