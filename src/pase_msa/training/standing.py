@@ -78,17 +78,17 @@ def standing(
     for name in names:
         found = diagnosis.modalities[name]
         verdict, why = refine(found, evidence[name])
-        by_network, by_reference = model.trust.share(name), reference_reads(model, name)
-        total = min((1 - share) * by_network + share * by_reference, 1.0)
+        total = min(model.share(name), 1.0)
+        by_reference = share * model.reference.share(name) if model.reference is not None else 0.0
         rows[name] = {
             "verdict": verdict,
             "why": why,
             "diagnosis": found.verdict,
             "more_videos": found.more_videos if verdict == "undecided" else None,
             "share": total,
-            "network_share": by_network,
+            "network_share": min(model.trust.share(name), 1.0),
             "learning_rate": rates.get(name, 1.0),
-            "action": action(verdict, total, share * by_reference, rates.get(name, 1.0)),
+            "action": action(verdict, total, by_reference, rates.get(name, 1.0)),
             "reference": {source: getattr(found.evidence, source).to_dict() for source in SOURCES},
             "network": {"train": evidence[name].train.to_dict(), "valid": evidence[name].valid.to_dict()},
             "behind": evidence[name].behind.to_dict(),
@@ -180,15 +180,6 @@ def refine(found: ModalityDiagnosis, network: NetworkEvidence) -> tuple[Standing
     if found.verdict != "useful" and learned and gone:
         return "memorised", "the network learned it by heart: it contributes in training and not on new videos"
     return found.verdict, found.why
-
-
-def reference_reads(model: Model, name: str) -> float:
-    """Share of the reference's prediction that a modality has a say in."""
-    reference = model.reference
-    if reference is None:
-        return 0.0
-    weights: list[float] = reference.shares.tolist()
-    return sum(weight for weight, coalition in zip(weights, reference.coalitions, strict=True) if name in coalition)
 
 
 def action(verdict: Standing, share: float, by_reference: float, rate: float) -> str:
