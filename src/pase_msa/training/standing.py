@@ -78,8 +78,9 @@ def standing(
     for name in names:
         found = diagnosis.modalities[name]
         verdict, why = refine(found, evidence[name])
-        by_network, by_reference = model.trust.share(name), reference_reads(model, name)
-        total = min((1 - share) * by_network + share * by_reference, 1.0)
+        by_network = model.trust.share(name)
+        by_reference = 0.0 if model.reference is None else model.reference.share(name)
+        total = min(model.share(name), 1.0)
         rows[name] = {
             "verdict": verdict,
             "why": why,
@@ -180,15 +181,6 @@ def refine(found: ModalityDiagnosis, network: NetworkEvidence) -> tuple[Standing
     if found.verdict != "useful" and learned and gone:
         return "memorised", "the network learned it by heart: it contributes in training and not on new videos"
     return found.verdict, found.why
-
-
-def reference_reads(model: Model, name: str) -> float:
-    """Share of the reference's prediction that a modality has a say in."""
-    reference = model.reference
-    if reference is None:
-        return 0.0
-    weights: list[float] = reference.shares.tolist()
-    return sum(weight for weight, coalition in zip(weights, reference.coalitions, strict=True) if name in coalition)
 
 
 def action(verdict: Standing, share: float, by_reference: float, rate: float) -> str:
