@@ -64,9 +64,11 @@ def curves(
     marks: Mapping[str, float],
     span: tuple[float, float],
     *,
+    shares: bool = False,
     dark: bool = False,
 ) -> bytes:
-    """One line a name over the epochs of `span`; `marks` are vertical lines with a word above each."""
+    """One line a name over the epochs of `span`; `marks` are vertical lines with a word above each; `shares` lie in
+    [0, 1] and are shown on all of it."""
 
     def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
         for k, (name, points) in enumerate(series.items()):
@@ -97,6 +99,8 @@ def curves(
         room = max(0.05 * (span[1] - span[0]), 0.5)
         axes.set_xlim(span[0] - room, span[1] + room)
         axes.margins(y=0.12)
+        if shares:
+            axes.set_ylim(-0.06, 1.06)
         if len(series) > 1:
             axes.figure.legend(loc="outside lower center", ncols=3, frameon=False)
 

@@ -134,9 +134,10 @@ def _learning(
     captions = {
         "phi": "Learning-rate factor φ",
         "psi": "Shapley value ψ",
-        "trust": "Share of the prediction",
+        "trust": "Share of the prediction (modalities: of the network's part)",
         "weight": "Fusion weight",
     }
+    bounded = {captions["phi"], captions["trust"]}
     for prefix, caption in captions.items():
         # in the order of the task, so that a modality keeps its colour from figure to figure
         names = dict.fromkeys([*modalities, "reference"] if prefix == "trust" else modalities)
@@ -151,7 +152,7 @@ def _learning(
         if series:
             alt = "; ".join(f"{k}: {p[0][1]:.3g} first, {p[-1][1]:.3g} last" for k, p in series.items())
             alt += "".join(f"; {word} at epoch {epoch:g}" for word, epoch in inside.items())
-            draw = partial(figures.curves, series, inside, (first, last))
+            draw = partial(figures.curves, series, inside, (first, last), shares=caption in bounded)
             pictures.append(_picture(caption, alt, draw))
     return {"learning": pictures}
 
