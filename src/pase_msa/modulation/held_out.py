@@ -37,6 +37,7 @@ from pase_msa.modulation.rates import owners, scale_rates
 from pase_msa.task import Task
 
 _SHARES = np.linspace(0, 1, 21)
+_POWERS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5)  # inverse temperatures
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Config:
         exploration: share, in (0, 1], of the training utterances that are shown with every modality that is not closed,
             less modality dropout; the others are shown with a coalition drawn by trust. What only several modalities
             tell together is learned in these, whether or not the reference can see it.
-        memory: of a coalition's validation likelihood over epochs, in [0, 1): 0 takes the newest alone.
+        memory: of a coalition's predictions of validation over epochs, in [0, 1): 0 takes the newest alone.
         folds: weight of the evidence from the reference model's folds; 0 leaves validation alone.
         least_rate: learning rate of a modality that is not read, as a share of the usual one, in [0, 1].
         reference: whether predictions may lean on the closed-form reference, as far as validation says. Not where a
@@ -97,7 +98,7 @@ class HeldOutEquilibrium(Modulation):
         self.factors: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
         self.reference = 0.0
-        self._likelihoods: Tensor | None = None
+        self._kept: Tensor | None = None  # probabilities of the games, averaged over epochs
 
     def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
         """Diagnose, and choose the coalitions to play: all of them, or those that the reference believes most."""
@@ -152,21 +153,23 @@ class HeldOutEquilibrium(Modulation):
     def settle(self, played: Played) -> Settlement:
         """Weigh the coalitions anew, and the reference against their mixture."""
         membership, cluster = played.membership.double(), played.videos.numpy()
-        newest = (membership * played.probabilities.double().clamp(min=1e-12).log()).sum(2)
-        memory, kept = self.config.memory, self._likelihoods
-        self._likelihoods = newest if kept is None else memory * kept + (1 - memory) * newest
-        known = self._likelihoods.numpy()
+        newest = played.probabilities.double()
+        memory, kept = self.config.memory, self._kept
+        known = self._kept = newest if kept is None else memory * kept + (1 - memory) * newest
 
         def conclude(rows: Bool[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " c"], float, Tensor]:
             """Weights and the reference's share by these utterances, and the probabilities that follow for all."""
-            weights = self._weigh([(known[:, rows], cluster[rows])])
-            mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), played.probabilities.double())
+            # a network that is too sure of good predictions is not to be taken for one that makes bad ones
+            values = _likelihood(calibrate(known, membership, rows), membership)
+            weights = self._weigh([(values.numpy()[:, rows], cluster[rows])])
+            mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), newest)
             if played.reference is None or not self.config.reference:
                 return weights, 0.0, mixture
             other = played.reference.double()
-            blends = torch.stack([torch.lerp(mixture, other, float(share)) for share in _SHARES])
-            values = (membership * blends.clamp(min=1e-12).log()).sum(2).numpy()
-            share = float(leading(values[:, rows], cluster[rows]) @ _SHARES)
+            ours = calibrate(mixture[None], membership, rows)[0]
+            blends = torch.stack([torch.lerp(ours, other, float(share)) for share in _SHARES])
+            gains = _likelihood(blends, membership).numpy()
+            share = float(leading(gains[:, rows], cluster[rows]) @ _SHARES)
             return weights, share, torch.lerp(mixture, other, share)
 
         everything = np.ones(len(cluster), dtype=bool)
@@ -212,17 +215,32 @@ class HeldOutEquilibrium(Modulation):
             "active": self.active,
             "strategy": self.strategy.tolist(),
             "reference": self.reference,
-            "likelihoods": self._likelihoods,
+            "kept": self._kept,
             "history": self.history,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """From the checkpoint."""
         self.active = bool(state_dict["active"])
-        self._likelihoods = state_dict["likelihoods"]
+        self._kept = state_dict["kept"]
         self.history = list(state_dict["history"])
         self.reference = float(state_dict["reference"])
         self._adopt(np.array(state_dict["strategy"]))
+
+
+def calibrate(
+    probabilities: Float[Tensor, "c n k"], membership: Float[Tensor, "n k"], rows: Bool[np.ndarray, " n"]
+) -> Float[Tensor, "c n k"]:
+    """Every coalition's probabilities at the temperature that makes the given utterances most likely."""
+    logs = probabilities.clamp(min=1e-12).log()
+    tempered = torch.stack([(logs * power).log_softmax(2) for power in _POWERS])  # [t, c, n, k]
+    chosen = torch.as_tensor(np.flatnonzero(rows))
+    fit = (membership[chosen] * tempered[:, :, chosen]).sum(3).mean(2)  # [t, c]
+    return tempered[fit.argmax(0), torch.arange(len(logs))].exp()
+
+
+def _likelihood(probabilities: Float[Tensor, "c n k"], membership: Float[Tensor, "n k"]) -> Float[Tensor, "c n"]:
+    return (membership * probabilities.clamp(min=1e-12).log()).sum(2)
 
 
 def build(config: Config) -> HeldOutEquilibrium:
