@@ -171,16 +171,17 @@ def write(name: str, title: str, rows: Rows, *parts: str) -> None:
     print(text)
 
 
-def standard(data: str, seeds: int, workers: int) -> None:
+def standard(data: str, seeds: int, workers: int, ablations: bool) -> None:
     """The data's own split."""
     name = Path(data).name
     home = Path("runs/noharm") / name
     best = best_single(data)
     methods = alone(best) | METHODS
-    methods |= {
+    parts = {
         "held-out less reference": {"equilibrium": "held_out", "modulation": {"reference": False}},
         f"{best} held-out": {"equilibrium": "held_out", "modalities": [best]},
     }
+    methods |= parts if ablations else {}
     jobs = [(v, "split", data, seed, o) for v, o in methods.items() for seed in range(1, seeds + 1)]
     rows = [row | {"unit": row["seed"]} for row in play(jobs, home, workers)]
     videos = [by_video(home, data, range(1, seeds + 1), "held-out", rival) for rival in (best, "concat")]
@@ -190,7 +191,7 @@ def standard(data: str, seeds: int, workers: int) -> None:
         rows,
         table(rows),
         "Paired by seed: mean [95 % interval], exact sign-flip test.",
-        comparison(rows, ["held-out", "held-out less reference"], [best, "concat", "paper", f"{best} held-out"]),
+        comparison(rows, ["held-out", *parts] if ablations else ["held-out"], [best, "concat", "paper"]),
         *videos,
     )
 
@@ -283,6 +284,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20, help="of each synthetic case")
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=list(METHODS), help="not of `standard`")
+    parser.add_argument("--ablations", action="store_true", help="of `standard`: ours less its parts")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
     if options.suite == "synthetic":
@@ -290,7 +292,7 @@ def main() -> None:
     elif options.data is None:
         parser.error("name a data folder with --data")
     elif options.suite == "standard":
-        standard(options.data, options.seeds, options.jobs)
+        standard(options.data, options.seeds, options.jobs, options.ablations)
     else:
         partitions(options.data, options.count, options.seeds, options.jobs, options.methods)
 
