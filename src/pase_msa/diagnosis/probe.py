@@ -25,7 +25,10 @@ from pase_msa.data.columns import SequenceColumn
 Array = NDArray[np.float64]
 PENALTIES = tuple(10.0**exponent for exponent in (-3.0, -2.0, -1.0, 0.0, 1.0))
 FOURIER = 128
-_COMPONENTS = 384  # of all modalities together
+# Of a modality, so that none is seen less well for being in company; from four modalities on, whose coalitions are
+# many, of all together.
+_COMPONENTS = 384
+_FEW = 3
 CLIP = 5.0
 _CHUNK = 2000  # rows whose frames are in memory at once
 _SPARE = 8  # unknowns of no effect
@@ -134,7 +137,7 @@ class Reference:
         self.cells = [slice(*ends) for ends in itertools.pairwise([*starts.tolist(), self.count])]
         whole = torch.from_numpy(np.r_[order, self.count : max(map(len, features.values()))])
         generator = torch.Generator().manual_seed(seed)
-        most = max(_COMPONENTS // max(len(features), 1), 24)
+        most = _COMPONENTS if len(features) <= _FEW else max(_COMPONENTS // len(features), 24)
         linear: list[Tensor] = []
         self.columns: dict[str, Tensor] = {}
         self.phases: dict[str, Tensor] = {}
