@@ -104,6 +104,12 @@ def test_weights_and_joint_mean_are_all_that_is_needed_to_predict(make, names):
     np.testing.assert_allclose(design[training:] @ found.weights, found.valid, atol=1e-12)
 
 
+@pytest.mark.parametrize(("count", "kept"), [(1, 384), (2, 384), (3, 384), (4, 96), (8, 48)])
+def test_a_modality_keeps_as_many_components_alone_as_in_the_company_of_two(count, kept):
+    model, *_ = reference((500, *[5] * (count - 1)), 60)
+    assert len(model.columns["m0"]) == kept
+
+
 def test_a_size_that_is_padded_for_speed_agrees_too():
     model, _, targets, random, grouped = reference((64, 64), 150)
     assert len(model.columns["m0"]) + len(model.columns["m1"]) + len(model.offset) == 256
@@ -117,7 +123,7 @@ def test_linear_features_have_unit_norm_and_a_wide_modality_keeps_its_leading_co
         assert (values[:60] ** 2).sum(1).mean() == pytest.approx(1)
     norm = np.sqrt((features["m0"][:60] ** 2).sum(1).mean())
     np.testing.assert_allclose(linear["m0"], features["m0"] / norm, atol=1e-12)
-    assert linear["m1"].shape[1] == 192
+    assert linear["m1"].shape[1] == 384
     _, singular, _ = np.linalg.svd(features["m1"][:60])
     spread = np.sort((linear["m1"][:60] ** 2).sum(0))[::-1][:60]
     np.testing.assert_allclose(spread / spread.sum(), singular**2 / (singular**2).sum(), atol=1e-9)
