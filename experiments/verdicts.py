@@ -4,7 +4,7 @@
 
 Each draw has k modalities, the first one truthful and the others of a kind drawn at random. A verdict counts as right
 if it reads what is truthful and does not read what tells nothing on new videos; "undecided" is counted apart. The table
-of kinds against verdicts goes to `experiments/results/verdicts.md`, every verdict to the CSV beside it.
+of kinds against verdicts goes to `experiments/results/verdicts-K.md`, every verdict to the CSV beside it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def main() -> None:
     for kind in KINDS:
         counts = Counter(row["verdict"] for row in rows if row["kind"] == kind)
         table.append(f"| {kind} | {' | '.join(str(counts[name]) for name in VERDICTS)} |")
-    target = Path("experiments/results/verdicts")
+    target = Path("experiments/results") / f"verdicts-{'-'.join(map(str, options.modalities))}"
     target.parent.mkdir(parents=True, exist_ok=True)
     text = "\n".join(["# Verdicts on modalities of known kind", "", *summary, "", *table, ""])
     target.with_suffix(".md").write_text(text)
