@@ -50,7 +50,7 @@ def draw(frame: pd.DataFrame) -> Figure:
             part.label_outer()
         for part in axes:
             part.set_xlabel("stated confidence")
-        legend_below(figure, axes[0], 2)
+        legend_below(figure, axes, 2)
     return figure
 
 

@@ -20,13 +20,13 @@ def measure(scores: pd.DataFrame, metric: str = "f1_negpos", base: str = "text")
 
     Args:
         scores: columns method, seed, modalities ("text+audio"), metric, value; one value each. `runs.score_table`
-            makes it of runs that were trained with some modalities, `subsets.measure` of one run that is given some.
+            makes it of runs that were trained with some modalities, `subsets.measure` of a run that is given some.
         metric: an improvement of MAE is a fall.
         base: modality, or several joined by "+".
 
     Returns:
-        Columns method, base, added ("audio+vision"), seed, metric, value: percentage points, or the metric's own unit. A
-        seed without the base is left out.
+        Columns method, base, added ("audio+vision"), seed, metric, value: percentage points, or the metric's own unit.
+        A seed without the base is left out.
 
     Errors:
         PaSEError: no pair to compare, or two values for one method, seed and modalities.
@@ -87,5 +87,5 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.grid(visible=False, axis="x")
         unit = "percentage points" if is_percent(metric) else "its own unit"
         axes.set_ylabel(f"gain of {metric_label(metric)} over {short(letters(base))}\n({unit})")
-        legend_below(figure, axes, 4)
+        legend_below(figure, [axes], 4)
     return figure

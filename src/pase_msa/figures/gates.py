@@ -68,15 +68,23 @@ def _moments(name: str, values: np.ndarray[tuple[int], np.dtype[np.float64]]) ->
     }
 
 
-def draw(frame: pd.DataFrame, value: Literal["gate", "share"] = "share") -> Figure:
+def draw(
+    frame: pd.DataFrame, value: Literal["gate", "share"] = "share", *, span: tuple[float, float] | None = (0.0, 1.0)
+) -> Figure:
     """A heat map a method, classes in rows and modalities in columns; several seeds are averaged.
 
     Each cell has the mean and, smaller, the deviation over utterances.
+
+    Args:
+        frame: from `measure`.
+        value: the gate itself, or its share.
+        span: of the colours. All that is possible by default, so that gates that hardly differ look alike; None for the
+            range of the cells, which shows differences however small.
     """
     names, spread_of = methods(frame), f"{value}_sd"
     found = frame.groupby(["method", "group", "modality"], sort=False)[[value, spread_of, "trust"]].mean().reset_index()
     groups_, modalities = list(dict.fromkeys(found["group"])), list(dict.fromkeys(found["modality"]))
-    low, high = found[value].min(), found[value].max()
+    low, high = span or (found[value].min(), found[value].max())
     with styled():
         size = {"width": 1.6 + 1.05 * len(modalities), "height": 1.5 + 0.55 * len(groups_)}
         figure, axes = panels(len(names), **size, most=2)
@@ -98,7 +106,7 @@ def draw(frame: pd.DataFrame, value: Literal["gate", "share"] = "share") -> Figu
             part.spines[:].set_visible(False)
             part.tick_params(length=0)
             part.set_title(short(name, 34), fontsize=11)
-        words = {"gate": "mean gate, 0 to 1", "share": "share of the gates, 0 to 1"}
+        words = {"gate": "mean gate (0 to 1)", "share": "share of the gates (0 to 1)"}
         assert image is not None
         figure.colorbar(image, ax=axes, label=words[value])
     return figure

@@ -91,9 +91,11 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
         for name, part in zip(names, axes, strict=True):
             for number, modality in enumerate(modalities):
                 rows = found[(found["method"] == name) & (found["modality"] == modality)].sort_values("level")
-                line(part, rows["level"], rows["mean"], rows["std"], f"noise in {modality}", number, colors)
+                line(
+                    part, rows["level"], rows["mean"], rows["std"], f"noise in {modality}", number, colors, shift=0.025
+                )
             part.set_title(short(name, 34), fontsize=11)
             part.set_xlabel("noise (standard deviations\nof the features)")
         axes[0].set_ylabel(axis(metric))
-        legend_below(figure, axes[0])
+        legend_below(figure, axes)
     return figure

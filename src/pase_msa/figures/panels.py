@@ -34,10 +34,15 @@ def spread(frame: pd.DataFrame, by: Sequence[str], value: str = "value") -> pd.D
     return found
 
 
-def line(axes: Axes, x: Any, mean: Any, deviation: Any, label: str, number: int, colors: Sequence[str]) -> None:
-    """One series with a bar of a standard deviation at each point; dash, marker and colour go by its number."""
+def line(
+    axes: Axes, x: Any, mean: Any, deviation: Any, label: str, number: int, colors: Sequence[str], *, shift: float = 0.0
+) -> None:
+    """One series with a bar of a standard deviation at each point; dash, marker and colour go by its number.
+
+    `shift` times its number moves it to the right, so that series that coincide are all seen.
+    """
     axes.errorbar(
-        x,
+        x + shift * number,
         mean,
         yerr=deviation if (deviation > 0).any() else None,
         label=short(label, 30),
@@ -50,11 +55,15 @@ def line(axes: Axes, x: Any, mean: Any, deviation: Any, label: str, number: int,
     )
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """One legend for all panels, with the entries of one of them, where there are two or more."""
-    handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), frameon=False)
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None:
+    """One legend for all panels, each entry once, where there are two or more."""
+    found: dict[str, Any] = {}
+    for part in axes:
+        for handle, label in zip(*part.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if len(found) > 1:
+        columns = min(columns, len(found))
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def scale(metric: str) -> float:

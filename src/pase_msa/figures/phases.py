@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def measure(runs: Mapping[str, str | Path], metric: str = "acc2_negpos") -> pd.D
     rows = []
     for name, path in runs.items():
         folder = RunFolder.complete(path)
-        history, phases = folder.history(), read_json(folder.results)["phases"]
+        history, results = folder.history(), read_json(folder.results)
+        phases = results["phases"]
         known = {key for row in history for key in row}
         if not any(key.startswith("psi/") for key in known):
             raise PaSEError(
@@ -47,13 +49,13 @@ def measure(runs: Mapping[str, str | Path], metric: str = "acc2_negpos") -> pd.D
                 f"The log of {folder.path} has no val/{metric}; it has "
                 f"{', '.join(sorted(key for key in known if key.startswith('val/')))}."
             )
+        order = list(results["modulation"][-1]["psi"])  # of the task; the log is sorted by name
         for row in history:
             common = {"method": name, "epoch": row["epoch"]}
             more = {"active": row.get("phase") == 1.0, "switched_at": phases["switched_at"]}
-            for key, value in row.items():
-                kind, _, modality = key.partition("/")
-                if kind in ("psi", "phi"):
-                    rows.append(common | {"quantity": kind, "modality": modality, "metric": "", "value": value} | more)
+            for kind, modality in itertools.product(("psi", "phi"), order):
+                value = row.get(f"{kind}/{modality}", float("nan"))
+                rows.append(common | {"quantity": kind, "modality": modality, "metric": "", "value": value} | more)
             value = row.get(f"val/{metric}", float("nan"))
             rows.append(common | {"quantity": "metric", "modality": "", "metric": metric, "value": value} | more)
     return pd.DataFrame(rows)

@@ -55,7 +55,8 @@ def grid(
 def measure(runs: Sequence[LoadedRun], modality: str | None = None) -> pd.DataFrame:
     """Shapley values of the model's gain in log-likelihood, beside those of the exact Bayes rule.
 
-    Both gains are over the prediction without any modality, in nats an utterance, on the run's split.
+    Both gains are over the prediction without any modality, in nats an utterance, on the run's split. A model's is in
+    its own soft classes and the Bayes rule's in the planted ones, so that order can be compared, and size only roughly.
 
     Args:
         runs: trained on the synthetic benchmark.
@@ -118,16 +119,25 @@ def draw(frame: pd.DataFrame) -> Figure:
                 label=f"{short(name, 24)}: ρ = {pooled:.2f} over all points",
             )
         left.set_xlabel("planted contribution (nats an utterance)")
-        left.set_ylabel("the model's contribution (nats an utterance)")
+        left.set_ylabel("found contribution (nats)")
         left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9.5)
         runs = frame.drop_duplicates(["method", "seed", "dominance", "noise"])
         found = spread(runs, ("method", "dominance", "noise"), "rho")
         lines = list(dict.fromkeys(zip(found["method"], found["noise"], strict=True)))
         for number, (name, noise) in enumerate(lines):
             rows = found[(found["method"] == name) & (found["noise"] == noise)].sort_values("dominance")
-            line(right, rows["dominance"], rows["mean"], rows["std"], f"{name}, noise {noise:g}", number, colors)
+            line(
+                right,
+                rows["dominance"],
+                rows["mean"],
+                rows["std"],
+                f"{name}, noise {noise:g}",
+                number,
+                colors,
+                shift=0.06,
+            )
         right.set_xlabel("dominance (stretch of what is told, less 1)")
-        right.set_ylabel("rank correlation ρ over a run's modalities")
+        right.set_ylabel("rank correlation ρ within a run")
         right.set_ylim(-1.1, 1.1)
         right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=9.5)
     return figure

@@ -112,8 +112,10 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
         ]
         for number, (method, setting) in enumerate(lines):
             rows = found[(found["method"] == method) & (found["imputation"] == setting)].sort_values("rate")
-            line(axes, rows["rate"], rows["mean"], rows["std"], f"{method}{words[setting]}", number, colors)
+            line(
+                axes, rows["rate"], rows["mean"], rows["std"], f"{method}{words[setting]}", number, colors, shift=0.006
+            )
         axes.set_xlabel("probability that a modality is lost")
         axes.set_ylabel(axis(metric))
-        legend_below(figure, axes, 2)
+        legend_below(figure, [axes], 2)
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.evaluation.evaluate import subsets
-from pase_msa.evaluation.figures import HATCHES, short, styled
+from pase_msa.evaluation.figures import MARKERS, short, styled
 from pase_msa.evaluation.inference import play
 from pase_msa.figures.imputation import Imputation, imputation_switched, settings
 from pase_msa.figures.panels import axis, legend_below, methods, one_metric, panels, scale, spread
@@ -85,7 +85,7 @@ def letters(modalities: str) -> str:
 
 
 def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
-    """Bars of one metric by modalities given: a panel a method, a bar a setting of the imputation, with a deviation."""
+    """One metric by modalities given: a panel a method, a point a setting of the imputation; deviations over seeds."""
     found = spread(one_metric(frame, metric), ("method", "imputation", "modalities"))
     names, groups = methods(found), list(dict.fromkeys(found["modalities"]))
     words = {"on": "imputed", "off": "left out", "none": "no imputation"}
@@ -94,31 +94,28 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
         for name, part in zip(names, axes, strict=True):
             mine = found[found["method"] == name]
             kinds = list(dict.fromkeys(mine["imputation"]))
-            thick = 0.8 / len(kinds)
+            thick = 0.5 / len(kinds)
             for k, kind in enumerate(kinds):
                 rows = mine[mine["imputation"] == kind]
                 places = [groups.index(g) + (k - (len(kinds) - 1) / 2) * thick for g in rows["modalities"]]
                 number = list(words).index(kind)
-                part.barh(
-                    places,
+                # points and not bars: the axis does not begin at zero, where no difference would be seen
+                part.errorbar(
                     rows["mean"],
+                    places,
                     xerr=rows["std"] if (rows["std"] > 0).any() else None,
-                    height=thick,
                     label=f"absent modalities: {words[kind]}",
                     color=colors[number],
-                    edgecolor=ink["page"],
-                    hatch=HATCHES[number],
-                    error_kw={"ecolor": ink["ink"], "capsize": 2.5},
+                    marker=MARKERS[number],
+                    markerfacecolor=ink["page"] if number == 1 else colors[number],
+                    linestyle="none",
+                    markersize=7,
+                    capsize=2.5,
                 )
             part.set_yticks(range(len(groups)), [short(letters(group)) for group in groups])
             part.set_ylim(len(groups) - 0.5, -0.5)
-            part.grid(visible=False, axis="y")
+            part.grid(visible=True, axis="both")
             part.set_title(short(name, 40), fontsize=11)
             part.set_xlabel(axis(metric))
-        # the differences stand at the far end of long bars
-        lowest, highest = (found["mean"] - found["std"]).min(), (found["mean"] + found["std"]).max()
-        if lowest > 0:
-            room = 0.15 * (highest - lowest) or 0.05 * highest
-            axes[0].set_xlim(max(0.0, lowest - room), highest + room)
-        legend_below(figure, axes[0], 2)
+        legend_below(figure, axes, 2)
     return figure
