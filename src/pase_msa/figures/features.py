@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.figures import MARKERS, short, styled
 from pase_msa.figures.grouping import groups
-from pase_msa.figures.panels import methods, panels
+from pase_msa.figures.panels import legend_below, methods, panels
 from pase_msa.figures.runs import LoadedRun
 
 NEIGHBOURS = 10
@@ -179,8 +179,7 @@ def draw(points: pd.DataFrame, apart: pd.DataFrame | None = None, *, by: Literal
         if shades is not None:
             figure.colorbar(shades, ax=axes, label="true score", shrink=0.7)
         else:
-            handles, labels = axes[0].get_legend_handles_labels()
-            figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
+            legend_below(figure, axes, 6)
     return figure
 
 

@@ -62,7 +62,8 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 3) -> None
         for handle, label in zip(*part.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if len(found) > 1:
-        columns = min(columns, len(found))
+        entry = 0.6 + 0.095 * max(map(len, found))  # inches, at the size of the other text
+        columns = max(1, min(columns, len(found), int(figure.get_size_inches()[0] / entry)))
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns, frameon=False)
 
 
