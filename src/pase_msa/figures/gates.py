@@ -106,6 +106,8 @@ def draw(
             part.spines[:].set_visible(False)
             part.tick_params(length=0)
             part.set_title(short(name, 34), fontsize=11)
+            part.set_xlabel("modality")
+        axes[0].set_ylabel("true class")
         words = {"gate": "mean gate (0 to 1)", "share": "share of the gates (0 to 1)"}
         assert image is not None
         figure.colorbar(image, ax=axes, label=words[value])
