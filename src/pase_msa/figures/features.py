@@ -192,7 +192,7 @@ def _order(points: pd.DataFrame) -> list[str]:
 def _measures(apart: pd.DataFrame | None, name: str, seed: int) -> str:
     """The measures of a run as a small table: a line a measure, a column a space."""
     if apart is None:
-        return ""
+        return "t-SNE plane (no unit)"
     mine = apart[(apart["method"] == name) & (apart["seed"] == seed)]
     spaces = list(dict.fromkeys(mine["space"]))
     words = {"fused": "features", "plane": "plane"}

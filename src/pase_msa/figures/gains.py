@@ -85,6 +85,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.axhline(0, color=ink["muted"], linewidth=0.8)
         axes.set_xticks(range(len(names)), [short(name, 14) for name in names], rotation=30 if len(names) > 5 else 0)
         axes.grid(visible=False, axis="x")
+        axes.set_xlabel("method")
         unit = "percentage points" if is_percent(metric) else "label units" if metric == "mae" else "no unit"
         axes.set_ylabel(f"improvement of {metric_label(metric)}\nover {short(letters(base))} ({unit})")
         legend_below(figure, [axes], 4)
