@@ -44,11 +44,13 @@ class Settlement:
         weights: of coalitions, for the model.
         reference: share of its reference.
         honest: class probabilities of the validation split, each by weights that its own half had no part in, [n, k].
+        progress: how far the network is by itself, whether or not predictions follow it yet; larger is better.
     """
 
     weights: dict[frozenset[str], float]
     reference: float
     honest: Float[Tensor, "n k"]
+    progress: float | None = None
 
 
 class Modulation(Callback):

@@ -174,6 +174,8 @@ class SentimentModule(lightning.LightningModule):
         else:
             self.model.trust.set(settled.weights, settled.reference)
             said = settled.honest
+            if settled.progress is not None:
+                self.log("val/progress", settled.progress)
         self._measure(outputs_of(self.model.task, said.to(self.device)), labels.to(self.device))
 
     def on_validation_epoch_end(self) -> None:
