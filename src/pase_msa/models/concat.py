@@ -48,7 +48,8 @@ class Concat(FusedModel):
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
         """Concatenate."""
-        return self.fusion(parts, {}, {}, present).vector
+        fused: Tensor = self.fusion(parts, {}, {}, present).vector
+        return fused
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> Concat:

@@ -1,12 +1,13 @@
 """Early fusion by one LSTM (EF-LSTM): modalities are concatenated frame by frame, before anything is read.
 
-The usual baseline of multimodal sentiment analysis (used as such by Tsai et al. 2019, "MulT"; the LSTM is Hochreiter and
-Schmidhuber 1997).
+The usual baseline of multimodal sentiment analysis (used as such by Tsai et al. 2019, "MulT"; the LSTM is Hochreiter
+and Schmidhuber 1997).
 
 Frames of different modalities lie beside each other only if there are equally many. `steps` frames are made of every
-sequence by averaging: frame s is the mean of the frames between floor(s T / steps) and ceil((s + 1) T / steps), which is
-adaptive average pooling over the utterance's own T frames; a sequence that is shorter repeats its frames. With `steps=0`
-the frames are taken as they are, for data that were aligned beforehand, and shorter sequences end with zeros.
+sequence by averaging: frame s is the mean of the frames between floor(s T / steps) and ceil((s + 1) T / steps), which
+is adaptive average pooling over the utterance's own T frames; a sequence that is shorter repeats its frames. With
+`steps=0` the frames are taken as they are, for data that were aligned beforehand, and shorter sequences end with
+zeros.
 
 Each modality's frames go through a linear map of their own first. For a linear layer such as the LSTM's input this is
 the concatenation itself, in another basis; it gives modalities equal room and each its own parameters.
@@ -86,9 +87,11 @@ def resample(frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], steps: 
 class EarlyFusionLSTM(FusedModel):
     """One LSTM over concatenated frames; its last state goes to the head. The frames of an absent modality are zero."""
 
+    has_vectors = False
+
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
         super().__init__(task, inputs, config.width)
-        self.config = config
+        self.config, self.steps = config, config.steps
         for name, spec in inputs.items():
             if spec.encoder == "sequence":
                 self.encoders[name] = FrameEncoder(spec.dim, config.width)
@@ -113,8 +116,8 @@ class EarlyFusionLSTM(FusedModel):
             if name in self.scalers:
                 features = self.scalers[name](features)
             frames: Tensor = encoder.frames(features, lengths)  # type: ignore[operator]
-            if self.config.steps:
-                frames = resample(frames, lengths, self.config.steps)
+            if self.steps:
+                frames = resample(frames, lengths, self.steps)
             else:
                 valid = step_mask(lengths, frames.shape[1]).unsqueeze(2)
                 frames = nn.functional.pad(frames * valid, (0, 0, 0, longest - frames.shape[1]))
@@ -125,13 +128,14 @@ class EarlyFusionLSTM(FusedModel):
         """Concatenate, and read from left to right."""
         frames = torch.cat([parts[name] for name in self.task.modalities], dim=2)
         states, (last, _) = self.lstm(self.dropout(frames))
-        if self.config.steps:
+        if self.steps:
             fused: Tensor = last[0]
             return fused
         # the state after the utterance's last frame; where there is none, the state after one frame of nothing
         counted = torch.arange(1, frames.shape[1] + 1, device=frames.device) * (frames != 0).any(2)
         end = (counted.amax(1) - 1).clamp(min=0)
-        return states[torch.arange(len(states), device=states.device), end]
+        reached: Tensor = states[torch.arange(len(states), device=states.device), end]
+        return reached
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> EarlyFusionLSTM:

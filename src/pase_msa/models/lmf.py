@@ -1,8 +1,9 @@
 """Low-rank Multimodal Fusion (Liu et al. 2018, "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors").
 
 A linear layer over the tensor of a Tensor Fusion Network, whose weight is a sum of `rank` outer products of one factor
-a modality. The tensor is then never made: each modality is multiplied by its factors, the results are multiplied entry by
-entry over modalities, and summed over the rank. Cost and size grow with the number of modalities, not with its power.
+a modality. The tensor is then never made: each modality is multiplied by its factors, the results are multiplied entry
+by entry over modalities, and summed over the rank. Cost and size grow with the number of modalities, not with its
+power.
 """
 
 from __future__ import annotations
