@@ -109,7 +109,8 @@ class OnTheFlyGradientModulation(EpochMeans):
                 noisy = self.config.noise == "all" or (self.config.noise == "slowed" and factor < 1)
                 if noisy and generator is None:  # the same noise in every process, or their parameters drift apart
                     generator = torch.Generator(parameter.device)
-                    generator.manual_seed((int(getattr(pl_module, "seed", 0)) << 32) + trainer.global_step)
+                    seed = int(getattr(pl_module, "seed", 0)) * 15_485_863 + trainer.global_step * 104_729 + 1
+                    generator.manual_seed(seed % 2**63)
                 edit(parameter.grad, factor, generator if noisy else None)
         self.count({f"rho/{n}": v for n, v in ratios.items()} | {f"k/{n}": v for n, v in found.items()})
 
