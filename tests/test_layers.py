@@ -30,7 +30,9 @@ STOREYS = (
     "training",
     "evaluation",
     "serve",
+    "studies",
     "estimator",
+    "commands",
     "cli",
 )
 FILES = sorted(SOURCE.rglob("*.py"))

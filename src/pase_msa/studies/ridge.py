@@ -1,0 +1,77 @@
+"""The floor: ridge regression on standardised, mean-pooled features, its penalty chosen on validation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
+
+from pase_msa.data.columns import SequenceColumn
+from pase_msa.encoders.text import TextConfig
+from pase_msa.errors import PaSEError
+from pase_msa.metrics import regression_metrics
+from pase_msa.training.diagnosing import open_data
+from pase_msa.training.inputs import (
+    choose_label,
+    choose_modalities,
+    describe_inputs,
+    encode_labels,
+    infer_task,
+    load_columns,
+    make_dataset,
+)
+
+PENALTIES = 10.0 ** np.arange(-1, 5.5, 0.5)
+
+
+def ridge(
+    data: str | None, modalities: Sequence[str] | None = None, *, label: str | None = None, test: bool = True
+) -> dict[str, Any]:
+    """Metrics of the ridge on validation and, if asked, on test; deterministic.
+
+    Errors:
+        PaSEError: the label holds classes.
+    """
+    began = time.perf_counter()
+    table = open_data(data)
+    text = TextConfig()
+    names = choose_modalities(table, modalities, text)
+    task = infer_task(table, names, choose_label(table, label))
+    if task.kind != "regression":
+        raise PaSEError("The baseline 'ridge' predicts scores, and these labels are classes; leave it out with --only.")
+    columns = load_columns(table, describe_inputs(table, names, text))
+    splits = ("train", "valid", "test") if test else ("train", "valid")
+    labels = encode_labels(table, task, np.flatnonzero(np.isin(table.splits, splits)))
+    blocks = {}
+    for split in splits:
+        rows = make_dataset(table, columns, table.rows(split), labels).rows
+        blocks[split] = (np.hstack([_pooled(column, rows) for column in columns.values()]), labels[rows])
+    scaler = StandardScaler().fit(blocks["train"][0])
+    scaled = {split: (np.clip(scaler.transform(x), -5, 5), y) for split, (x, y) in blocks.items()}
+
+    def error(model: Ridge) -> float:
+        x, y = scaled["valid"]
+        return float(np.abs(model.predict(x) - y).mean())
+
+    best = min((Ridge(penalty).fit(*scaled["train"]) for penalty in PENALTIES), key=error)
+    metrics = {s: regression_metrics(best.predict(x), y, task) for s, (x, y) in scaled.items() if s != "train"}
+    return {
+        "test": metrics.get("test"),
+        "valid": metrics["valid"],
+        "seconds": round(time.perf_counter() - began, 2),
+        "epochs": 0,
+        "parameters": best.coef_.size + 1,
+        "phases": {},
+        "psi": {},
+    }
+
+
+def _pooled(column: SequenceColumn, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    found = [column[int(row)] for row in rows]
+    empty = np.zeros(column.dim)
+    return np.stack([empty if frames is None else np.nan_to_num(frames).mean(0) for frames in found])
