@@ -41,7 +41,7 @@ class Cell:
     @property
     def title(self) -> str:
         """The labels in one line, for people."""
-        return ", ".join(f"{value}" if name == "variant" else f"{name} {value}" for name, value in self.labels.items())
+        return ", ".join(value if isinstance(value, str) else f"{name} {value}" for name, value in self.labels.items())
 
     def folder(self, home: Path) -> Path:
         """Where its result lies."""
