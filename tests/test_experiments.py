@@ -1,4 +1,4 @@
-"""Studies that are shipped: every variant is a valid configuration."""
+"""Studies and sweeps that are shipped: every variant, and every end of a space, is a valid configuration."""
 
 from pathlib import Path
 
@@ -7,9 +7,11 @@ import yaml
 
 from pase_msa import plugins
 from pase_msa.studies.study import read_study
+from pase_msa.studies.sweep import options_of, read_sweep
 from pase_msa.studies.training_cell import run_config
 
 HOME = Path(__file__).parents[1] / "experiments"
+SWEEPS = [file for file in sorted(HOME.glob("*.yaml")) if "space" in yaml.safe_load(file.read_text())]
 STUDIES = [file for file in sorted(HOME.glob("*.yaml")) if "variants" in yaml.safe_load(file.read_text())]
 
 
@@ -30,4 +32,17 @@ def _is_valid(options):
 
 @pytest.mark.parametrize("options", list(_variants()))
 def test_a_variant_is_a_valid_configuration(options):
+    _is_valid(options)
+
+
+def _corners():
+    for file in SWEEPS:
+        sweep = read_sweep(file)
+        for name, entry in sweep.space.items():
+            for value in entry.get("choices") or (entry["low"], entry["high"]):
+                yield pytest.param(options_of(sweep, {name: value}), id=f"{file.stem}-{name}-{value}")
+
+
+@pytest.mark.parametrize("options", list(_corners()))
+def test_an_end_of_a_space_is_a_valid_configuration(options):
     _is_valid(options)

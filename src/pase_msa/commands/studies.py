@@ -6,7 +6,7 @@ import json as json_format
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,43 @@ def _strict(found: dict[str, Any]) -> str:
     return json_format.dumps(found, allow_nan=False)
 
 
+def _sweep_options(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("sweep", type=str, help="YAML with base, space, and optionally data")
+    parser.add_argument("--trials", type=int, default=40, help="in all, those of earlier calls included")
+    parser.add_argument("--data", type=str, help="folder or file, in place of the sweep's")
+    parser.add_argument("--out", type=str, help="folder of the sweep; runs/NAME if left out")
+    parser.add_argument("--seed", type=int, default=0, help="of the search")
+    parser.add_argument("--jobs", type=int, default=2, help="worker processes")
+    parser.add_argument("--threads", type=int, default=1, help="of each worker")
+
+
+def sweep(
+    sweep: str,
+    trials: int = 40,
+    data: str | None = None,
+    out: str | None = None,
+    seed: int = 0,
+    jobs: int = 2,
+    threads: int = 1,
+) -> None:
+    """Run a sweep and print its best trials."""
+    from pase_msa.studies.sweep import importances, read_sweep, run_sweep, shown
+
+    plan = read_sweep(sweep)
+    plan = plan if data is None else replace(plan, data=data)
+    home = Path(out or f"runs/{plan.name}")
+    progress = sys.stderr.isatty()
+    table = run_sweep(plan, home, trials=trials, jobs=jobs, threads=threads, seed=seed, progress=progress)
+    counts = table["state"].value_counts()
+    print("\n".join(shown(table, plan)))
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    for name, share in importances(home).items():
+        print(f"{name}: {100 * share:.0f} % of the spread")
+    print(f"trials: {home / 'trials.csv'}\nnext: pase train {home / 'best.yaml'}")
+
+
 COMMANDS = {
     "study": Command("Run variants x seeds x data sets in parallel, each once, as one table.", _study_options, study),
     "compare": Command("Compare evaluated runs: paired bootstrap and permutation test.", _compare_options, compare),
+    "sweep": Command("Search options by validation with Optuna, in parallel and resumable.", _sweep_options, sweep),
 }

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from joblib import delayed, parallel_config
 
 from pase_msa.errors import PaSEError
 from pase_msa.studies.cells import Cell, Scalar, finished, row, write_table
+from pase_msa.studies.progress import Bar, Watched, display
 from pase_msa.studies.worker import CellFunction, play, write_error
 
 _log = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def run_cells(
     pending = list({cell.key: cell for cell in cells if finished(cell, folder) is None}.values())
     for cell in pending:  # told anew if it fails anew
         (cell.folder(folder) / "error.json").unlink(missing_ok=True)
-    with _display(title, progress) as bar:
+    with display(title, progress) as bar:
         watch = _Watch(cells, folder, bar)
         if pending:
             with _backend(backend, jobs, threads):
@@ -88,8 +87,7 @@ def _play_all(
     def run(some: Sequence[Cell], workers: int) -> Exception | None:
         tasks = (delayed(play)(function, cell, home, threads, session) for cell in some)
         try:
-            # one cell a message and none in stock, so that a kill loses as little as it can
-            _Watched(watch, n_jobs=workers, batch_size=1, pre_dispatch="n_jobs")(tasks)
+            Watched(watch.refresh, n_jobs=workers)(tasks)
         except Exception as error:
             return error
         finally:
@@ -118,22 +116,10 @@ def _was_playing(cell: Cell, home: Path, session: str) -> bool:
     return marker.is_file() and marker.read_text() == session
 
 
-class _Watched(Parallel):  # type: ignore[misc]
-    """joblib's loop, which reports each finished task here; backends that cannot stream results (Ray) do so too."""
-
-    def __init__(self, watch: _Watch, **options: Any) -> None:
-        super().__init__(**options)
-        self._watch = watch
-
-    def print_progress(self) -> None:
-        """Called by joblib whenever a task is done."""
-        self._watch.refresh()
-
-
 class _Watch:
     """Keeps table and progress bar up to date; joblib calls it from a thread of its own."""
 
-    def __init__(self, cells: Sequence[Cell], home: Path, bar: _Bar | None) -> None:
+    def __init__(self, cells: Sequence[Cell], home: Path, bar: Bar | None) -> None:
         self.cells, self.home, self.bar = cells, home, bar
         self.rows: dict[str, dict[str, Scalar]] = {}
         self.problem: Exception | None = None
@@ -177,35 +163,6 @@ class _Watch:
 
     def _failed(self) -> int:
         return sum(line["status"] == "failed" for line in self._lines())
-
-
-class _Bar:
-    """One line: title, bar, cells done, cells failed, time."""
-
-    def __init__(self, progress: Progress, title: str) -> None:
-        self.progress = progress
-        self.task = progress.add_task(title, total=None, failed="")
-
-    def show(self, done: int, total: int, failed: int) -> None:
-        """Move."""
-        self.progress.update(self.task, completed=done, total=total, failed=f"{failed} failed" if failed else "")
-
-
-@contextlib.contextmanager
-def _display(title: str, progress: bool) -> Iterator[_Bar | None]:
-    if not progress:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("[red]{task.fields[failed]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        yield _Bar(shown, title)
 
 
 @contextlib.contextmanager
