@@ -67,7 +67,7 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose"}
+    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose", "study", "compare", "sweep"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -163,7 +163,9 @@ def test_every_package_is_accounted_for() -> None:
         assert name == "pase-msa" or f"`{name}`" in listed, name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/studies.md"]
+)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():
