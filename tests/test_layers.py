@@ -32,6 +32,7 @@ STOREYS = (
     "figures",
     "serve",
     "studies",
+    "reproduce",
     "estimator",
     "commands",
     "cli",
