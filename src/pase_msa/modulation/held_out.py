@@ -190,7 +190,11 @@ class HeldOutEquilibrium(Modulation):
         """Take the learning rates of the modalities in hand."""
         owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type]
         for optimizer in trainer.optimizers:
-            scale_rates(optimizer, owner, lambda: self.factors if self.active and not __import__("os").environ.get("E_RATE") else {})
+            scale_rates(
+                optimizer,
+                owner,
+                lambda: self.factors if self.active and not __import__("os").environ.get("E_RATE") else {},
+            )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch down."""

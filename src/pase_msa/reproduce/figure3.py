@@ -9,6 +9,7 @@ from pase_msa.figures import features
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part, Picture
 from pase_msa.reproduce.results import Results
+from pase_msa.reproduce.scores import plain
 from pase_msa.reproduce.subject import Options, Subject
 
 _MEASURES = {
@@ -39,7 +40,7 @@ def build(found: Results) -> Part:
         line = [method]
         for key in _MEASURES:
             about = estimate(mine[mine["measure"] == key]["value"])
-            line.append(f"{about.mean:.3f}" + (f" ± {about.sd:.3f}" if about.count > 1 else ""))
+            line.append(plain(about))
             data.append({"method": method, "measure": key, **vars(about)})
         rows.append([*line, str(mine["seed"].nunique())])
     columns = ["method", *_MEASURES.values(), "seeds"]

@@ -10,6 +10,7 @@ from pase_msa.figures.quoted import quoted
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part, Picture
 from pase_msa.reproduce.results import Results
+from pase_msa.reproduce.scores import plain
 from pase_msa.reproduce.subject import Options, Subject
 
 
@@ -27,11 +28,9 @@ def build(found: Results) -> Part:
         for column in ("gate", "share"):
             known = part[column].dropna()
             about = estimate(known) if len(known) else None
-            line.append("none" if about is None else f"{about.mean:.3f} ± {about.sd:.3f}")
+            line.append("none" if about is None else plain(about))
             if about is not None:
-                data.append(
-                    {"method": method, "group": group, "modality": modality, "value": column, **vars(about)}
-                )
+                data.append({"method": method, "group": group, "modality": modality, "value": column, **vars(about)})
         rows.append([*line, str(part["seed"].nunique())])
     notes = ["± is the deviation over seeds of the class's mean; that over utterances is in the heat map."]
     if found.subject.quoted == "iemocap":

@@ -8,10 +8,10 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.statistics import estimate
 from pase_msa.evaluation.tables import metric_label
 from pase_msa.figures import phases
-from pase_msa.figures.panels import scale
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part, Picture
 from pase_msa.reproduce.results import Results
+from pase_msa.reproduce.scores import mean_sd, plain
 from pase_msa.reproduce.subject import Options, Subject
 
 _NAMES = {methods.PAPER: "with SGM", methods.NO_SGM: "without SGM"}
@@ -44,9 +44,8 @@ def build(found: Results) -> Part:
         line = [str(method)]
         for name in [column for column in ends if str(column).startswith("share of ")]:
             about = estimate(part[name])
-            line.append(f"{100 * about.mean:.1f} ± {100 * about.sd:.1f}")
-        about = estimate(scale(metric) * part["best"])
-        line += [f"{about.mean:.1f} ± {about.sd:.1f}", f"{int(part['acted'].sum())} of {len(part)}"]
+            line.append(plain(about, 100, 1))
+        line += [mean_sd(metric, part["best"].tolist()), f"{int(part['acted'].sum())} of {len(part)}"]
         rows.append(line)
     shares = [str(column) for column in ends if str(column).startswith("share of ")]
     label = metric_label(metric)

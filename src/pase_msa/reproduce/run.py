@@ -172,12 +172,9 @@ def _about(found: Results, cells: Sequence[Cell], command: Sequence[str]) -> lis
     ]
 
 
-def _entry(
-    found: Results, part: _Planned, table: pd.DataFrame, home: Path, out: Path, command: Sequence[str]
-) -> str:
+def _entry(found: Results, part: _Planned, table: pd.DataFrame, home: Path, out: Path, command: Sequence[str]) -> str:
     rows = _rows(table, part.cells)
     if rows.empty:
         return f"## {part.name}\n\n```bash\n{shlex.join(command)}\n```\n\nNothing was trained.\n"
     prints = {str(cell.labels["data"]): str(cell.options["data"]) for cell in part.cells}
     return ledger.ledger_entry(rows, home, title=part.name, command=command, fingerprints=prints, place=out)
-

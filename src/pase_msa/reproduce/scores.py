@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pase_msa.evaluation.compare import compare
-from pase_msa.evaluation.statistics import estimate, holm, paired_differences, sign_flip_test
+from pase_msa.evaluation.statistics import Estimate, estimate, holm, paired_differences, sign_flip_test
 from pase_msa.evaluation.tables import is_percent, metric_label
 from pase_msa.figures.gains import LESS_IS_BETTER
 from pase_msa.figures.panels import scale
@@ -40,6 +40,12 @@ def mean_sd(metric: str, values: Sequence[float]) -> str:
     found = estimate(values)
     spread = f" ± {number(metric, found.sd)}" if found.count > 1 else ""
     return number(metric, found.mean) + spread
+
+
+def plain(found: Estimate, factor: float = 1.0, digits: int = 3) -> str:
+    """Mean ± standard deviation of what is no metric."""
+    spread = f" ± {factor * found.sd:.{digits}f}" if found.count > 1 else ""
+    return f"{factor * found.mean:.{digits}f}{spread}"
 
 
 def interval(metric: str, low: float, high: float, *, signed: bool = False) -> str:

@@ -16,24 +16,25 @@ from pase_msa.reproduce.subject import Options, Subject
 from pase_msa.reproduce.subset_methods import name_of, on
 from pase_msa.reproduce.subset_methods import subsets as all_subsets
 
-_WORDS = {"on": "withheld, imputed", "off": "withheld, not imputed", "none": "withheld"}
-_TRAINED = "trained alone"
+_TRAINED = "trained"
+_COLUMNS = {_TRAINED: "trained alone", "on": "withheld, imputed", "off": "withheld, not imputed"}
+_LOST = {"on": "lost, imputed", "off": "lost, not imputed", "none": "lost"}
+_METHODS = ("concat", methods.PAPER, methods.PASE)
 
 
 def variants(subject: Subject) -> dict[str, Options]:
-    """PaSE of either equilibrium on every set of modalities, and concatenation on all of them."""
-    pase = {
+    """Concatenation and PaSE of either equilibrium on every set of modalities."""
+    return {
         name_of(method, some, subject): on(method, some, subject)
-        for method in (methods.PAPER, methods.PASE)
+        for method in _METHODS
         for some in all_subsets(subject)
     }
-    return {"concat": methods.model("concat"), **pase}
 
 
 def build(found: Results) -> Part:
     """The plug-in's entry point."""
     subject = found.subject
-    whole = [name for name in ("concat", methods.PAPER, methods.PASE) if name in found.variants]
+    whole = [name for name in _METHODS if name in found.variants]
     withheld = found.each_run(whole, lambda runs: subsets.measure(runs))
     lost = found.each_run(whole, lambda runs: rates.measure(runs))
     data = pd.concat([_trained(found), withheld], ignore_index=True)
@@ -60,7 +61,7 @@ def build(found: Results) -> Part:
             "Trained alone: a run of its own on these modalities. Withheld: the run on all modalities, which is given "
             "these only. The paper does not say which of the two its rows are.",
             f"With the equilibrium on held-out contributions ({methods.PASE}) a modality that is not trusted changes "
-            "nothing when it is lost, and alone it says no more than the average of the training labels.",
+            "nothing when it is lost.",
             "At random, the last modality of an utterance is never lost; how much was in fact lost is in the CSV.",
         ],
     )
@@ -69,7 +70,7 @@ def build(found: Results) -> Part:
 def _trained(found: Results) -> pd.DataFrame:
     subject = found.subject
     rows = []
-    for method in (methods.PAPER, methods.PASE):
+    for method in _METHODS:
         for some in all_subsets(subject):
             mine = found.rows(name_of(method, some, subject))
             for metric in (subject.accuracy, subject.f1):
@@ -91,13 +92,13 @@ def _trained(found: Results) -> pd.DataFrame:
 
 
 def _grid(found: Results, data: pd.DataFrame) -> Grid:
-    """Rows: method and setting within a set of modalities; quoted figures beside them."""
+    """A row a set of modalities and method; columns by metric and by how the others were left out; quoted figures."""
     subject = found.subject
     metrics = [subject.accuracy, subject.f1]
-    columns = ["modalities", "method", "how", *map(heading, metrics), "seeds"]
+    columns = ["modalities", "method", *(f"{how}: {heading(m)}" for m in metrics for how in _COLUMNS.values()), "seeds"]
     printed = {}
     if subject.quoted is not None:
-        columns[-1:-1] = [f"quoted {metric_label(metric)}" for metric in metrics]
+        columns[-1:-1] = [f"quoted: {metric_label(metric)}" for metric in metrics]
         lines = quoted(4)
         lines = lines[lines["dataset"] == subject.quoted]
         printed = {(row.method, row.metric): row.value for row in lines.itertuples()}
@@ -106,9 +107,15 @@ def _grid(found: Results, data: pd.DataFrame) -> Grid:
     for some in all_subsets(subject):
         names = "+".join(some)
         here = data[data["modalities"] == names]
-        for (method, how), part in here.groupby(["method", "imputation"], sort=False):
-            line = [subsets.letters(names), str(method), _WORDS.get(str(how), str(how))]
-            line += [mean_sd(m, part[part["metric"] == m]["value"].tolist()) for m in metrics]
+        for method, part in here.groupby("method", sort=False):
+            # without imputation in the model, what is withheld is left out
+            shown = part["imputation"].replace("none", "off")
+            line = [subsets.letters(names), str(method)]
+            for metric in metrics:
+                for how in _COLUMNS:
+                    alike = some == subject.modalities and how != _TRAINED  # nothing is withheld
+                    values = part[(shown == how) & (part["metric"] == metric)]["value"].tolist()
+                    line.append("" if alike or not values else mean_sd(metric, values))
             if printed:
                 line += [_print(printed.get((subsets.letters(names), m))) for m in metrics]
             rows.append([*line, str(part["seed"].nunique())])
@@ -126,7 +133,7 @@ def _rates_grid(found: Results, lost: pd.DataFrame) -> Grid:
     levels = sorted(mine["rate"].unique())
     rows, data = [], []
     for (method, how), part in mine.groupby(["method", "imputation"], sort=False):
-        line = [str(method), _WORDS[str(how)].replace("withheld", "lost")]
+        line = [str(method), _LOST[str(how)]]
         for level in levels:
             # draws of one seed are averaged first
             about = estimate(part[part["rate"] == level].groupby("seed")["value"].mean())
