@@ -45,6 +45,7 @@ benchmarks: setup
 	$(BIN)/python -m benchmarks.transport
 	$(BIN)/python -m benchmarks.epoch
 	$(BIN)/python -m benchmarks.diagnose
+	$(BIN)/python -m benchmarks.studies
 
 clean:
 	rm -rf $(VENV) build runs

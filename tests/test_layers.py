@@ -31,7 +31,9 @@ STOREYS = (
     "evaluation",
     "figures",
     "serve",
+    "studies",
     "estimator",
+    "commands",
     "cli",
 )
 FILES = sorted(SOURCE.rglob("*.py"))
