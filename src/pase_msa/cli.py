@@ -75,6 +75,19 @@ def predict(
     print(f"{count} predictions in {target}", file=sys.stderr)
 
 
+def export(run: str, format: Literal["onnx"] = "onnx", out: str | None = None) -> None:
+    """Export a model, from the features on, to a file that needs no PyTorch.
+
+    Args:
+        run: run folder, or a folder with a saved model.
+        format: of the file.
+        out: file to write; `model.onnx` in the folder if left out.
+    """
+    from pase_msa.serve.export import export_onnx
+
+    print(f"{export_onnx(run, out)}: agrees with PyTorch")
+
+
 def convert(file: str, out: str, format: str | None = None) -> None:
     """Convert a published feature format to our feature table.
 
@@ -273,6 +286,7 @@ def _json(content: Any) -> str:
 _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
     "convert": convert,
     "inspect": inspect,
     "diagnose": diagnose,
