@@ -163,7 +163,9 @@ def test_every_package_is_accounted_for() -> None:
         assert name == "pase-msa" or f"`{name}`" in listed, name
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/figures.md"]
+)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings():

@@ -29,6 +29,7 @@ STOREYS = (
     "models",
     "training",
     "evaluation",
+    "figures",
     "serve",
     "estimator",
     "cli",

@@ -48,9 +48,12 @@ class Model(nn.Module):
         modulation: name of the balancing method that goes with the model unless a run names another.
         trust: coalitions of modalities that predictions are made of.
         reference: the closed-form model of the diagnosis, where predictions may lean on it.
+        imputation: whether absent modalities are imputed; may be set between predictions, to measure what it does. None
+            in a model that knows no imputation.
     """
 
     modulation: str = "none"
+    imputation: bool | None = None
     class_prior: Tensor
     temperature: Tensor
     recipe: dict[str, Any]
