@@ -67,7 +67,7 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "export", "convert", "inspect", "diagnose"}
+    assert shown == {"train", "evaluate", "predict", "export", "ask", "convert", "inspect", "diagnose"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,8 @@ import jsonargparse
 import yaml
 
 from pase_msa.errors import PaSEError
+from pase_msa.language_models.command import ask
+from pase_msa.strict_json import strict_json
 
 _FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
 
@@ -38,7 +38,7 @@ def evaluate(
 
     result = evaluate_run(run, data=data, dialect=dialect)
     if json:
-        print(_json(result))
+        print(strict_json(result))
         return
     print(render_table(result))
     report = Path(run) / "report.html"
@@ -117,7 +117,7 @@ def inspect(file: str, format: str | None = None, json: bool = False) -> None:
     from pase_msa.data.inspect import inspect_table, render
 
     report = inspect_table(open_table(file, format=format))
-    print(_json(report) if json else render(report))
+    print(strict_json(report) if json else render(report))
 
 
 def diagnose(
@@ -149,7 +149,7 @@ def diagnose(
     if picture is not None:
         plot_diagnosis(found, picture)
     if json:
-        print(_json(found.to_dict()))
+        print(strict_json(found.to_dict()))
         return
     if data is None:
         print("The bundled synthetic benchmark; name data of your own with --data.\n")
@@ -270,23 +270,11 @@ def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentP
     return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
 
 
-def _json(content: Any) -> str:
-    """Strict JSON: what is not a number (a metric without any case) is null."""
-
-    def strict(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: strict(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [strict(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(strict(content), allow_nan=False)
-
-
 _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "export": export,
+    "ask": ask,
     "convert": convert,
     "inspect": inspect,
     "diagnose": diagnose,
