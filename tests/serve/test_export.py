@@ -94,6 +94,11 @@ def test_onnx_runtime_agrees_with_pytorch_on_concatenation(shared):
     agree(*shared)
 
 
+def test_a_recurrent_rival_can_be_exported(tmp_path):
+    model = toy_model("ef_lstm").eval()
+    agree(model, exported(model, tmp_path))
+
+
 def test_the_file_tells_what_it_is(shared):
     metadata = shared[1].metadata
     assert metadata["task"]["classes"] == ["-3", "-2", "-1", "0", "1", "2", "3"]

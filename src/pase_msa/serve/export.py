@@ -217,6 +217,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes .* assigned during export")  # of a torch.nn.LSTM
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
