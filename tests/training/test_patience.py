@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 
 from pase_msa.training.checkpoints import Patience
 
@@ -13,6 +14,8 @@ def stopped_after(maes, progress=None, *, patience=3, cut=None):
     trainer = SimpleNamespace(
         callback_metrics={},
         fast_dev_run=False,
+        state=SimpleNamespace(fn=TrainerFn.FITTING),
+        sanity_checking=False,
         should_stop=False,
         current_epoch=0,
         world_size=1,
