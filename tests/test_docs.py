@@ -67,7 +67,19 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose", "study", "compare", "sweep"}
+    assert shown == {
+        "ask",
+        "compare",
+        "convert",
+        "diagnose",
+        "evaluate",
+        "export",
+        "inspect",
+        "predict",
+        "study",
+        "sweep",
+        "train",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pase_msa"
 # metrics and calibration stand above the data because training needs them, and need nothing but the task themselves
 STOREYS = (
     "errors",
+    "strict_json",
     "task",
     "batch",
     "plugins",
@@ -30,6 +31,7 @@ STOREYS = (
     "training",
     "evaluation",
     "figures",
+    "language_models",
     "serve",
     "studies",
     "reproduce",

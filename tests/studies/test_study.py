@@ -1,8 +1,15 @@
 """A study: the grid of a YAML, one run a cell, a table, a ledger entry; the command."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -15,6 +22,7 @@ from pase_msa.studies.study import dataset_names, merge, read_study, run_study, 
 from pase_msa.training.run import train
 from tests.toys import tiny_spec
 
+ROOT = Path(__file__).parents[2]
 BASE = {"model": {"width": 4}, "training": {"epochs": 2, "batch_size": 16, "threads": 1, "accelerator": "cpu"}}
 VARIANTS = {
     "PaSE - PCL": {"model": {"calibration": False}},
@@ -76,6 +84,33 @@ def test_a_run_that_was_cut_short_is_resumed(table, home, tmp_path, monkeypatch)
         name for name in table.columns if name.split("/")[0] in ("variant", "seed", "test", "valid", "epochs", "run")
     ]
     pd.testing.assert_frame_equal(again[same], table[same])
+
+
+def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(home, tmp_path):
+    study = tmp_path / "killed.yaml"
+    variants = {name: VARIANTS[name] for name in ("PaSE - PCL", "text")}
+    study.write_text(yaml.safe_dump({"base": BASE, "variants": variants}, sort_keys=False))
+    words = ["study", str(study), "--data", str(home / "data"), "--seeds", "2", "--validation-only", "--out"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pase_msa.cli", *words, str(tmp_path / "killed")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 90
+    while child.poll() is None and not list(tmp_path.glob("killed/runs/*/checkpoints/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(np.random.default_rng().uniform(0, 1.5))
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait(30)
+    assert main([*words, str(tmp_path / "killed"), "--jobs", "1"]) == 0
+    assert main([*words, str(tmp_path / "whole"), "--jobs", "1"]) == 0
+    killed, whole = (pd.read_parquet(tmp_path / name / "table.parquet") for name in ("killed", "whole"))
+    vary = {"seconds", "training_seconds", "seconds_an_epoch", "peak_memory_mb"}
+    same = [name for name in whole.columns if name not in vary]
+    pd.testing.assert_frame_equal(killed[same], whole[same])
 
 
 def test_validation_only_reads_no_test_split_and_testing_later_trains_nothing(home, tmp_path, monkeypatch):
