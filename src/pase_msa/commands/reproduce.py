@@ -23,6 +23,8 @@ def _reproduce_options(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--validation-only", action="store_true", help="do not read the test split")
     parser.add_argument("--out", type=str, help=f"folder of the tables and figures; {_RESULTS}/DATA if left out")
     parser.add_argument("--home", type=str, help=f"folder of the runs; {_RUNS}/DATA if left out")
+    parser.add_argument("--language-model", type=str, action="append", help="whom table5 asks; repeat it for several")
+    parser.add_argument("--base-url", type=str, help="of its server, or 'local', as for `pase ask`")
     parser.add_argument("--page", type=str, help="Markdown page of all results that are there, made anew")
     parallel(parser)
 
@@ -36,6 +38,8 @@ def reproduce(
     validation_only: bool = False,
     out: str | None = None,
     home: str | None = None,
+    language_model: list[str] | None = None,
+    base_url: str | None = None,
     page: str | None = None,
     jobs: int = 2,
     threads: int = 1,
@@ -47,14 +51,19 @@ def reproduce(
     from pase_msa.reproduce.subject import Subject
     from pase_msa.studies.study import read_mapping, seed_list
 
-    paths: list[str | None] = list(data or [None])
+    paths: list[str | None] = [*data] if data else [None]
     if len(paths) > 1 and (out or home):
         raise PaSEError("--out and --home are for one data set; leave them out, or give one --data.")
     options = {} if base is None else read_mapping(Path(base))
     failures = []
     for path in paths:
         subject = Subject.of(
-            path, seed_list(seeds), split="valid" if validation_only else "test", text=text, base=options
+            path,
+            seed_list(seeds),
+            split="valid" if validation_only else "test",
+            text=text,
+            base=options,
+            language_models={"names": language_model or [], "base_url": base_url},
         )
         command = ["pase", "reproduce", *what, *(["--data", path] if path else []), "--seeds", str(seeds)]
         command += [] if text == "frozen" else ["--text", text]

@@ -31,6 +31,7 @@ class Command:
 
 
 def parallel(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of the engine."""
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--threads", type=int, default=1, help="of each worker; jobs x threads is the budget of cores")
     parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")

@@ -43,9 +43,9 @@ def build(found: Results) -> Part:
             Picture("confidence-selective", "Errors among the most confident.", selective.draw(curve), curve),
         ],
         [
-            "ECE: expected calibration error, before and after the temperature that was fitted on validation. AURC: area "
-            "under risk against coverage, and that of a perfect ranking of the same predictions. Errors are of class or "
-            "polarity."
+            "ECE: expected calibration error, before and after the temperature that was fitted on validation. AURC: "
+            "area under risk against coverage, and that of a perfect ranking of the same predictions. Errors are of "
+            "class or polarity."
         ],
     )
 

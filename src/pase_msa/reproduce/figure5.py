@@ -63,7 +63,7 @@ def build(found: Results) -> Part:
         ],
         [
             "Shapley values of eq. 19 are measured on training batches: balanced ones say nothing about new data.",
-            "The metric is on the validation split, as logged in training. The dashed line is where SGM was switched on.",
+            "The metric is on the validation split, as logged in training. The dashed line is where SGM came on.",
         ],
     )
 

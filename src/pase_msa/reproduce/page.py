@@ -18,8 +18,8 @@ def write_page(page: Path, results: Path) -> Path:
     """Write the page from the Markdown files of `reproduce`; figures are copied to `img/results` beside it.
 
     Between "<!-- words: NAME -->" and "<!-- end of words -->" there is room for paragraphs, before everything, before
-    each data set and after each table or figure. What stands there is kept. Words about results that are no longer there
-    are kept at the end.
+    each data set and after each table or figure. What stands there is kept; words about results that are no longer
+    there, at the end.
 
     Args:
         page: Markdown file.

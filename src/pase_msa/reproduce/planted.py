@@ -28,8 +28,8 @@ def variants(subject: Subject) -> dict[str, Options]:
     """
     if "spec" not in subject.table.meta:
         raise PaSEError(
-            f"Planted contributions are known of the synthetic benchmark only, not of {subject.name}; leave --data out, or "
-            "name a synthetic table."
+            f"Planted contributions are known of the synthetic benchmark only, not of {subject.name}; leave --data "
+            "out, or name a synthetic table."
         )
     ours = {name: methods.named(name) for name in (methods.PAPER, methods.PASE)}
     return {"concat": methods.model("concat"), **ours}
@@ -83,7 +83,7 @@ def build(found: Results) -> Part:
         [Grid("planted", title, columns, rows, pd.DataFrame(data))],
         [Picture("planted-recovery", "Contributions found against planted.", planted.draw(frame), frame)],
         [
-            "A run's correlation is over its few modalities and takes few values: look at all together. Dominance leaves "
-            "the planted contributions as they are, noise moves them."
+            "A run's correlation is over its few modalities and takes few values: look at all together. Dominance "
+            "leaves the planted contributions as they are, noise moves them."
         ],
     )

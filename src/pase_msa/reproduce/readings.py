@@ -19,8 +19,12 @@ _CHANGES: dict[str, Options] = {
     "eq. 19 utility of predictions": {"modulation": {"name": "sgm", "utility": "prediction"}},
     "eq. 21 on the gradient": {"modulation": {"name": "sgm", "apply_to": "gradient"}},
 }
-_LITERAL = ("eq. 9 gradient of the moving average", "eq. 10 as printed", "eq. 12 prototype of the label")
-_LITERAL += ("eq. 21 on the gradient",)
+_LITERAL = (
+    "eq. 9 gradient of the moving average",
+    "eq. 10 as printed",
+    "eq. 12 prototype of the label",
+    "eq. 21 on the gradient",
+)
 
 
 def variants(subject: Subject) -> dict[str, Options]:

@@ -136,8 +136,9 @@ def best_of(found: Results, variants: Sequence[str]) -> str | None:
 def comparison_grid(found: Results, stem: str, title: str, ours: str, rivals: Sequence[str]) -> Grid | None:
     """Our paired difference from every rival, by seeds and by test videos, p-values corrected over rivals (Holm).
 
-    By seeds the unit is a run: would other seeds say the same? By videos it is a test video: would other videos? The
-    latter wants predictions on the test split and is left out where that was not read.
+    By seeds the unit is a run: would other seeds say the same? Where there are several data sets (folds), it is one of
+    these, the mean over its seeds. By videos it is a test video: would other videos? The latter wants predictions on
+    the test split and is left out where that was not read.
 
     Returns:
         None where there is nothing to compare with.
@@ -174,6 +175,8 @@ def comparison_grid(found: Results, stem: str, title: str, ours: str, rivals: Se
 
 def _by_seeds(found: Results, metric: str, ours: str, rivals: Sequence[str]) -> list[dict[str, Any]]:
     column = f"{found.subject.split}/{metric}"
+    # seeds of one fold are no further folds
+    by, unit = (["seed"], "seeds") if found.done["data"].nunique() == 1 else (["data"], "data sets")
     gaps = {}
     for rival in rivals:
         both = found.done[found.done["variant"].isin([ours, rival])]
@@ -183,7 +186,7 @@ def _by_seeds(found: Results, metric: str, ours: str, rivals: Sequence[str]) -> 
         counts = both.dropna(subset=[column]).groupby(["data", "seed"])["variant"].transform("nunique")
         paired = both.loc[counts.index[counts == 2]]
         if not paired.empty:
-            gaps[rival] = paired_differences(paired, column, ours, rival)
+            gaps[rival] = paired_differences(paired, column, ours, rival, by=by)
     p = {rival: sign_flip_test(gap) for rival, gap in gaps.items()}
     corrected = holm(p)
     entries = []
@@ -194,7 +197,7 @@ def _by_seeds(found: Results, metric: str, ours: str, rivals: Sequence[str]) -> 
                 "ours": ours,
                 "rival": rival,
                 "metric": metric,
-                "unit": "seeds",
+                "unit": unit,
                 "difference": about.mean,
                 "low": about.low,
                 "high": about.high,
@@ -237,8 +240,8 @@ def reading(found: Results) -> list[str]:
     """How the tables of scores are to be read."""
     smallest = 2.0 ** (1 - len(found.subject.seeds))
     lines = [
-        "Mean ± standard deviation over seeds; the interval is a bootstrap of the mean over seeds. Accuracies and F1 are "
-        "in percent.",
+        "Mean ± standard deviation over seeds; the interval is a bootstrap of the mean over seeds. Accuracies and F1 "
+        "are in percent.",
         "Differences are ours less the other's, paired by seed (sign-flip test) "
         + ("and by test video (permutation test of predictions), " if found.subject.split == "test" else "")
         + "p-values corrected for the number of rows (Holm).",

@@ -49,8 +49,8 @@ def build(found: Results) -> Part:
         grids += [] if grid is None else [grid]
     notes = reading(found)
     notes += [
-        "What a part is worth is the whole less the row without it: positive where the part helps an accuracy, negative "
-        "where it helps MAE.",
+        "What a part is worth is the whole less the row without it: positive where the part helps an accuracy, "
+        "negative where it helps MAE.",
         "`- entropy weights`: all modalities weigh the same (eq. 11). `- dual phase`: balancing acts from the first "
         "epoch. `- SGM` and `- equilibrium` are the same runs, without any equilibrium.",
         "The paper's `- PGF` has no row of ours, since it does not say what takes the place of the fusion; `+ Sum`, "
