@@ -91,10 +91,23 @@ def reproduce(
         raise PaSEError(f"{len(failures)} failures: {'; '.join(failures)}. The same command tries them again.")
 
 
+def _report_options(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=str, nargs="+", help="evaluated run folders of one data set")
+    parser.add_argument("--out", type=str, default="report.html", help="HTML file")
+
+
+def report(runs: list[str], out: str = "report.html") -> None:
+    """Write one page about several runs."""
+    from pase_msa.evaluation.group_report import write_group_report
+
+    print(write_group_report(runs, out))
+
+
 COMMANDS = {
     "reproduce": Command(
         "Make the tables and figures of the paper, and some beyond it, from runs that are shared.",
         _reproduce_options,
         reproduce,
     ),
+    "report": Command("Write one HTML page about several evaluated runs.", _report_options, report),
 }

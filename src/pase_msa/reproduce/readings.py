@@ -43,7 +43,9 @@ def build(found: Results) -> Part:
     names = {name: name.removeprefix(f"{ours}, ") for name in order} | {ours: "default readings"}
     grids = [score_grid(found, "readings", "Readings of the equations", order, names=names)]
     others = [name for name in order if name != ours]
-    grid = comparison_grid(found, "readings-differences", "The default readings less each of these", ours, others)
+    grid = comparison_grid(
+        found, "readings-differences", "The default readings less each of these", ours, others, names=names
+    )
     return Part(
         f"Readings of the equations on {found.subject.name}",
         [*grids, *([] if grid is None else [grid])],

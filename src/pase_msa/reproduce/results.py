@@ -41,11 +41,11 @@ class Results:
         return self.done[self.done["variant"] == variant]
 
     def values(self, variant: str, metric: str) -> list[float]:
-        """A metric on the subject's split, one value a finished cell that has it."""
+        """A metric on the subject's split, one value a seed: the mean over data sets, where there are several."""
         column = f"{self.subject.split}/{metric}"
         if column not in self.done:
             return []
-        return [float(value) for value in self.rows(variant)[column].dropna()]
+        return [float(value) for value in self.rows(variant).groupby("seed")[column].mean().dropna()]
 
     def folders(self, variant: str) -> dict[int, Path]:
         """Run folders of a method by seed; a method that is solved has none."""

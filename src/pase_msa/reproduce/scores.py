@@ -133,33 +133,49 @@ def best_of(found: Results, variants: Sequence[str]) -> str | None:
     return min(means, key=lambda v: means[v]) if metric in LESS_IS_BETTER else max(means, key=lambda v: means[v])
 
 
-def comparison_grid(found: Results, stem: str, title: str, ours: str, rivals: Sequence[str]) -> Grid | None:
-    """Our paired difference from every rival, by seeds and by test videos, p-values corrected over rivals (Holm).
+def comparison_grid(
+    found: Results,
+    stem: str,
+    title: str,
+    ours: str,
+    others: Sequence[str],
+    *,
+    names: Mapping[str, str] | None = None,
+) -> Grid | None:
+    """Our paired difference from every other method, by seeds and by test videos, p-values corrected over rivals (Holm).
 
     By seeds the unit is a run: would other seeds say the same? Where there are several data sets (folds), it is one of
     these, the mean over its seeds. By videos it is a test video: would other videos? The latter wants predictions on
     the test split and is left out where that was not read.
+
+    Args:
+        found: finished cells.
+        stem: of the CSV.
+        title: above.
+        ours: a method.
+        others: those it is compared with: rivals, of which the best is marked, or parts of ours if they have `names`.
+        names: what they are called here.
 
     Returns:
         None where there is nothing to compare with.
     """
     entries: list[dict[str, Any]] = []
     for metric in found.subject.tested:
-        entries += _by_seeds(found, metric, ours, rivals)
+        entries += _by_seeds(found, metric, ours, others)
     # predictions on several data sets are of other videos each
     if found.subject.split == "test" and found.done["data"].nunique() == 1:
-        entries += _by_videos(found, ours, rivals)
+        entries += _by_videos(found, ours, others)
     if not entries:
         return None
     data = pd.DataFrame(entries)
-    best = best_of(found, rivals)
+    best = best_of(found, others) if names is None and len(others) > 1 else None
     columns = ["less"]
     shown = []
     for metric in found.subject.tested:
         for unit in dict.fromkeys(data["unit"]):
             columns += [f"{metric_label(metric)}, 95 % over {unit}", "p (Holm)"]
     for rival in dict.fromkeys(data["rival"]):
-        line = [f"{rival}{' (best rival)' if rival == best and len(rivals) > 1 else ''}"]
+        line = [(names or {}).get(rival, rival) + (" (best rival)" if rival == best else "")]
         for metric in found.subject.tested:
             for unit in dict.fromkeys(data["unit"]):
                 chosen = data[(data["rival"] == rival) & (data["metric"] == metric) & (data["unit"] == unit)]
@@ -238,14 +254,18 @@ def _by_videos(found: Results, ours: str, rivals: Sequence[str]) -> list[dict[st
 
 def reading(found: Results) -> list[str]:
     """How the tables of scores are to be read."""
-    smallest = 2.0 ** (1 - len(found.subject.seeds))
+    data, seeds = found.done["data"].nunique(), len(found.subject.seeds)
+    unit, count = ("seed", seeds) if data == 1 else ("data set", data)
+    videos = (
+        " and by test video (permutation test of predictions)" if found.subject.split == "test" and data == 1 else ""
+    )
     lines = [
         "Mean ± standard deviation over seeds; the interval is a bootstrap of the mean over seeds. Accuracies and F1 "
         "are in percent.",
-        "Differences are ours less the other's, paired by seed (sign-flip test) "
-        + ("and by test video (permutation test of predictions), " if found.subject.split == "test" else "")
-        + "p-values corrected for the number of rows (Holm).",
-        f"With {len(found.subject.seeds)} seeds no p-value by seeds can be below {smallest:.3g} before correction.",
+        f"Differences are ours less the other's, paired by {unit} (sign-flip test){videos}; p-values are corrected for "
+        "the number of rows (Holm).",
+        f"The smallest p-value that {count} {unit}{'s' if count > 1 else ''} can give is {2.0 ** (1 - count):.3g}, "
+        "before correction.",
     ]
     if found.subject.quoted is not None:
         lines.append(

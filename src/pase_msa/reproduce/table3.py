@@ -45,7 +45,9 @@ def build(found: Results) -> Part:
         # the published ablation is of the paper's equilibrium
         table = 3 if whole == methods.PAPER else None
         grids.append(score_grid(found, stem, title, order, table=table, names=names))
-        grid = comparison_grid(found, f"{stem}-differences", f"{whole} less each of these", whole, order[1:])
+        grid = comparison_grid(
+            found, f"{stem}-differences", f"{whole} less each of these", whole, order[1:], names=names
+        )
         grids += [] if grid is None else [grid]
     notes = reading(found)
     notes += [
