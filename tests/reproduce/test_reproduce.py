@@ -94,11 +94,11 @@ def test_a_file_says_what_it_rests_on(made):
     assert "## table3\n" in (made.out / "ledger.md").read_text()
 
 
-@pytest.mark.parametrize(
-    "stem",
-    ["table4-withheld", "table4-rates", "figure1", "figure3", "figure4", "figure4-gates", "figure5", "noise-curves"]
-    + ["confidence-calibration", "confidence-selective"],
-)
+PICTURES = "table4-withheld table4-rates figure1 figure3 figure4 figure4-gates figure5 noise-curves"
+PICTURES += " confidence-calibration confidence-selective"
+
+
+@pytest.mark.parametrize("stem", PICTURES.split())
 def test_every_figure_is_there_with_its_data(made, stem):
     assert (made.out / f"{stem}.png").read_bytes().startswith(b"\x89PNG")
     assert (made.out / f"{stem}.svg").read_text().rstrip().endswith("</svg>")
