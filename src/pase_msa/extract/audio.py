@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class Acoustics(FeatureExtractor):
         """Frames [T, D]; pitch in octaves above 1 Hz, NaN where nobody's voice sounds."""
         if media.audio is None:
             return None
-        import librosa
+        librosa: Any = require("librosa", "librosa")
 
         c = self.config
         sound = np.pad(media.audio, (0, max(0, _WINDOW - len(media.audio))))

@@ -22,8 +22,8 @@ class ExtractConfig:
         align: "word" gives every modality one step a word (a clip without speech gets windows), "window" one step a
             window, "frame" leaves each at its own rate.
         window: seconds.
-        recogniser: faster-whisper model that writes transcripts: "tiny.en" from its package, a folder or, where a hub is
-            reachable, a name.
+        recogniser: faster-whisper model that writes transcripts: "tiny.en" from its package, a folder or, where a hub
+            is reachable, a name.
         language: of the speech, as the recogniser calls it.
         voice: probability from which on a moment is speech.
         pause: silence, in seconds, at which long media are cut into utterances.

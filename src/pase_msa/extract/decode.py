@@ -59,7 +59,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise PaSEError(
-                f"{file} cannot be read as video or audio ({_reason(error)}): it is cut off, damaged or of another kind."
+                f"{file} cannot be read as video or audio ({_reason(error)}): it is cut off, damaged or no media."
             ) from error
         with container:
             yield container

@@ -1,7 +1,7 @@
 """Sound by frame (openSMILE): the low-level descriptors of eGeMAPS v02, Eyben et al., 2016.
 
-openSMILE may be used for research and private purposes; commercial use needs a licence of audEERING. So nothing here uses
-it unless asked to: `--extractors '{"audio": {"extractor": "egemaps"}}'`.
+openSMILE may be used for research and private purposes; commercial use needs a licence of audEERING. So nothing here
+uses it unless asked to: `--extractors '{"audio": {"extractor": "egemaps"}}'`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class GeMAPS(FeatureExtractor):
     versions = ("opensmile",)
 
     def __init__(self, config: Config) -> None:
-        require("opensmile", "opensmile")
         self.config = config
         self.deviations = config.deviations
         self.columns = list(self._smile.feature_names)
@@ -43,8 +42,7 @@ class GeMAPS(FeatureExtractor):
 
     @cached_property
     def _smile(self) -> Any:
-        import opensmile
-
+        opensmile = require("opensmile", "opensmile")
         return opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.LowLevelDescriptors)
 
     def extract(self, media: Media) -> Track | None:

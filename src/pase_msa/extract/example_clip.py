@@ -34,13 +34,14 @@ def speak(text: str, voice: str = "en-us") -> tuple[Array, int]:
     rate = engine.espeak_Initialize(2, 0, str(loader.get_data_path()).encode(), 0)  # 2: samples to a callback, at once
     parts: list[Array] = []
 
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     def keep(samples: Any, count: int, _: Any) -> int:
         if samples and count:
             parts.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         return 0
 
-    engine.espeak_SetSynthCallback(keep)
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    callback = kind(keep)  # a name, so that it lives as long as the engine calls it
+    engine.espeak_SetSynthCallback(callback)
     engine.espeak_SetVoiceByName(voice.encode())
     said = text.encode()
     engine.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 0, 0, 1, None, None)

@@ -52,7 +52,8 @@ class _Block(nn.Module):
         # padded as the weights were trained: an odd pixel goes to the right and the bottom
         pad = [max((-(-n // 2) - 1) * 2 + 3 - n, 0) for n in (y.shape[3], y.shape[2])]
         y = F.pad(y, (pad[0] // 2, -(-pad[0] // 2), pad[1] // 2, -(-pad[1] // 2)), value=-torch.inf)
-        return F.max_pool2d(y, 3, 2) + self.short(x)
+        pooled: Tensor = F.max_pool2d(y, 3, 2) + self.short(x)
+        return pooled
 
 
 class _Network(nn.Module):
@@ -86,7 +87,7 @@ class ExpressionReader:
         left, top, right, bottom = face.box
         x, y, side = (left + right) / 2, (top + bottom) / 2, (1 + 2 * _MARGIN) * max(right - left, bottom - top)
         corners = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
-        grey = image.crop(tuple(round(c) for c in corners)).convert("L").resize((_SIDE, _SIDE))  # type: ignore[arg-type]
+        grey = image.crop(tuple(round(c) for c in corners)).convert("L").resize((_SIDE, _SIDE))
         return np.asarray(grey, np.float32) / 127.5 - 1
 
     @torch.inference_mode()
@@ -102,7 +103,7 @@ def _fill(network: _Network) -> None:
     import h5py
 
     with h5py.File(EXPRESSION.path()) as file:
-        weights = file["model_weights"] if "model_weights" in file else file
+        weights = file["model_weights"]
 
         def read(layer: str, name: str) -> Tensor:
             return torch.from_numpy(np.array(weights[layer][f"{layer}_1"][f"{name}:0"]))
@@ -130,4 +131,5 @@ def _fill(network: _Network) -> None:
             convolution(block.short[0], f"conv2d_{i + 3}")  # type: ignore[index]
             norm(block.short[1], f"batch_normalization_{3 * i + 3}")  # type: ignore[index]
         convolution(network.head, "conv2d_7")
+        assert network.head.bias is not None
         network.head.bias.copy_(read("conv2d_7", "bias"))

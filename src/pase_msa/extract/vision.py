@@ -42,7 +42,11 @@ class Config:
 class FaceTrack(FeatureExtractor):
     """See the module."""
 
-    weights = (DETECTOR, MESH, EXPRESSION,)
+    weights = (
+        DETECTOR,
+        MESH,
+        EXPRESSION,
+    )
     versions = ("ai-edge-litert",)
 
     def __init__(self, config: Config) -> None:
@@ -111,9 +115,7 @@ class FaceTrack(FeatureExtractor):
         if self.config.face == "largest":
             return max(found, key=lambda f: float(np.prod(f.box[2:] - f.box[:2])), default=None)
         centre = np.array([image.width, image.height]) / 2
-        return min(
-            found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - centre)), default=None
-        )
+        return min(found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - centre)), default=None)
 
 
 def build(config: Config) -> FaceTrack:

@@ -29,7 +29,10 @@ class Config:
 class SpeechStates(FeatureExtractor):
     """See the module."""
 
-    versions = ("faster-whisper", "ctranslate2",)
+    versions = (
+        "faster-whisper",
+        "ctranslate2",
+    )
 
     def __init__(self, config: Config) -> None:
         self.model = load_whisper(config.model)

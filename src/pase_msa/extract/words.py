@@ -37,6 +37,8 @@ ALIGNER = tuple(
     }.items()
 )
 
+_SHORTEST = 0.08  # seconds a word takes
+
 
 @lru_cache(maxsize=2)
 def load_whisper(model: str) -> Any:
@@ -73,7 +75,7 @@ def recognise(audio: Array, speech: Sequence[Span], model: str, language: str | 
     )
     limit = len(audio) / RATE
     return [
-        Word(word.word.strip(), min(word.start, limit), min(word.end, limit), word.probability)
+        Word(word.word.strip(), float(min(word.start, limit)), float(min(word.end, limit)), float(word.probability))
         for segment in segments
         for word in segment.words or []
         if word.word.strip()
@@ -125,16 +127,23 @@ def _aligned(audio: Array, known: Sequence[str]) -> list[Span | None] | None:
 
 
 def _filled(words: Sequence[str], times: list[Span | None], whole: Span) -> list[Word]:
-    """Words without a time share the gap between their neighbours."""
+    """Words without a time get the gap between their neighbours; where it is too short, the aligner has given their
+    sound to the neighbours, and all share it."""
     anchors = [-1, *(i for i, time in enumerate(times) if time is not None), len(words)]
     filled = list(times)
     for left, right in pairwise(anchors):
-        before, after = (times[i] if 0 <= i < len(words) else None for i in (left, right))
+        if right - left < 2:
+            continue
+        before, after = (filled[i] if 0 <= i < len(words) else None for i in (left, right))
         start = before.end if before else min(whole.start, after.start if after else whole.start)
         end = after.start if after else max(whole.end, start)
-        count = right - left - 1
-        for k in range(count):
-            filled[left + 1 + k] = Span(start + (end - start) * k / count, start + (end - start) * (k + 1) / count)
+        first, last = left + 1, right
+        if end - start < _SHORTEST * (right - left - 1):
+            start, first = (before.start, left) if before else (start, first)
+            end, last = (after.end, right + 1) if after else (end, last)
+        marks = np.cumsum([0, *(len(word) for word in words[first:last])])
+        edges = start + (end - start) * marks / marks[-1]
+        filled[first:last] = [Span(float(a), float(b)) for a, b in pairwise(edges)]
     return [Word(word, span.start, span.end) for word, span in zip(words, filled, strict=True) if span is not None]
 
 
