@@ -104,7 +104,7 @@ class FaceFinder:
         score = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
         kept = np.flatnonzero(score > self.threshold)
         kept = kept[np.argsort(-score[kept], kind="stable")]
-        points = boxes[0, kept].reshape(len(kept), -1, 2) / _SIDE
+        points = boxes[0, kept].reshape(len(kept), boxes.shape[2] // 2, 2) / _SIDE
         points[:, [0, 2, 3]] += self._anchors[kept, None]  # centre and eyes; the second pair is width and height
         faces: list[Found] = []
         for point, value in zip(points, score[kept], strict=True):
