@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from pase_msa.data.columns import Array
+from pase_msa.errors import PaSEError
 from pase_msa.extract.weights import Weights, require
 
 PORTRAIT = Weights(
@@ -42,7 +43,8 @@ def speak(text: str, voice: str = "en-us") -> tuple[Array, int]:
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
     callback = kind(keep)  # a name, so that it lives as long as the engine calls it
     engine.espeak_SetSynthCallback(callback)
-    engine.espeak_SetVoiceByName(voice.encode())
+    if engine.espeak_SetVoiceByName(voice.encode()):
+        raise PaSEError(f"eSpeak NG has no voice {voice!r}; take another, for example 'en-us'.")
     said = text.encode()
     engine.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 0, 0, 1, None, None)
     engine.espeak_Synchronize()

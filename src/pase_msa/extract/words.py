@@ -103,7 +103,8 @@ def _aligned(audio: Array, known: Sequence[str]) -> list[Span | None] | None:
     sphinx = require("pocketsphinx", "pocketsphinx")
     for file in ALIGNER:
         file.path()
-    decoder = sphinx.Decoder(samprate=RATE, bestpath=False, loglevel="FATAL")
+    # beams wider than a recogniser's: there is one path to find, and it must not be lost
+    decoder = sphinx.Decoder(samprate=RATE, beam=1e-120, pbeam=1e-120, wbeam=1e-120, bestpath=False, loglevel="FATAL")
     usable = [i for i, word in enumerate(known) if word and decoder.lookup_word(word) is not None]
     if not usable:
         return None
