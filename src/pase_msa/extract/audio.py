@@ -48,8 +48,8 @@ class Acoustics(FeatureExtractor):
         require("librosa", "librosa")
         if not 0 < config.cepstra <= config.mels or config.hop < 0.001 or not 32 <= config.lowest < config.highest:
             raise PaSEError(
-                "The audio extractor needs 0 < cepstra <= mels, hop of 0.001 s or more and 32 <= lowest < highest Hz, found "
-                f"{config.cepstra}, {config.mels}, {config.hop:g}, {config.lowest:g} and {config.highest:g}."
+                "The audio extractor needs 0 < cepstra <= mels, hop of 0.001 s or more and 32 <= lowest < highest Hz, "
+                f"found {config.cepstra}, {config.mels}, {config.hop:g}, {config.lowest:g} and {config.highest:g}."
             )
         self.config = config
         self.deviations = config.deviations
