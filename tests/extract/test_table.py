@@ -11,6 +11,7 @@ import pytest
 
 from pase_msa import PaSEError, cli
 from pase_msa.data import open_table
+from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.extract.config import ExtractConfig
 from pase_msa.extract.decode import RATE
 from pase_msa.extract.example_clip import write_clip
@@ -174,8 +175,11 @@ def test_a_model_refuses_features_that_were_made_otherwise(trained, tmp_path):
     (tmp_path / "a.txt").write_text("It is good.")
     config = ExtractConfig(["text"], {"text": {"lowercase": True}})
     table, _ = extract_table(tmp_path / "a.txt", tmp_path / "out", config, jobs=1)
-    with pytest.raises(PaSEError, match="the options of text had lowercase False in training and have True here"):
+    said = "the options of text had lowercase False in training and have True here"
+    with pytest.raises(PaSEError, match=said):
         list(Predictor(run).predict(table))
+    with pytest.raises(PaSEError, match=said):
+        evaluate(run, data=tmp_path / "out")
 
 
 def test_a_model_of_other_data_has_no_record(trained, tmp_path):
