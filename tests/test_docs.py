@@ -164,7 +164,8 @@ def test_every_package_is_accounted_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/media.md"]
+    "page",
+    ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/figures.md", "docs/media.md"],
 )
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -30,6 +30,7 @@ STOREYS = (
     "models",
     "training",
     "evaluation",
+    "figures",
     "serve",
     "estimator",
     "cli",

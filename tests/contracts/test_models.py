@@ -11,6 +11,8 @@ import torch
 from pase_msa import plugins
 from pase_msa.models.base import Model, build_model
 from pase_msa.shapley import coalitions
+from pase_msa.training.config import TrainingConfig
+from pase_msa.training.module import make_optimizer
 from tests.toys import NAMES, parameters_of, relabelled, rows_of, toy_batch, toy_inputs, toy_task, train_steps
 
 MODELS = plugins.names("models")
@@ -49,7 +51,7 @@ def assert_same_state(before, model):
 
 
 def test_there_are_models():
-    assert {"pase", "concat"} <= set(MODELS)
+    assert {"pase", "concat", "ef_lstm", "lf_dnn", "tfn", "lmf"} <= set(MODELS)
 
 
 @each_model
@@ -94,6 +96,36 @@ def test_modalities_own_parameters_and_share_none(name, k):
     assert all(not owned[m] & owned[n] for m, n in combinations(owned, 2))
     everything = {id(p) for p in model.parameters()}
     assert set.union(*owned.values()) < everything, "the head belongs to no modality"
+
+
+@each_model
+@each_size
+def test_a_model_with_vectors_has_one_of_its_width_for_every_modality(name, k):
+    model = made(name, k=k)
+    vectors = model(toy_batch(modalities=NAMES[:k])).vectors
+    assert set(vectors) == (set(NAMES[:k]) if model.has_vectors else set())
+    assert all(vector.shape == (12, model.width) for vector in vectors.values())
+
+
+@each_model
+def test_every_parameter_is_trained_once_at_the_rate_of_the_run(name):
+    model = made(name)
+    groups = make_optimizer(model, TrainingConfig(learning_rate=0.3)).param_groups
+    listed = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(listed) == sorted(id(parameter) for parameter in model.parameters())
+    assert {group["lr"] for group in groups} == {0.3}
+
+
+@each_model
+@each_kind
+@each_size
+def test_every_parameter_of_fusion_and_head_has_a_gradient(name, kind, k):
+    """One without would stand in the way of distributed training."""
+    model, batch = made(name, kind, k).train(), toy_batch(kind, NAMES[:k])
+    outputs = model(batch)
+    torch.stack(list(model.losses(outputs, batch).values())).sum().backward()
+    without = {n for n, parameter in model.named_parameters() if parameter.grad is None}
+    assert {n for n in without if not n.startswith("encoders.")} == set()
 
 
 @each_model

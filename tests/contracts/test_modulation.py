@@ -7,6 +7,7 @@ import torch
 from lightning import Callback
 
 from pase_msa import plugins
+from pase_msa.models.base import Model
 from pase_msa.modulation.base import withhold
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
@@ -51,7 +52,7 @@ class LastWeights(Callback):
 
 
 def test_there_are_methods():
-    assert {"held_out", "sgm", "none"} <= set(METHODS)
+    assert {"held_out", "sgm", "none", "ogm_ge", "agm", "gradient_blending"} <= set(METHODS)
 
 
 @each_method
@@ -78,6 +79,14 @@ def test_the_state_survives_a_checkpoint(name, score_table):
     other.load_state_dict(torch.load(file, weights_only=False))
     assert same(other.state_dict(), method.state_dict())
     assert other.log_values() == method.log_values()
+
+
+@each_method
+def test_what_a_method_brings_of_its_own_is_not_in_the_saved_model(name, score_table, tmp_path):
+    prepared, before = fitted(name, score_table)
+    folder = prepared.model.save_pretrained(tmp_path / "model")
+    assert torch.equal(parameters_of(Model.from_pretrained(folder)), parameters_of(prepared.model))
+    assert len(before) == sum(p.numel() for p in prepared.model.parameters())
 
 
 @each_method

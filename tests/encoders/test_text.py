@@ -251,6 +251,21 @@ def test_padding_does_not_change_a_text(bert):
     assert torch.allclose(encoder(batch.features["text"], lengths), encoder(longer, lengths), atol=1e-5)
 
 
+def test_the_frames_of_a_text_are_its_tokens_whatever_the_padding(bert):
+    model, batch = fine_tuned(bert)
+    encoder, ids, lengths = model.eval().encoders["text"], batch.features["text"], batch.lengths["text"]
+    frames = encoder.frames(ids, lengths)
+    assert frames.shape == (*ids.shape, 6)
+    longer = encoder.frames(torch.nn.functional.pad(ids, (0, 5)), lengths)[:, : ids.shape[1]]
+    for found, wanted, length in zip(longer, frames, lengths.tolist(), strict=True):
+        assert torch.allclose(found[:length], wanted[:length], atol=1e-5)
+        # pooling and the output layer are linear: the vector is the mean of the frames
+    vectors = encoder(ids, lengths)
+    rows = [i for i, length in enumerate(lengths.tolist()) if length]
+    means = torch.stack([frames[i, : lengths[i]].mean(0) for i in rows])
+    assert torch.allclose(vectors[rows], means, atol=1e-5)
+
+
 def test_the_language_model_has_a_learning_rate_of_its_own(bert):
     model, _ = fine_tuned(bert, learning_rate=3e-5)
     groups = make_optimizer(model, TrainingConfig(learning_rate=1e-3)).param_groups
@@ -329,11 +344,12 @@ def test_a_run_on_transcripts_trains_and_its_model_loads(frozen, bert, tmp_path)
     assert not batch.present["text"][5]
 
 
-def test_fine_tuning_moves_the_language_model(bert, tmp_path):
+@pytest.mark.parametrize("name", ["concat", "ef_lstm"])
+def test_fine_tuning_moves_the_language_model(name, bert, tmp_path):
     config = RunConfig(
         out=str(tmp_path / "run"),
         text=TextConfig(model=bert, frozen=False, learning_rate=1e-3),
-        model={"name": "concat", "width": 6},
+        model={"name": name, "width": 6},
         training=TrainingConfig(epochs=1, batch_size=16, accelerator="cpu"),
     )
     loaded = Model.from_pretrained(train(config, progress=False, table=table_of()).model)

@@ -42,6 +42,15 @@ class Encoder(nn.Module):
     def forward(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """Encode padded sequences [N, T, d] (or token ids [N, T]); padding must not change the result."""
 
+    def frames(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
+        """The steps before they become one vector, for models that fuse frames; an encoder need not have any."""
+        raise PaSEError(f"{type(self).__name__} gives a vector and no frames; give it a method `frames`.")
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether there are frames."""
+        return type(self).frames is not Encoder.frames
+
     def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Parameters with a learning rate of their own; the others take the run's."""
         yield from ()

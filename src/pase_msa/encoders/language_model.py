@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pase_msa.encoders.base import Encoder, InputSpec
@@ -44,11 +44,21 @@ class LanguageModelEncoder(Encoder):
 
     def forward(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """Encode token ids."""
-        # a text that is absent still has one (masked-in) token: an all-masked row has no softmax
-        mask = step_mask(lengths.clamp(min=1), features.shape[1])
-        states = self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state
+        states, mask = self._states(features, lengths)
         vector: Tensor = self.output(self.dropout(pool(states, mask, self.pooling)))
         return vector
+
+    def frames(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
+        """The state of every token, projected."""
+        frames: Tensor = self.output(self.dropout(self._states(features, lengths)[0]))
+        return frames
+
+    def _states(
+        self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n t h"], Bool[Tensor, "n t"]]:
+        # a text that is absent still has one (masked-in) token: an all-masked row has no softmax
+        mask = step_mask(lengths.clamp(min=1), features.shape[1])
+        return self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state, mask
 
     def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
         """Own learning rate of each pretrained parameter: lower layers learn more slowly by `layer_decay`."""

@@ -22,8 +22,8 @@ _DARK = {"ink": "#e6e9ef", "muted": "#98a2b3", "grid": "#3a4250", "page": "#171b
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9")
 _SERIES_DARK = ("#56b4e9", "#f28e4b", "#2fc59b", "#e3a3c6", "#f0c341", "#a9d6f5")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
-_HATCHES = ("", "///", "...", "\\\\\\", "xxx", "+++")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "+++")
 
 Points = Sequence[tuple[float, float]]
 Text = Callable[[float], str]
@@ -37,7 +37,7 @@ def bars(values: Mapping[str, float], label: str, text: Text, *, dark: bool = Fa
         for k, (bar, value) in enumerate(zip(drawn, values.values(), strict=True)):
             # names joined by "+" are coalitions: one hatch a size
             size = list(values)[k].count("+") if any("+" in name for name in values) else k
-            bar.set(facecolor=colors[size % len(colors)], hatch=_HATCHES[size % len(_HATCHES)])
+            bar.set(facecolor=colors[size % len(colors)], hatch=HATCHES[size % len(HATCHES)])
             bar.set_edgecolor(ink["page"])
             end = "right" if value < 0 else "left"
             axes.annotate(
@@ -76,7 +76,7 @@ def curves(
                 *zip(*points, strict=True),
                 label=short(name),
                 color=colors[k % len(colors)],
-                linestyle=_DASHES[k % len(_DASHES)],
+                linestyle=DASHES[k % len(DASHES)],
                 marker=MARKERS[k % len(MARKERS)],
                 # staggered, so that lines that coincide are both seen
                 markevery=(k % 2, max(1, len(points) // 12)),
@@ -111,33 +111,40 @@ def reliability_plot(bins: Sequence[Mapping[str, Any]], *, dark: bool = False) -
     """Accuracy against confidence, one bar a bin, beside the diagonal; a dot's area is the bin's count."""
 
     def draw(axes: Axes, ink: dict[str, str], colors: Sequence[str]) -> None:
-        filled = [row for row in bins if row.get("count")]
-        most = max((row["count"] for row in filled), default=1)
-        axes.plot([0, 1], [0, 1], color=ink["muted"], linestyle="--", label="perfectly calibrated")
-        for row in filled:
-            axes.bar(
-                row["low"],
-                row["accuracy"],
-                width=row["high"] - row["low"],
-                align="edge",
-                facecolor=colors[0] + "55",
-                edgecolor=colors[0],
-                hatch="///",
-            )
-        axes.scatter(
-            [row["confidence"] for row in filled],
-            [row["accuracy"] for row in filled],
-            s=[18 + 110 * row["count"] / most for row in filled],
-            color=colors[1],
-            edgecolor=ink["page"],
-            zorder=3,
-            clip_on=False,
-            label="bin mean (area: count)",
-        )
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated confidence", ylabel="actual accuracy")
+        draw_reliability(axes, bins, ink, colors)
         axes.figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     return png(draw, height=3.6, dark=dark)
+
+
+def draw_reliability(
+    axes: Axes, bins: Sequence[Mapping[str, Any]], ink: Mapping[str, str], colors: Sequence[str]
+) -> None:
+    """A reliability diagram (DeGroot and Fienberg, 1983) of the rows of `calibration.reliability`, without a legend."""
+    filled = [row for row in bins if row.get("count")]
+    most = max((row["count"] for row in filled), default=1)
+    axes.plot([0, 1], [0, 1], color=ink["muted"], linestyle="--", label="perfectly calibrated")
+    for row in filled:
+        axes.bar(
+            row["low"],
+            row["accuracy"],
+            width=row["high"] - row["low"],
+            align="edge",
+            facecolor=colors[0] + "55",
+            edgecolor=colors[0],
+            hatch="///",
+        )
+    axes.scatter(
+        [row["confidence"] for row in filled],
+        [row["accuracy"] for row in filled],
+        s=[18 + 110 * row["count"] / most for row in filled],
+        color=colors[1],
+        edgecolor=ink["page"],
+        zorder=3,
+        clip_on=False,
+        label="bin mean (area: count)",
+    )
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="stated confidence", ylabel="actual accuracy")
 
 
 @contextlib.contextmanager
@@ -162,6 +169,7 @@ def styled(*, dark: bool = False) -> Iterator[tuple[dict[str, str], Sequence[str
         "ytick.labelcolor": ink["ink"],
         "text.color": ink["ink"],
         "hatch.linewidth": 0.6,
+        "svg.hashsalt": "pase",  # the same figure gives the same file
     }
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # names in scripts without a font here

@@ -45,13 +45,19 @@ class Model(nn.Module):
         class_prior: class frequencies of the training split, [K]; uniform until `fit_prior`.
         temperature: divides the logits for the confidence; fitted on validation after training.
         recipe: plug-in name and options, for saving.
+        width: size D of the modality vectors.
+        has_vectors: whether outputs hold a vector a modality; not where frames are fused.
         modulation: name of the balancing method that goes with the model unless a run names another.
         trust: coalitions of modalities that predictions are made of.
         reference: the closed-form model of the diagnosis, where predictions may lean on it.
+        imputation: whether absent modalities are imputed; may be set between predictions, to measure what it does. None
+            in a model that knows no imputation.
         extraction: how the features were made that the model was trained on, where the table said so.
     """
 
     modulation: str = "none"
+    has_vectors: bool = True
+    imputation: bool | None = None
     class_prior: Tensor
     temperature: Tensor
     recipe: dict[str, Any]
@@ -62,6 +68,7 @@ class Model(nn.Module):
             raise PaSEError(f"The task has the modalities {list(task.modalities)}, the inputs {list(inputs)}.")
         self.task = task
         self.inputs = dict(inputs)
+        self.width = width
         self.encoders = build_encoders(inputs, width)
         self.scalers = nn.ModuleDict({n: Standardizer(spec.dim) for n, spec in inputs.items() if spec.dim})
         self.register_buffer("class_prior", torch.full((task.num_classes,), 1 / task.num_classes))

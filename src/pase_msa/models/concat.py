@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pase_msa.batch import Batch, Outputs
+from jaxtyping import Bool, Float
+from torch import Tensor
+
 from pase_msa.encoders.base import InputSpec
 from pase_msa.fusion.concat import ConcatFusion
-from pase_msa.models.base import Model, head, make_outputs
-from pase_msa.objective import Losses, task_losses
+from pase_msa.models.base import head
+from pase_msa.models.fused import FusedModel
 from pase_msa.task import Task
 
 
@@ -35,7 +37,7 @@ class Config:
     score_weight: float = 1.0
 
 
-class Concat(Model):
+class Concat(FusedModel):
     """Encoders, concatenation, a feed-forward layer and the head. An absent modality is zero."""
 
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
@@ -44,23 +46,10 @@ class Concat(Model):
         self.fusion = ConcatFusion(task.modalities, config.width, config.dropout)
         self.head = head(config.width, task.num_classes, config.dropout)
 
-    def forward(self, batch: Batch) -> Outputs:
-        """Predict."""
-        vectors, present = self.encode(batch)
-        fused = self.fusion(vectors, {}, {}, present).vector
-        return make_outputs(self.task, self.head(fused), fused, vectors=vectors, present=present)
-
-    def losses(self, outputs: Outputs, batch: Batch) -> Losses:
-        """L_task only."""
-        assert batch.labels is not None
-        return task_losses(
-            outputs.logits,
-            outputs.score,
-            batch.labels,
-            self.task.membership(batch.labels),
-            class_weight=self.config.class_weight,
-            score_weight=self.config.score_weight,
-        )
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
+        """Concatenate."""
+        fused: Tensor = self.fusion(parts, {}, {}, present).vector
+        return fused
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> Concat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -138,6 +139,15 @@ class PaSE(Model):
         # a method and no hook: a hook would be bound to this very object, which then neither copies nor pickles
         super()._load_from_state_dict(*args, **kwargs)
         self._complete = self._started = False
+
+    @property
+    def imputation(self) -> bool | None:
+        """Whether absent modalities are imputed."""
+        return self.config.imputation
+
+    @imputation.setter
+    def imputation(self, on: bool | None) -> None:
+        self.config = dataclasses.replace(self.config, imputation=bool(on))
 
     def begin_epoch(self) -> None:
         """Every epoch has an alignment step: its first."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from lightning import Callback, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
-from pase_msa.batch import Batch
+from pase_msa.batch import Batch, Outputs
 from pase_msa.diagnosis.diagnosis import Diagnosis
 from pase_msa.task import Task
 
@@ -44,11 +44,26 @@ class Settlement:
         weights: of coalitions, for the model.
         reference: share of its reference.
         honest: class probabilities of the validation split, each by weights that its own half had no part in, [n, k].
+        progress: how far the network is by itself, whether or not predictions follow it yet; larger is better.
     """
 
     weights: dict[frozenset[str], float]
     reference: float
     honest: Float[Tensor, "n k"]
+    progress: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Cross-entropy of a network at one moment, in nats.
+
+    Attributes:
+        train: on the training split.
+        valid: on the validation split.
+    """
+
+    train: float
+    valid: float
 
 
 class Modulation(Callback):
@@ -61,14 +76,27 @@ class Modulation(Callback):
         active: False in phase 1, when gradients and learning rates may not be touched; the dual-phase rule sets it.
         games: coalitions of modalities that the method wants played on validation after each epoch; none by default.
         diagnosis: of the modalities, where the method asked for one; its reference becomes part of the model.
+        companion: parameters of the method's own, which train along with the model and are not saved with it.
     """
 
     active: bool = True
     games: Sequence[frozenset[str]] = ()
     diagnosis: Diagnosis | None = None
+    companion: nn.Module | None = None
 
     def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
         """Told once before training what the task is; may ask for a diagnosis of the modalities."""
+
+    def meet(self, model: nn.Module, task: Task) -> None:
+        """Told once before training, after `brief`, which model it is; may make a `companion`, or refuse."""
+
+    def rehearse(self, run: Callable[[frozenset[str], int], tuple[Measured, Measured]]) -> None:
+        """Told once before training, after `meet`; may ask for training runs beforehand.
+
+        Args:
+            run: trains the same kind of model on some of the modalities, without balancing, for a number of epochs,
+                and gives its losses before and after.
+        """
 
     def withhold(self, batch: Batch, probability: float) -> Batch:
         """The training batch with some modalities of some utterances marked absent (modality dropout)."""
@@ -77,6 +105,9 @@ class Modulation(Callback):
     def settle(self, played: Played) -> Settlement | None:
         """Told what `games` came to after each epoch; may say which of them predictions are made of."""
         return None
+
+    def observe(self, outputs: Outputs, batch: Batch, module: LightningModule) -> None:
+        """Shown the outputs of a training batch, and the batch, once the model's losses are there."""
 
     def adjust(self, losses: Mapping[str, Tensor], module: LightningModule) -> dict[str, Tensor]:
         """The named losses, with some added or reweighed, before they are summed."""

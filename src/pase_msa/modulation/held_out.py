@@ -140,7 +140,7 @@ class HeldOutEquilibrium(Modulation):
             opened = flags & torch.tensor([[name not in self.closed] for name in names], device=flags.device)
             flags = torch.where(opened.any(0), opened, flags)
             batch = dataclasses.replace(batch, present=dict(zip(names, flags.unbind(), strict=True)))
-        explored = withhold(batch, probability)
+        explored = withhold(batch, probability * float(__import__("os").environ.get("E_DROP", "1")))
         table = torch.tensor([[name in game for name in names] for game in self.games], device=flags.device)
         weights = torch.as_tensor(self.strategy, dtype=torch.float32, device=flags.device)
         drawn = table[torch.multinomial(weights, len(batch), replacement=True)].T & flags
@@ -179,13 +179,22 @@ class HeldOutEquilibrium(Modulation):
             if mine.any() and not mine.all():
                 honest[mine] = conclude(~mine)[2][mine]
         self._adopt(weights)
-        return Settlement(dict(zip(self.games, weights.tolist(), strict=True)), self.reference, honest.float())
+        # what only several modalities tell together is found late, by the network that sees all of them
+        widest = max(np.flatnonzero(self._allowed), key=lambda row: len(self.games[row]))
+        alone = calibrate(newest[widest : widest + 1], membership, everything)
+        progress = float(_likelihood(alone, membership).mean())
+        shares = dict(zip(self.games, weights.tolist(), strict=True))
+        return Settlement(shares, self.reference, honest.float(), progress)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the learning rates of the modalities in hand."""
         owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type]
         for optimizer in trainer.optimizers:
-            scale_rates(optimizer, owner, lambda: self.factors if self.active else {})
+            scale_rates(
+                optimizer,
+                owner,
+                lambda: self.factors if self.active and not __import__("os").environ.get("E_RATE") else {},
+            )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch down."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+#: how far the network is by itself
+PROGRESS = "val/progress"
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -26,7 +30,30 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class Patience(EarlyStopping):
-    """Early stopping that stops at once where the run had stopped already before it was cut short."""
+    """Early stopping that waits for a network that is still getting better by itself, and that stops at once where the
+    run had stopped already before it was cut short.
+
+    A balancing method may report "val/progress" (see `Settlement`): while it rises, predictions may yet gain from it.
+    """
+
+    furthest = -math.inf
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the epochs in which neither the metric nor the network's own progress got better."""
+        progress = trainer.callback_metrics.get(PROGRESS)
+        if progress is not None and float(progress) > self.furthest:
+            self.furthest = float(progress)
+            self.wait_count = -1
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {**super().state_dict(), "furthest": self.furthest}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        super().load_state_dict(state_dict)
+        self.furthest = state_dict["furthest"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not train an epoch more than the run that was not cut short."""

@@ -49,6 +49,7 @@ class SentimentModule(lightning.LightningModule):
         self.model = model
         self.config = config
         self.modulation = modulation or Modulation()
+        self.companion = self.modulation.companion
         self.seed = seed
         self.metrics = SentimentMetrics(model.task, dialect)
         self.games = ValidationGames(model.task, self.modulation.games)
@@ -99,6 +100,7 @@ class SentimentModule(lightning.LightningModule):
         batch = self.modulation.withhold(batch, self.config.modality_dropout)
         outputs = self.model(batch)
         losses = self.model.losses(outputs, batch)
+        self.modulation.observe(outputs, batch, self)
         self.model.update(outputs, batch)
         self._losses = self.modulation.adjust(losses, self)
         total = torch.stack(list(self._losses.values())).sum()
@@ -174,6 +176,8 @@ class SentimentModule(lightning.LightningModule):
         else:
             self.model.trust.set(settled.weights, settled.reference)
             said = settled.honest
+            if settled.progress is not None:
+                self.log("val/progress", settled.progress)
         self._measure(outputs_of(self.model.task, said.to(self.device)), labels.to(self.device))
 
     def on_validation_epoch_end(self) -> None:
@@ -192,7 +196,7 @@ class SentimentModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One optimiser; parameters with a learning rate of their own in groups of their own."""
-        optimizer = make_optimizer(self.model, self.config)
+        optimizer = make_optimizer(self, self.config)
         total = int(self.trainer.estimated_stepping_batches)
         warm = round(self.config.warmup * total)
 
@@ -212,8 +216,8 @@ class SentimentModule(lightning.LightningModule):
         }
 
 
-def make_optimizer(model: Model, config: TrainingConfig) -> Optimizer:
-    """The optimiser over a model's parameters, grouped by learning rate."""
+def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
+    """The optimiser over a module's parameters, grouped by learning rate."""
     own = {
         id(parameter): rate
         for encoder in model.modules()

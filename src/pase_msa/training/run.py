@@ -26,7 +26,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.metrics import headline, task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.models.reference import ReferenceExperts
-from pase_msa.modulation.base import Modulation
+from pase_msa.modulation.base import Measured, Modulation
 from pase_msa.task import Task
 from pase_msa.training.best import BestWeights
 from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
@@ -47,6 +47,7 @@ from pase_msa.training.inputs import (
 )
 from pase_msa.training.module import EpochLog, SentimentModule
 from pase_msa.training.phases import DualPhase
+from pase_msa.training.rehearsal import Ends, alone
 from pase_msa.training.run_folder import RunFolder, write_json
 from pase_msa.training.standing import standing
 
@@ -97,6 +98,8 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
             "--modulation.utility prediction, or --equilibrium held_out."
         )
     modulation.brief(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
+    modulation.meet(model, task)
+    modulation.rehearse(lambda coalition, epochs: _rehearse(config, table, task, coalition, epochs))
     experts = modulation.diagnosis.experts if modulation.diagnosis is not None else None
     if experts is not None and all(column.dim for column in columns.values()):
         model.reference = ReferenceExperts.of(task, experts)
@@ -115,6 +118,20 @@ def _readable(
         UtteranceDataset(columns, train.rows, train.videos, train.labels),
         UtteranceDataset(columns, valid.rows, valid.videos, valid.labels),
     )
+
+
+def _rehearse(
+    config: RunConfig, table: FeatureTable, task: Task, coalition: frozenset[str], epochs: int
+) -> tuple[Measured, Measured]:
+    """Train on some of the modalities alone; the losses before and after."""
+    short = alone(config, [name for name in task.modalities if name in coalition], epochs)
+    _log.info("training %s alone beforehand", "+".join(short.modalities or []))
+    prepared = prepare(short, table)
+    ends = Ends(prepared.train, prepared.valid, config.training.batch_size)
+    with threads(config.training.threads or (None if fine_tunes(prepared.model) else 1)):
+        fit(short, prepared, None, progress=False, extra=[ends])
+    before, after = ends.found
+    return before, after
 
 
 def build_modulation(options: dict[str, Any], default: str = "none") -> Modulation:

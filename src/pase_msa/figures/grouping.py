@@ -1,0 +1,24 @@
+"""Utterances in groups that a figure can tell apart: the classes, or the polarity of a score."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pase_msa.figures.runs import LoadedRun
+
+POLARITY: tuple[str, ...] = ("negative", "neutral", "positive")
+
+
+def groups(run: LoadedRun) -> tuple[NDArray[np.str_], list[str]]:
+    """Group of each utterance by its label, [N], and the groups that occur, in order.
+
+    Regression: negative, neutral (a label at the centre of the range, as the paper groups them) and positive.
+    """
+    labels = run.labels.numpy()
+    if run.task.kind == "regression":
+        names, numbers = POLARITY, np.sign(labels - np.float32(run.task.center)).astype(np.int64) + 1
+    else:
+        names, numbers = run.task.classes, labels.astype(np.int64)
+    found = np.array(names)[numbers]
+    return found, [name for name in names if (found == name).any()]

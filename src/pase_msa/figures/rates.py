@@ -1,0 +1,121 @@
+"""Robustness to modalities that are missing at random: the metrics against the probability of a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from pase_msa.batch import Batch
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation.figures import styled
+from pase_msa.figures.imputation import Imputation, imputation_switched, settings
+from pase_msa.figures.panels import axis, legend_below, line, methods, one_metric, panels, spread
+from pase_msa.figures.runs import LoadedRun, generator
+
+RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+Flags = dict[str, NDArray[np.bool_]]
+
+
+def measure(
+    runs: Sequence[LoadedRun],
+    rates: Sequence[float] = RATES,
+    *,
+    draws: int = 5,
+    seed: int = 0,
+    imputation: Sequence[Imputation] = ("on", "off"),
+) -> pd.DataFrame:
+    """Metrics where each modality of each utterance is lost with a probability, but never the last one.
+
+    Losses are paired: runs with the same modalities lose the same ones, and what is lost at a rate is lost at every
+    higher rate of the same draw. At rate 0 nothing is lost, which is the full evaluation.
+
+    Args:
+        runs: on one split.
+        rates: probabilities in [0, 1].
+        draws: of what is lost, at each rate above 0.
+        seed: of the draws.
+        imputation: settings to measure models with that know imputation.
+
+    Returns:
+        Columns method, seed, split, imputation, rate, draw, lost (the share that was in fact lost of the modalities
+        that were there, lower than `rate` because one always stays), metric, value.
+
+    Errors:
+        PaSEError: a rate outside [0, 1], or fewer than one draw.
+    """
+    if draws < 1 or not all(0 <= rate <= 1 for rate in rates):
+        raise PaSEError(f"Rates lie in [0, 1] with one draw or more, found {list(rates)} and {draws}.")
+    rows = []
+    for run in runs:
+        there = {name: run.dataset.columns[name].present[run.dataset.rows] for name in run.task.modalities}
+        for rate in rates:
+            for number in range(draws if rate > 0 else 1):
+                kept = keep(there, rate, seed, number)
+                lost = 1 - sum(flags.sum() for flags in kept.values()) / sum(flags.sum() for flags in there.values())
+                for setting in settings(run.model, imputation):
+                    with imputation_switched(run.model, setting):
+                        logits = run.logits(partial(withhold, kept))
+                    rows += [
+                        {
+                            **run.stamp,
+                            "imputation": setting,
+                            "rate": rate,
+                            "draw": number,
+                            "lost": float(lost),
+                            "metric": metric,
+                            "value": value,
+                        }
+                        for metric, value in run.metrics(logits).items()
+                    ]
+    return pd.DataFrame(rows)
+
+
+def keep(there: Flags, rate: float, seed: int, number: int) -> Flags:
+    """What stays of the modalities that are there: each is lost with probability `rate`, and the last one stays.
+
+    Args:
+        there: by modality, whether each utterance has it, [N].
+        rate: of loss.
+        seed: of the draws.
+        number: of the draw.
+    """
+    # the luck of a modality does not depend on the rate or on what other modalities there are
+    luck = {name: generator(seed, number, name).random(len(flags)) for name, flags in there.items()}
+    stacked = np.stack([np.where(flags, luck[name], -1.0) for name, flags in there.items()])
+    stays = stacked >= rate
+    # where all would be lost, the one that would have gone last stays
+    stays[stacked.argmax(0), np.arange(stacked.shape[1])] = True
+    return {name: row & flags for (name, flags), row in zip(there.items(), stays, strict=True)}
+
+
+def withhold(kept: Flags, batch: Batch, place: slice) -> Batch:
+    """The batch with only what is kept; its utterances are at `place`."""
+    present = {name: flags & torch.from_numpy(kept[name][place]) for name, flags in batch.present.items()}
+    return Batch(batch.features, batch.lengths, present, batch.labels, batch.rows, batch.videos)
+
+
+def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
+    """One metric against the rate, a line a method and setting; bars are a deviation over draws and seeds."""
+    found = spread(one_metric(frame, metric), ("method", "imputation", "rate"))
+    words: dict[Any, str] = {"on": ", imputed", "off": ", left out", "none": ""}
+    with styled() as (_, colors):
+        figure, (axes,) = panels(1, width=5.0, height=3.8)
+        lines = [
+            (m, i) for m in methods(found) for i in words if ((found["method"] == m) & (found["imputation"] == i)).any()
+        ]
+        for number, (method, setting) in enumerate(lines):
+            rows = found[(found["method"] == method) & (found["imputation"] == setting)].sort_values("rate")
+            line(
+                axes, rows["rate"], rows["mean"], rows["std"], f"{method}{words[setting]}", number, colors, shift=0.006
+            )
+        axes.set_xlabel("probability that a modality is lost")
+        axes.set_ylabel(axis(metric))
+        legend_below(figure, [axes], 2)
+    return figure

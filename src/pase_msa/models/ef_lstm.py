@@ -1,0 +1,143 @@
+"""Early fusion by one LSTM (EF-LSTM): modalities are concatenated frame by frame, before anything is read.
+
+The usual baseline of multimodal sentiment analysis (used as such by Tsai et al. 2019, "MulT"; the LSTM is Hochreiter
+and Schmidhuber 1997).
+
+Frames of different modalities lie beside each other only if there are equally many. `steps` frames are made of every
+sequence by averaging: frame s is the mean of the frames between floor(s T / steps) and ceil((s + 1) T / steps), which
+is adaptive average pooling over the utterance's own T frames; a sequence that is shorter repeats its frames. With
+`steps=0` the frames are taken as they are, for data that were aligned beforehand, and shorter sequences end with
+zeros.
+
+Each modality's frames go through a linear map of their own first. For a linear layer such as the LSTM's input this is
+the concatenation itself, in another basis; it gives modalities equal room and each its own parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from pase_msa.batch import Batch
+from pase_msa.encoders.base import Encoder, InputSpec
+from pase_msa.encoders.sequence import step_mask
+from pase_msa.errors import PaSEError
+from pase_msa.models.base import head
+from pase_msa.models.fused import FusedModel
+from pase_msa.task import Task
+
+
+@dataclass
+class Config:
+    """Options.
+
+    Attributes:
+        name: the plug-in.
+        width: size of each modality's part of a frame.
+        hidden: size of the LSTM's state.
+        steps: frames that every modality is resampled to; 0 takes them as they are.
+        dropout: on the frames and in the head.
+        class_weight: of the cross-entropy, eq. 16.
+        score_weight: of the absolute error of the score (regression).
+    """
+
+    name: str = "ef_lstm"
+    width: int = 64
+    hidden: int = 128
+    steps: int = 16
+    dropout: float = 0.4
+    class_weight: float = 1.0
+    score_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise PaSEError(f"model.steps of ef_lstm is a number of frames, or 0 for aligned data, found {self.steps}.")
+
+
+class FrameEncoder(Encoder):
+    """A linear map of every frame; the place of the sequence encoder, whose options are of no use here."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(dim, width)
+
+    def frames(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
+        """Map."""
+        mapped: Tensor = self.project(features)
+        return mapped
+
+    def forward(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """The mean of the mapped frames."""
+        return resample(self.frames(features, lengths), lengths, 1)[:, 0]
+
+
+def resample(frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], steps: int) -> Float[Tensor, "n s d"]:
+    """Adaptive average pooling of each sequence, over its own valid frames, to `steps` frames; zero if it has none."""
+    length, step = lengths.view(-1, 1, 1), torch.arange(steps, device=frames.device).view(1, -1, 1)
+    begin, end = step * length // steps, ((step + 1) * length + steps - 1) // steps
+    time = torch.arange(frames.shape[1], device=frames.device).view(1, 1, -1)
+    inside = ((begin <= time) & (time < end)).to(frames.dtype)  # [N, S, T]
+    return (inside @ frames) / inside.sum(2, keepdim=True).clamp(min=1)
+
+
+class EarlyFusionLSTM(FusedModel):
+    """One LSTM over concatenated frames; its last state goes to the head. The frames of an absent modality are zero."""
+
+    has_vectors = False
+
+    def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
+        super().__init__(task, inputs, config.width)
+        self.config, self.steps = config, config.steps
+        for name, spec in inputs.items():
+            if spec.encoder == "sequence":
+                self.encoders[name] = FrameEncoder(spec.dim, config.width)
+            elif not self.encoders[name].has_frames:
+                raise PaSEError(
+                    f"The model ef_lstm reads frames, and the encoder {spec.encoder!r} of {name} gives a vector only; "
+                    "leave that encoder out, or give it a method `frames`."
+                )
+        self.dropout = nn.Dropout(config.dropout)
+        self.lstm = nn.LSTM(config.width * len(inputs), config.hidden, batch_first=True)
+        self.head = head(config.hidden, task.num_classes, config.dropout)
+
+    def read(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
+        """Frames [N, S, D] and presence; with `steps=0` S is the longest of the batch, and frames are zero behind an
+        utterance's last one."""
+        parts, present = {}, {}
+        longest = max(features.shape[1] for features in batch.features.values())
+        for name, encoder in self.encoders.items():
+            if name not in batch.features:
+                raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
+            features, lengths, flag = batch.features[name], batch.lengths[name], batch.present[name]
+            if name in self.scalers:
+                features = self.scalers[name](features)
+            frames: Tensor = encoder.frames(features, lengths)  # type: ignore[operator]
+            if self.steps:
+                frames = resample(frames, lengths, self.steps)
+            else:
+                valid = step_mask(lengths, frames.shape[1]).unsqueeze(2)
+                frames = nn.functional.pad(frames * valid, (0, 0, 0, longest - frames.shape[1]))
+            parts[name], present[name] = frames * flag.view(-1, 1, 1), flag
+        return parts, present
+
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
+        """Concatenate, and read from left to right."""
+        frames = torch.cat([parts[name] for name in self.task.modalities], dim=2)
+        states, (last, _) = self.lstm(self.dropout(frames))
+        if self.steps:
+            fused: Tensor = last[0]
+            return fused
+        # the state after the utterance's last frame; where there is none, the state after one frame of nothing
+        counted = torch.arange(1, frames.shape[1] + 1, device=frames.device) * (frames != 0).any(2)
+        end = (counted.amax(1) - 1).clamp(min=0)
+        reached: Tensor = states[torch.arange(len(states), device=states.device), end]
+        return reached
+
+
+def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> EarlyFusionLSTM:
+    """The plug-in's entry point."""
+    return EarlyFusionLSTM(task, inputs, config)

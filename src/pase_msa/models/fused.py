@@ -1,0 +1,77 @@
+"""Models that read each modality, fuse once, and are trained by the task's loss alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from pase_msa.batch import Batch, Outputs
+from pase_msa.models.base import Model, make_outputs
+from pase_msa.objective import Losses, task_losses
+
+
+class TaskWeights(Protocol):
+    """Options that such a model has.
+
+    Attributes:
+        class_weight: of the cross-entropy, eq. 16.
+        score_weight: of the absolute error of the score (regression).
+    """
+
+    class_weight: float
+    score_weight: float
+
+
+class FusedModel(Model):
+    """What a modality brings, then `fuse`, then the head: comparisons between these are about the fusion.
+
+    Attributes:
+        config: options.
+        head: what makes logits [N, K] of the fused vector.
+    """
+
+    config: TaskWeights
+    head: nn.Module
+
+    @abstractmethod
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
+        """One vector an utterance from what each modality brings, which is zero where the modality is absent."""
+
+    def read(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
+        """What each modality brings (its vector, [N, D]) and presence, in the task's order."""
+        return self.encode(batch)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Predict."""
+        return self._outputs(*self.read(batch))
+
+    def play(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """Outputs with only the named modalities; each utterance is encoded once."""
+        parts, present = self.read(batch)
+        played = []
+        for coalition in coalitions:
+            shown = {name: flag & (name in coalition) for name, flag in present.items()}
+            kept = {name: part if name in coalition else part * 0.0 for name, part in parts.items()}
+            played.append(self._outputs(kept, shown))
+        return played
+
+    def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
+        fused = self.fuse(parts, present)
+        vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are no vectors
+        return make_outputs(self.task, self.head(fused), fused, vectors=vectors, present=present)
+
+    def losses(self, outputs: Outputs, batch: Batch) -> Losses:
+        """L_task only."""
+        assert batch.labels is not None
+        return task_losses(
+            outputs.logits,
+            outputs.score,
+            batch.labels,
+            self.task.membership(batch.labels),
+            class_weight=self.config.class_weight,
+            score_weight=self.config.score_weight,
+        )
