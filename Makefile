@@ -56,6 +56,7 @@ benchmarks: setup media
 	$(BIN)/python -m benchmarks.epoch
 	$(BIN)/python -m benchmarks.diagnose
 	$(BIN)/python -m benchmarks.extract
+	$(BIN)/python -m benchmarks.studies
 
 clean:
 	rm -rf $(VENV) build runs

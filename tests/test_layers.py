@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pase_msa"
 # extraction stands below the encoders, because it reads text with theirs and writes tables
 STOREYS = (
     "errors",
+    "strict_json",
     "task",
     "batch",
     "plugins",
@@ -31,8 +32,11 @@ STOREYS = (
     "training",
     "evaluation",
     "figures",
+    "language_models",
     "serve",
+    "studies",
     "estimator",
+    "commands",
     "cli",
 )
 FILES = sorted(SOURCE.rglob("*.py"))

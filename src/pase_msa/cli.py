@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +15,11 @@ from typing import Any, Literal
 import jsonargparse
 import yaml
 
+from pase_msa.commands import studies
 from pase_msa.errors import PaSEError
 from pase_msa.extract.command import extract
+from pase_msa.language_models.command import ask
+from pase_msa.strict_json import strict_json
 
 _FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
 
@@ -39,7 +40,7 @@ def evaluate(
 
     result = evaluate_run(run, data=data, dialect=dialect)
     if json:
-        print(_json(result))
+        print(strict_json(result))
         return
     print(render_table(result))
     report = Path(run) / "report.html"
@@ -76,6 +77,19 @@ def predict(
     print(f"{count} predictions in {target}", file=sys.stderr)
 
 
+def export(run: str, format: Literal["onnx"] = "onnx", out: str | None = None) -> None:
+    """Export a model, from the features on, to a file that needs no PyTorch.
+
+    Args:
+        run: run folder, or a folder with a saved model.
+        format: of the file.
+        out: file to write; `model.onnx` in the folder if left out.
+    """
+    from pase_msa.serve.export import export_onnx
+
+    print(f"{export_onnx(run, out)}: agrees with PyTorch")
+
+
 def convert(file: str, out: str, format: str | None = None) -> None:
     """Convert a published feature format to our feature table.
 
@@ -105,7 +119,7 @@ def inspect(file: str, format: str | None = None, json: bool = False) -> None:
     from pase_msa.data.inspect import inspect_table, render
 
     report = inspect_table(open_table(file, format=format))
-    print(_json(report) if json else render(report))
+    print(strict_json(report) if json else render(report))
 
 
 def diagnose(
@@ -137,7 +151,7 @@ def diagnose(
     if picture is not None:
         plot_diagnosis(found, picture)
     if json:
-        print(_json(found.to_dict()))
+        print(strict_json(found.to_dict()))
         return
     if data is None:
         print("The bundled synthetic benchmark; name data of your own with --data.\n")
@@ -258,22 +272,11 @@ def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentP
     return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
 
 
-def _json(content: Any) -> str:
-    """Strict JSON: what is not a number (a metric without any case) is null."""
-
-    def strict(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: strict(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [strict(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(strict(content), allow_nan=False)
-
-
 _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
+    "ask": ask,
     "convert": convert,
     "inspect": inspect,
     "diagnose": diagnose,
@@ -287,7 +290,7 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pase {version('pase-msa')}")
     commands = parser.add_subcommands(dest="command", required=True)
     # only `train` needs torch for its options
-    if not argv or argv[0] not in _COMMANDS:
+    if not argv or argv[0] not in (*_COMMANDS, *studies.COMMANDS):
         commands.add_subcommand("train", train_parser(argv), help="train a model")
     for name, function in _COMMANDS.items():
         sub = _parser(str(function.__doc__).split("\n")[0])
@@ -297,6 +300,10 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
         if "json" in signature(function).parameters:
             sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
         commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
+    for name, command in studies.COMMANDS.items():
+        sub = _parser(command.help)
+        command.options(sub)
+        commands.add_subcommand(name, sub, help=command.help)
     return parser
 
 
@@ -317,6 +324,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = parsed[parsed.command]
             if parsed.command == "train":
                 train(chosen)
+            elif parsed.command in studies.COMMANDS:
+                studies.COMMANDS[parsed.command].run(**chosen.as_dict())
             else:
                 _COMMANDS[parsed.command](**chosen.as_dict())
         except (PaSEError, jsonargparse.ArgumentError) as error:
