@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pase_msa"
 STOREYS = (
     "errors",
     "strict_json",
+    "parallel",
     "task",
     "batch",
     "plugins",
