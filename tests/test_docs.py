@@ -184,8 +184,8 @@ def test_every_package_is_accounted_for() -> None:
         "docs/diagnosis.md",
         "docs/equilibrium.md",
         "docs/figures.md",
-        "docs/media.md",
         "docs/studies.md",
+        "docs/media.md",
     ],
 )
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
