@@ -36,6 +36,7 @@ STOREYS = (
     "language_models",
     "serve",
     "studies",
+    "reproduce",
     "estimator",
     "commands",
     "cli",

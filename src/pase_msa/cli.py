@@ -15,12 +15,13 @@ from typing import Any, Literal
 import jsonargparse
 import yaml
 
-from pase_msa.commands import studies
+from pase_msa.commands import reproduce, studies
 from pase_msa.errors import PaSEError
 from pase_msa.extract.command import extract
 from pase_msa.language_models.command import ask
 from pase_msa.strict_json import strict_json
 
+_MORE = {**studies.COMMANDS, **reproduce.COMMANDS}
 _FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
 
 
@@ -290,7 +291,7 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pase {version('pase-msa')}")
     commands = parser.add_subcommands(dest="command", required=True)
     # only `train` needs torch for its options
-    if not argv or argv[0] not in (*_COMMANDS, *studies.COMMANDS):
+    if not argv or argv[0] not in (*_COMMANDS, *_MORE):
         commands.add_subcommand("train", train_parser(argv), help="train a model")
     for name, function in _COMMANDS.items():
         sub = _parser(str(function.__doc__).split("\n")[0])
@@ -300,7 +301,7 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
         if "json" in signature(function).parameters:
             sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
         commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
-    for name, command in studies.COMMANDS.items():
+    for name, command in _MORE.items():
         sub = _parser(command.help)
         command.options(sub)
         commands.add_subcommand(name, sub, help=command.help)
@@ -324,8 +325,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = parsed[parsed.command]
             if parsed.command == "train":
                 train(chosen)
-            elif parsed.command in studies.COMMANDS:
-                studies.COMMANDS[parsed.command].run(**chosen.as_dict())
+            elif parsed.command in _MORE:
+                _MORE[parsed.command].run(**chosen.as_dict())
             else:
                 _COMMANDS[parsed.command](**chosen.as_dict())
         except (PaSEError, jsonargparse.ArgumentError) as error:

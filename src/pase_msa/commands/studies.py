@@ -30,7 +30,8 @@ class Command:
     run: Callable[..., None]
 
 
-def _parallel(parser: jsonargparse.ArgumentParser) -> None:
+def parallel(parser: jsonargparse.ArgumentParser) -> None:
+    """Add the options of the engine."""
     parser.add_argument("--jobs", type=int, default=2, help="worker processes")
     parser.add_argument("--threads", type=int, default=1, help="of each worker; jobs x threads is the budget of cores")
     parser.add_argument("--backend", choices=("loky", "ray"), default="loky", help="this machine, or a Ray cluster")
@@ -44,7 +45,7 @@ def _study_options(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--validation-only", action="store_true", help="do not read the test split")
     parser.add_argument("--out", type=str, help="folder of the study; runs/NAME if left out")
     parser.add_argument("--ledger", type=str, help="Markdown file that the entry is appended to")
-    _parallel(parser)
+    parallel(parser)
 
 
 def study(

@@ -57,7 +57,7 @@ class Config:
         relaxation: KL penalty of the relaxed marginal of "source".
         prototype_gradient: "straight_through" gives CAL the gradient of the batch centroids, "ema" (literal) only
             1 - gamma of it.
-        entropy_sign: reading of eq. 10: "confidence" or "literal".
+        entropy_sign: reading of eq. 10: "confidence" or "literal"; "uniform" weighs all modalities alike.
         gate_prototype: c_y of eq. 12: "expected" under the posterior, the "hard" nearest, or the "label"'s own in
             training (expected in prediction).
         imputation: an absent modality is the mix of its prototypes under the posterior of those present; else zero.
