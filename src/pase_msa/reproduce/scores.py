@@ -142,7 +142,7 @@ def comparison_grid(
     *,
     names: Mapping[str, str] | None = None,
 ) -> Grid | None:
-    """Our paired difference from every other method, by seeds and by test videos, p-values corrected over rivals (Holm).
+    """Our paired difference from every other method, by seeds and by test videos; p-values by Holm over rivals.
 
     By seeds the unit is a run: would other seeds say the same? Where there are several data sets (folds), it is one of
     these, the mean over its seeds. By videos it is a test video: would other videos? The latter wants predictions on
