@@ -17,6 +17,7 @@ import yaml
 
 from pase_msa.commands import reproduce, studies
 from pase_msa.errors import PaSEError
+from pase_msa.extract.command import extract
 from pase_msa.language_models.command import ask
 from pase_msa.strict_json import strict_json
 
@@ -280,6 +281,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "inspect": inspect,
     "diagnose": diagnose,
+    "extract": extract,
 }
 
 
@@ -331,7 +333,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"pase: {_sentence(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print("pase: stopped; the same command goes on from the last complete epoch", file=sys.stderr)
+            unit = "clip" if words[:1] == ["extract"] else "epoch"
+            print(f"pase: stopped; the same command goes on from the last complete {unit}", file=sys.stderr)
             return 130
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -21,6 +21,7 @@ from pase_msa.evaluation.inference import Inference, attribute, play
 from pase_msa.evaluation.planted import true_contributions
 from pase_msa.evaluation.predictions import write_utterances
 from pase_msa.evaluation.report import write_report
+from pase_msa.extract.record import check_table
 from pase_msa.metrics import Dialect, headline, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
@@ -70,6 +71,7 @@ def evaluate(
     if same and folder.evaluation.is_file() and dialect in (None, config["dialect"]):
         return dict(read_json(folder.evaluation))
     model = Model.from_pretrained(folder.model)
+    check_table(model.extraction, table.meta, model.inputs)
     columns = load_columns(table, model.inputs)
     dataset = make_dataset(table, columns, table.rows("test"), encode_labels(table, model.task))
     if not len(dataset):

@@ -14,13 +14,14 @@ import pandas as pd
 
 from pase_msa import plugins
 from pase_msa.errors import PaSEError
+from pase_msa.parallel import Backend
 from pase_msa.reproduce.layout import write_part
 from pase_msa.reproduce.methods import completed
 from pase_msa.reproduce.results import Results
 from pase_msa.reproduce.subject import Subject
 from pase_msa.studies import ledger
 from pase_msa.studies.cells import Cell
-from pase_msa.studies.engine import Backend, run_cells
+from pase_msa.studies.engine import run_cells
 from pase_msa.studies.study import Study, study_cells
 from pase_msa.studies.training_cell import study_cell
 

@@ -16,6 +16,7 @@ from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer
+from pase_msa.extract.record import check_table
 from pase_msa.models.base import Model
 from pase_msa.training.inputs import load_columns, make_dataset
 
@@ -64,11 +65,17 @@ class Predictor:
         home = Path(source)
         self.model = Model.from_pretrained(home / "model" if (home / "model").is_dir() else home, device=device)
 
+    @property
+    def extraction(self) -> dict[str, Any] | None:
+        """How the features were made that the model was trained on (`pase_msa.extract.record`); None if unknown."""
+        return self.model.extraction
+
     def predict(self, data: FeatureTable | str | Path, *, split: str | None = None) -> Iterator[Prediction]:
         """Predictions in the order of the rows. Labels are not read.
 
         Errors:
-            PaSEError: no such split, feature sizes other than in training, or none of the model's modalities.
+            PaSEError: no such split, feature sizes other than in training, features that were extracted otherwise than
+                in training, or none of the model's modalities.
         """
         table = data if isinstance(data, FeatureTable) else open_table(data)
         rows = np.arange(len(table)) if split is None else table.rows(split)
@@ -76,6 +83,7 @@ class Predictor:
             raise PaSEError(
                 f"There is no split {split!r}; the data have {', '.join(sorted(set(table.splits)))}; name one of these."
             )
+        check_table(self.extraction, table.meta, self.model.inputs)
         columns = load_columns(table, self.model.inputs)
         if not any(column.present.any() for column in columns.values()):
             raise PaSEError(

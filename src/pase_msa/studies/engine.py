@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import pandas as pd
-from joblib import delayed, parallel_config
+from joblib import delayed
 
 from pase_msa.errors import PaSEError
+from pase_msa.parallel import Backend, parallel_backend
 from pase_msa.studies.cells import Cell, Scalar, finished, row, write_table
 from pase_msa.studies.progress import Bar, Watched, display
 from pase_msa.studies.worker import CellFunction, play, write_error
 
 _log = logging.getLogger(__name__)
-Backend = Literal["loky", "ray"]
 _KILLED = "Its worker process was killed, mostly a sign of too little memory; give the study fewer --jobs."
 
 
@@ -73,7 +71,7 @@ def run_cells(
     with display(title, progress) as bar:
         watch = _Watch(cells, folder, bar)
         if pending:
-            with _backend(backend, jobs, threads):
+            with parallel_backend(backend, jobs, threads):
                 _play_all(pending, function, folder, jobs, threads, watch)
         return watch.table()
 
@@ -163,31 +161,3 @@ class _Watch:
 
     def _failed(self) -> int:
         return sum(line["status"] == "failed" for line in self._lines())
-
-
-@contextlib.contextmanager
-def _backend(backend: Backend, jobs: int, threads: int) -> Iterator[None]:
-    """joblib's backend, and a Ray of our own where none is running."""
-    if backend == "loky":
-        # workers of a killed study leave soon after their cell
-        with parallel_config(backend="loky", idle_worker_timeout=20):
-            yield
-        return
-    try:
-        import ray
-        from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise PaSEError("The backend 'ray' needs Ray: pip install 'pase-msa[ray]', or take --backend loky.") from error
-    register_ray()  # type: ignore[no-untyped-call]
-    ours = not ray.is_initialized()
-    if ours:
-        local: dict[str, Any] = (
-            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": jobs * threads, "include_dashboard": False}
-        )
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **local)
-    try:
-        with parallel_config(backend="ray", ray_remote_args={"num_cpus": threads}):
-            yield
-    finally:
-        if ours:
-            ray.shutdown()

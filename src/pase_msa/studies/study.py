@@ -14,8 +14,9 @@ import yaml
 
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
+from pase_msa.parallel import Backend
 from pase_msa.studies.cells import Cell, stable_key
-from pase_msa.studies.engine import Backend, run_cells
+from pase_msa.studies.engine import run_cells
 from pase_msa.studies.training_cell import run_config, study_cell
 from pase_msa.training.diagnosing import open_data
 
