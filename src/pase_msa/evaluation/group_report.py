@@ -141,11 +141,12 @@ def write_group_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         seconds=_training(ranked),
         comparisons=_comparisons(best, ranked[1:], dict.fromkeys([main, shown[2]])),
         scores=bars_picture(f"{metric_label(main)} by group", axis, means, main),
-        subsets={
-            group.name: bars_picture(f"{group.name}: {metric_label(main)} by modalities given", axis, given, main)
+        subsets=[
+            picture
             for group in ranked
             if len(given := _subsets(group, main)) > 1
-        },
+            for picture in bars_picture(f"{group.name}: {metric_label(main)} by modalities given", axis, given, main)
+        ],
         differences=_differences(ranked),
         environments=_environments(ranked),
     )
