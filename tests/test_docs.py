@@ -77,6 +77,8 @@ def test_the_readme_shows_every_command() -> None:
         "extract",
         "inspect",
         "predict",
+        "report",
+        "reproduce",
         "study",
         "sweep",
         "train",

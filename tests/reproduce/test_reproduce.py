@@ -1,5 +1,6 @@
 """Tables and figures from shared runs: what is in them, what they rest on, what is trained for them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -263,3 +264,20 @@ def test_table_2_wants_sessions():
     subject = Subject("toy", None, table, [1])
     with pytest.raises(PaSEError, match="recording session"):
         plugins.load("reproduce", "table2").variants(subject)
+
+
+def test_methods_that_cannot_see_every_utterance_are_said_and_not_compared_by_video(made, tmp_path):
+    spec = two_modalities()
+    audio = dataclasses.replace(spec.modalities["audio"], missing=0.4)
+    synthetic_table(dataclasses.replace(spec, modalities={**spec.modalities, "audio": audio}), path=tmp_path / "holes")
+    more = ("--out", str(tmp_path / "out"), "--home", str(tmp_path / "home"))
+    assert made.reproduce("table1", data=tmp_path / "holes", seeds=2, more=more) == 0
+    found = pd.read_csv(tmp_path / "out" / "table1-differences.csv")
+    compared = found[found["unit"] == "videos"]["rival"].unique()
+    assert "concat" in compared
+    assert "audio alone" not in compared
+    text = (tmp_path / "out" / "table1.md").read_text()
+    assert "measured on fewer, those that have their modalities: audio alone (" in text
+    assert text.count("(best rival)") == 2
+    scores = pd.read_csv(tmp_path / "out" / "table1.csv")
+    assert {"parameters", "seconds_an_epoch", "peak_memory_mb"} <= set(scores["metric"])

@@ -183,7 +183,11 @@ def _comparisons(best: Group, others: Sequence[Group], metrics: Mapping[str, Non
     rows: list[dict[str, Any]] = []
     for other in others:
         seeds = sorted(best.runs.keys() & other.runs.keys())
-        if seeds:
+        if not seeds:
+            rows.append({"name": other.name, "why": "no seed in common"})
+        elif best.results[seeds[0]]["count"] != other.results[seeds[0]]["count"]:
+            rows.append({"name": other.name, "why": "tested on other utterances, those that have its modalities"})
+        else:
             found = compare([best.runs[s].path for s in seeds], [other.runs[s].path for s in seeds])
             rows.append({"name": other.name, "seeds": len(seeds), "videos": found["videos"], **found["metrics"]})
     for metric in metrics:
