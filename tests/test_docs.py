@@ -67,7 +67,7 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose"}
+    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose", "extract"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -164,7 +164,8 @@ def test_every_package_is_accounted_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/figures.md"]
+    "page",
+    ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/figures.md", "docs/media.md"],
 )
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -222,6 +223,19 @@ def test_the_format_of_the_docs_reads(tmp_path: Path, plugins_of_the_docs: None)
     file = tmp_path / "some.jsonl"
     file.write_text(json.dumps(item) + "\n")
     assert open_table(file).modalities == {"audio": 2}
+
+
+def test_the_extractor_of_the_docs_extracts(tmp_path: Path, plugins_of_the_docs: None) -> None:
+    from PIL import Image
+
+    from pase_msa.extract.config import ExtractConfig
+    from pase_msa.extract.example_clip import write_clip
+    from pase_msa.extract.pipeline import Extractor
+
+    path = write_clip(tmp_path / "a.mp4", frames=[Image.new("RGB", (64, 48), "white")] * 10)
+    clip = Extractor(ExtractConfig(["brightness"])).extract_clip(path)
+    assert clip.features["brightness"].shape == (2, 2)
+    assert clip.features["brightness"][:, 0].min() > 0.95
 
 
 def test_the_examples_of_the_docs_leave_no_trace() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "pase_msa"
 # metrics and calibration stand above the data because training needs them, and need nothing but the task themselves
+# extraction stands below the encoders, because it reads text with theirs and writes tables
 STOREYS = (
     "errors",
     "task",
@@ -14,9 +15,9 @@ STOREYS = (
     "plugins",
     "metrics",
     "calibration",
-    "extract",
     "data",
     "encoders",
+    "extract",
     "prototypes",
     "transport",
     "alignment",

@@ -18,6 +18,7 @@ import jsonargparse
 import yaml
 
 from pase_msa.errors import PaSEError
+from pase_msa.extract.command import extract
 
 _FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
 
@@ -276,6 +277,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "inspect": inspect,
     "diagnose": diagnose,
+    "extract": extract,
 }
 
 

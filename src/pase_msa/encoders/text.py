@@ -163,7 +163,7 @@ def frozen_column(texts: Sequence[str | None], settled: dict[str, Any]) -> Seque
     """
     key = hashlib.sha256(
         json.dumps(
-            [_model_hash(settled["model"]), *(settled[n] for n in ("pooling", "lowercase", "max_length")), list(texts)]
+            [model_hash(settled["model"]), *(settled[n] for n in ("pooling", "lowercase", "max_length")), list(texts)]
         ).encode()
     ).hexdigest()
     folder = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa")) / "text"
@@ -219,7 +219,7 @@ def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor
 
 
 @lru_cache(maxsize=4)
-def _model_hash(name: str) -> str:
+def model_hash(name: str) -> str:
     """What the states depend on: the folder's content, or the hub's revision."""
     folder = Path(resolve_model(name))
     if not folder.is_dir():

@@ -52,6 +52,7 @@ class Model(nn.Module):
         reference: the closed-form model of the diagnosis, where predictions may lean on it.
         imputation: whether absent modalities are imputed; may be set between predictions, to measure what it does. None
             in a model that knows no imputation.
+        extraction: how the features were made that the model was trained on, where the table said so.
     """
 
     modulation: str = "none"
@@ -75,6 +76,7 @@ class Model(nn.Module):
         self.trust = Trust(task.modalities)
         self.reference: ReferenceExperts | None = None
         self.recipe = {}
+        self.extraction: dict[str, Any] | None = None
 
     def __call__(self, batch: Batch) -> Outputs:
         """Outputs; in evaluation those of the trusted coalitions, where there are some."""
@@ -192,6 +194,7 @@ class Model(nn.Module):
             "recipe": self.recipe,
             "task": self.task.to_dict(),
             "inputs": inputs,
+            "extraction": self.extraction,
         }
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
         save_file(tensors, target / f"{_WEIGHTS}.partial")
@@ -213,6 +216,7 @@ class Model(nn.Module):
             inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
             task = Task.from_dict(content["task"])
             recipe, shapes = content["recipe"], content["reference"]
+            extraction = content.get("extraction")
         except (ValueError, KeyError, TypeError) as error:
             raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
         for spec in inputs.values():
@@ -229,6 +233,7 @@ class Model(nn.Module):
             model.load_state_dict(load_file(home / _WEIGHTS))
         except Exception as error:
             raise PaSEError(f"{home / _WEIGHTS} does not fit its {_CONFIG}; save the model again.") from error
+        model.extraction = extraction
         return model.eval().to(device)
 
 

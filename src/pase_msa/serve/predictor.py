@@ -16,6 +16,7 @@ from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer
+from pase_msa.extract.record import require_same
 from pase_msa.models.base import Model
 from pase_msa.training.inputs import load_columns, make_dataset
 
@@ -64,6 +65,11 @@ class Predictor:
         home = Path(source)
         self.model = Model.from_pretrained(home / "model" if (home / "model").is_dir() else home, device=device)
 
+    @property
+    def extraction(self) -> dict[str, Any] | None:
+        """How the features were made that the model was trained on (`pase_msa.extract.record`); None if unknown."""
+        return self.model.extraction
+
     def predict(self, data: FeatureTable | str | Path, *, split: str | None = None) -> Iterator[Prediction]:
         """Predictions in the order of the rows. Labels are not read.
 
@@ -76,14 +82,17 @@ class Predictor:
             raise PaSEError(
                 f"There is no split {split!r}; the data have {', '.join(sorted(set(table.splits)))}; name one of these."
             )
+        found = table.meta.get("extraction")
+        if self.extraction is not None and found is not None:
+            require_same(self.extraction, found, self.model.task.modalities)
         columns = load_columns(table, self.model.inputs)
         if not any(column.present.any() for column in columns.values()):
             raise PaSEError(
                 f"The model reads {', '.join(columns)}, and the data hold none of these (they hold "
                 f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."
             )
-        found = infer(self.model, make_dataset(table, columns, rows.astype(np.int64), None))
-        return self._rows(table, rows, found)
+        inferred = infer(self.model, make_dataset(table, columns, rows.astype(np.int64), None))
+        return self._rows(table, rows, inferred)
 
     def _rows(self, table: FeatureTable, rows: Any, found: Any) -> Iterator[Prediction]:
         task = self.model.task

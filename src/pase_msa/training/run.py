@@ -87,6 +87,7 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     lightning.seed_everything(config.seed, verbose=False)
     options = {key: value for key, value in config.model.items() if key != "name"}
     model = build_model(config.model.get("name", "pase"), task, inputs, options)
+    model.extraction = table.meta.get("extraction")
     model.fit_scalers(columns, train.rows.tolist())
     model.fit_prior(torch.from_numpy(labels[train.rows]).float())
     named = balancing(config.equilibrium, config.modulation.get("name"), model.modulation)

@@ -43,7 +43,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     if not rows:
         raise PaSEError(f"{path}/utterances.csv has a header but no utterance; add rows.")
     kinds: dict[str, LabelKind] = {
-        name: "real" if _numeric([row[name] or "" for row in rows]) else "class"
+        name: "real" if is_numeric([row[name] or "" for row in rows]) else "class"
         for name in header
         if name not in _KNOWN
     }
@@ -53,7 +53,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
 
     def utterances() -> Iterator[Utterance]:
         for i, row in enumerate(rows):
-            labels = {name: _label(row[name], kind) for name, kind in kinds.items()}
+            labels = {name: label_value(row[name], kind) for name, kind in kinds.items()}
             features = {name: frames[i] for name, frames in loaded.items()}
             video, split = row.get("video") or row["id"], row.get("split") or ""
             yield Utterance(row["id"], video, split, labels, features, row.get("text") or None)
@@ -88,14 +88,16 @@ class _Frames:
         return np.asarray(self.values[self.ends[row] - self.lengths[row] : self.ends[row]])
 
 
-def _numeric(values: list[str]) -> bool:
+def is_numeric(values: list[str]) -> bool:
+    """Whether a label column's cells are numbers throughout, empty ones aside."""
     try:
         return bool([float(value) for value in values if value != ""])
     except ValueError:
         return False
 
 
-def _label(value: str | None, kind: LabelKind) -> float | str | None:
+def label_value(value: str | None, kind: LabelKind) -> float | str | None:
+    """A label from its cell; None where it is unknown."""
     if not value:  # an empty cell, or a row that ends before it
         return None
     return float(value) if kind == "real" else value
