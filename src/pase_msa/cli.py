@@ -323,7 +323,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"pase: {_sentence(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print("pase: stopped; the same command goes on from the last complete epoch", file=sys.stderr)
+            unit = "clip" if words[:1] == ["extract"] else "epoch"
+            print(f"pase: stopped; the same command goes on from the last complete {unit}", file=sys.stderr)
             return 130
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.extract.base import FeatureExtractor, Media
 from pase_msa.extract.clip import Track
@@ -14,6 +15,7 @@ from pase_msa.extract.decode import RATE
 from pase_msa.extract.weights import require
 
 _WINDOW = 1024  # samples, 64 ms: two periods of the lowest pitch
+_BLOCK = 3000  # frames
 
 
 @dataclass
@@ -44,10 +46,10 @@ class Acoustics(FeatureExtractor):
 
     def __init__(self, config: Config) -> None:
         require("librosa", "librosa")
-        if not 0 < config.cepstra <= config.mels or config.hop <= 0 or not 32 <= config.lowest < config.highest:
+        if not 0 < config.cepstra <= config.mels or config.hop < 0.001 or not 32 <= config.lowest < config.highest:
             raise PaSEError(
-                "The audio extractor needs 0 < cepstra <= mels, hop > 0 and 32 <= lowest < highest Hz, found "
-                f"{config.cepstra}, {config.mels}, {config.hop:g}, {config.lowest:g} and {config.highest:g}."
+                "The audio extractor needs 0 < cepstra <= mels, hop of 0.001 s or more and 32 <= lowest < highest Hz, "
+                f"found {config.cepstra}, {config.mels}, {config.hop:g}, {config.lowest:g} and {config.highest:g}."
             )
         self.config = config
         self.deviations = config.deviations
@@ -62,26 +64,38 @@ class Acoustics(FeatureExtractor):
         """Frames [T, D]; pitch in octaves above 1 Hz, NaN where nobody's voice sounds."""
         if media.audio is None:
             return None
-        librosa: Any = require("librosa", "librosa")
-
-        c = self.config
+        c, hop = self.config, round(self.config.hop * RATE)
         sound = np.pad(media.audio, (0, max(0, _WINDOW - len(media.audio))))
-        frame = {"hop_length": round(c.hop * RATE), "center": True}
-        mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=_WINDOW, n_mels=c.mels, **frame)
-        decibels = librosa.power_to_db(mel, top_db=None)
-        cepstra = librosa.feature.mfcc(S=decibels, n_mfcc=c.cepstra)
-        energy = librosa.feature.rms(y=sound, frame_length=_WINDOW, **frame)[0]
-        crossings = librosa.feature.zero_crossing_rate(sound, frame_length=_WINDOW, **frame)[0]
-        pitch = librosa.yin(
-            sound, fmin=c.lowest, fmax=c.highest, sr=RATE, frame_length=_WINDOW, hop_length=frame["hop_length"]
-        )
-        loud = 20 * np.log10(np.maximum(energy, 1e-5))
+        # in blocks, because transforms need many times the memory of the sound; each hears its neighbours' edges
+        block, edge = _BLOCK * hop, -(-_WINDOW // hop)
+        rows = []
+        for begin in range(0, len(sound), block):
+            first = max(0, begin - edge * hop)
+            frames = self._frames(sound[first : begin + block + edge * hop], hop)
+            skipped = (begin - first) // hop
+            rows.append(frames[skipped : skipped + (_BLOCK if begin + block < len(sound) else len(frames))])
+        values = np.concatenate(rows)
+        pitch, loud, crossings = (values[:, self.columns.index(n)] for n in ("pitch", "energy", "zero_crossings"))
         # a voice crosses zero seldom and is not far below the loudest moment
         voiced = (crossings < 0.25) & (loud > loud.max() - 35) & (pitch < 0.98 * c.highest) & (pitch > 1.02 * c.lowest)
-        pitch = np.where(voiced, np.log2(pitch), np.nan)
-        values = np.stack([*decibels, *cepstra, pitch, voiced, loud, crossings], axis=1).astype(np.float32)
-        times = media.start + np.arange(len(values)) * c.hop
-        return Track(values, times)
+        values[:, self.columns.index("voiced")] = voiced
+        values[:, self.columns.index("pitch")] = np.where(voiced, np.log2(pitch), np.nan)
+        return Track(values, media.start + np.arange(len(values)) * hop / RATE)
+
+    def _frames(self, sound: Array, hop: int) -> Array:
+        """Frames of a block, with the pitch in Hz and nothing yet said about voicing."""
+        librosa: Any = require("librosa", "librosa")
+        c, frame = self.config, {"frame_length": _WINDOW, "hop_length": hop}
+        mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=_WINDOW, hop_length=hop, n_mels=c.mels)
+        decibels = librosa.power_to_db(mel, top_db=None)
+        cepstra = librosa.feature.mfcc(S=decibels, n_mfcc=c.cepstra)
+        energy = librosa.feature.rms(y=sound, **frame)[0]
+        crossings = librosa.feature.zero_crossing_rate(sound, **frame)[0]
+        pitch = librosa.yin(sound, fmin=c.lowest, fmax=c.highest, sr=RATE, **frame)
+        loud = 20 * np.log10(np.maximum(energy, 1e-5))
+        rows = [*decibels, *cepstra, pitch, np.zeros_like(pitch), loud, crossings]
+        values: Array = np.stack(rows, axis=1).astype(np.float32)
+        return values
 
 
 def build(config: Config) -> Acoustics:
