@@ -19,8 +19,10 @@ import yaml
 
 from pase_msa.errors import PaSEError
 from pase_msa.extract.command import extract
+from pase_msa.serve.command import demo, serve
 
-_FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
+# options that words without one stand for, by their place
+_FIRST = {"train": {1: "--config"}, "diagnose": {1: "--data"}, "predict": {2: "--clip"}}
 
 
 def evaluate(
@@ -48,21 +50,40 @@ def evaluate(
 
 
 def predict(
-    run: str, data: str | None = None, out: str | None = None, split: str | None = None, json: bool = False
+    run: str,
+    clip: str | None = None,
+    text: str | None = None,
+    without: list[str] | None = None,
+    data: str | None = None,
+    out: str | None = None,
+    split: str | None = None,
+    json: bool = False,
 ) -> None:
-    """Predict: id, score or label, confidence and contributions, as CSV or JSON lines.
+    """Predict a clip, or features: score or label, confidence and contributions.
 
     Args:
         run: run folder, or a folder with a saved model.
-        data: folder or file in any format that `pase inspect` knows; no labels are needed.
+        clip: video, audio or text file; `pase predict RUN FILE` says the same.
+        text: transcript of the clip, or a text in place of one.
+        without: modalities to withhold from a clip, divided by commas.
+        data: features, in any format that `pase inspect` knows; no labels are needed.
         out: file to write; standard output if left out.
-        split: predict this split only.
-        json: one JSON object a line instead of CSV.
+        split: of the features, predict this one only.
+        json: JSON (of features: one object a line) instead of a summary or CSV.
     """
     from pase_msa.serve.predictor import Predictor, write_predictions
 
+    if clip is not None or text is not None:
+        from pase_msa.serve.command import predict_clip
+
+        if data is not None or split is not None:
+            raise PaSEError("`pase predict` takes a clip or features; leave out --data and --split, or the clip.")
+        predict_clip(run, clip, text, without or [], out, as_json=json)
+        return
     if data is None:
-        raise PaSEError("`pase predict` needs data to predict; name a folder or a file with --data.")
+        raise PaSEError("`pase predict` needs a clip, or features: name a file after the run, or data with --data.")
+    if without:
+        raise PaSEError("--without withholds modalities from a clip; from data, leave their columns out.")
     predictions = Predictor(run).predict(data, split=split)
     if out is None:
         write_predictions(predictions, sys.stdout, as_json=json)
@@ -278,6 +299,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "diagnose": diagnose,
     "extract": extract,
+    "demo": demo,
+    "serve": serve,
 }
 
 
@@ -291,9 +314,11 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
         commands.add_subcommand("train", train_parser(argv), help="train a model")
     for name, function in _COMMANDS.items():
         sub = _parser(str(function.__doc__).split("\n")[0])
-        sub.add_function_arguments(function, as_positional=True, skip={"json", "modalities"})
+        sub.add_function_arguments(function, as_positional=True, skip={"json", "modalities", "without"})
         if "modalities" in signature(function).parameters:
             _add_modalities(sub)
+        if "without" in signature(function).parameters:
+            sub.add_argument("--without", type=_names, default=None, help="modalities to withhold from a clip")
         if "json" in signature(function).parameters:
             sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
         commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
@@ -301,10 +326,11 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:
-    """The words with the option that a first one without it stands for: `train FILE` is `train --config FILE`."""
+    """The words with the option that one without it stands for: `train FILE` is `train --config FILE`."""
     words = list(argv)
-    if len(words) > 1 and words[0] in _FIRST and not words[1].startswith("-"):
-        words.insert(1, _FIRST[words[0]])
+    for place, option in _FIRST.get(words[0] if words else "", {}).items():
+        if len(words) > place and not any(word.startswith("-") for word in words[: place + 1]):
+            words.insert(place, option)
     return words
 
 
