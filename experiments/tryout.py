@@ -2,9 +2,9 @@
 
     python -m experiments.tryout --out runs/tryout [--mosi ../shared/data/mosi]
 
-Text is CMU-MOSI's transcripts where the folder is there (real), else made-up sentences. The voice is eSpeak NG's in either
-case, and how it speaks is drawn from the label with noise: audio is synthetic, so no figure of this model says anything about
-real voices. Vision is absent. The model card, `model/README.md` in the run folder, says so with the figures.
+Text is CMU-MOSI's transcripts where the folder is there (real), else made-up sentences. The voice is eSpeak NG's in
+either case, and how it speaks is drawn from the label with noise: audio is synthetic, so no figure of this model says
+anything about real voices. Vision is absent. The model card, `model/README.md` in the run folder, says so with figures.
 """
 
 from __future__ import annotations
@@ -128,11 +128,12 @@ def card(run: Path, rows: list[dict[str, Any]], real: bool, spoken: int, found: 
     counts = {split: sum(row["split"] == split for row in rows) for split in SPOKEN}
     words = "the transcripts of CMU-MOSI (real; Zadeh et al., 2016)" if real else "made-up sentences (synthetic)"
     audio = (
-        f"speech that eSpeak NG made of {spoken} of these texts, its pitch, pace and loudness drawn from the label with "
-        "noise (synthetic)"
+        f"speech that eSpeak NG made of {spoken} of these texts, its pitch, pace and loudness drawn from the label "
+        "with noise (synthetic)"
         if spoken
         else "absent, because no speech synthesis is installed"
     )
+    licence = "CMU-MOSI is distributed for research, and so is what is trained on it." if real else ""
     metrics = ", ".join(f"{key} {value:.3f}" for key, value in found["metrics"].items() if isinstance(value, float))
     return f"""# A model to try
 
@@ -148,7 +149,7 @@ answer, not to be relied on.
 - English only. Transcripts of new clips come from a small recogniser, which makes mistakes.
 - Not for decisions about people.
 
-Made by `python -m experiments.tryout`. {"CMU-MOSI is distributed for research, and so is what is trained on it." if real else ""}
+Made by `python -m experiments.tryout`. {licence}
 """
 
 

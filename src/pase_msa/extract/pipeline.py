@@ -175,16 +175,17 @@ class Extractor:
         deviations = self.extractors[name].deviations
         return track.values if timeless else pool(track, clip.steps, deviations=deviations)
 
-    def reread(self, clip: Clip, words: Sequence[Word]) -> dict[str, Array]:
-        """The features that a clip would have with other words in its text: what is read from words is read again, what
-        was heard and seen stays."""
-        features = {name: values for name, values in clip.features.items() if not clip.tracks[name].by_word}
-        media = Media(clip.path, words=list(words))
-        for name in clip.tracks.keys() - features.keys():
-            track = self.extractors[name].extract(media)
-            if track is not None and len(track.values):
-                features[name] = self._by_step(name, track, clip)
-        return features
+    def reread(self, clip: Clip, texts: Sequence[Sequence[Word]]) -> list[dict[str, Array]]:
+        """The features that a clip would have with each of some other texts: what is read from words is read again,
+        what was heard and seen stays."""
+        kept = {name: values for name, values in clip.features.items() if not clip.tracks[name].by_word}
+        found = [dict(kept) for _ in texts]
+        media = [Media(clip.path, words=list(words)) for words in texts]
+        for name in clip.tracks.keys() - kept.keys():
+            for features, track in zip(found, self.extractors[name].extract_many(media), strict=True):
+                if track is not None and len(track.values):
+                    features[name] = self._by_step(name, track, clip)
+        return found
 
 
 def _text_of(path: Path) -> str | None:

@@ -18,8 +18,10 @@ class WordInfluence:
         text: as it was said.
         start: in seconds from the beginning of the file; None where its time is unknown.
         end: as `start`.
-        influence: how far the word moved the answer: the answer less the one without this word in the text; in the
-            score's unit, or in probability of the predicted class. 0 for a model that does not read the text.
+        influence: how far the word moved the answer: its Shapley value over the words of the utterance's text, which is
+            read again without some of them while sound and picture stay; in the score's unit, or in probability of the
+            predicted class. The words of an utterance add up to the answer less the one without its text. Exact for 8
+            words or fewer, else over random orders (at least 4, always the same). 0 where the text is not read.
     """
 
     text: str

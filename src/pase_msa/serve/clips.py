@@ -18,7 +18,9 @@ from pase_msa.extract.pipeline import TEXT_SUFFIX, Extractor
 from pase_msa.extract.table import LONG
 from pase_msa.serve.answers import ClipAnswer, Moment, UtteranceAnswer, WordInfluence, overall, value_of
 from pase_msa.serve.predictor import Prediction, Predictor
+from pase_msa.shapley import attribution
 
+_READINGS = 160  # of the text for its words, about: 8 words or fewer exactly, more by sampled orders
 _POINTS = 16  # of the curve within an utterance, at most
 Progress = Callable[[int, int], None]
 
@@ -41,14 +43,14 @@ class ClipPredictor:
         record = self.predictor.extraction
         if record is None:
             raise PaSEError(
-                f"The model in {source} was trained on features of which nobody recorded how they were made, so it cannot "
-                "read clips; train it on a table of `pase extract`, or give features with --data."
+                f"The model in {source} was trained on features that do not say how they were made, so it cannot read "
+                "clips; train it on a table of `pase extract`, or give features with --data."
             )
         read = [name for name in self.modalities if model.inputs[name].text is None]
         if unknown := [name for name in read if name not in record["modalities"]]:
             raise PaSEError(
-                f"The model reads {unknown[0]}, and its record of the extraction says nothing of it; train it on a table "
-                "of `pase extract`, or give features with --data."
+                f"The model reads {unknown[0]}, and its record of the extraction says nothing of it; train it on a "
+                "table of `pase extract`, or give features with --data."
             )
         # what the model does not read is not extracted; its transcripts need some extractor to be with
         kept = {name: record["modalities"][name] for name in read} or record["modalities"]
@@ -134,19 +136,24 @@ class ClipPredictor:
         ]
 
     def _utterance(self, clip: Clip, held: list[str], words: bool) -> UtteranceAnswer:
-        rows = [(clip.features, clip.text)]
-        reads_words = [name for name in held if name not in self._dims or clip.tracks[name].by_word]
-        dropped = range(len(clip.words)) if words and reads_words else range(0)
-        for i in dropped:
-            rest = [*clip.words[:i], *clip.words[i + 1 :]]
-            rows.append((self.extractor.reread(clip, rest), _text(rest)))
+        reads_words = any(name not in self._dims or clip.tracks[name].by_word for name in held)
+        games, matrix = _games(len(clip.words)) if words and reads_words and clip.words else ([], None)
         times = _times(clip) if words else []
-        rows += [self._until(clip, moment) for moment in times[:-1]]
-        said, *others = self._ask(rows, held)
+        texts = [[clip.words[i] for i in sorted(game)] for game in games[:-1]]
+        texts += [[word for word in clip.words if word.end is None or word.end <= at + 1e-6] for at in times[:-1]]
+        rows = list(zip(self.extractor.reread(clip, texts), map(_text, texts), strict=True))
+        for row, at in zip(rows[len(texts) - len(times[:-1]) :], times, strict=False):
+            self._stop(row[0], clip, at)
+        said, *others = self._ask([(clip.features, clip.text), *rows], held)
         value = value_of(said, said.label)
         values = [value_of(other, said.label) for other in others]
-        influence = [value - without for without in values[: len(dropped)]] or [0.0] * len(clip.words)
-        curve = [Moment(at, so_far) for at, so_far in zip(times, [*values[len(dropped) :], value], strict=False)]
+        parted = max(0, len(games) - 1)
+        influence = [0.0] * len(clip.words)
+        if matrix is not None:
+            influence = (matrix @ np.array([*values[:parted], value])).tolist()
+        curve = (
+            [Moment(at, so_far) for at, so_far in zip(times, [*values[parted:], value], strict=True)] if times else []
+        )
         end = None if clip.duration is None else clip.start + clip.duration
         return UtteranceAnswer(
             clip.start,
@@ -175,16 +182,21 @@ class ClipPredictor:
         table = FeatureTable.build(utterances, Schema(dict(dims), {}, texts), meta=meta)
         return list(self.predictor.predict(table, empty=True))
 
-    def _until(self, clip: Clip, moment: float) -> tuple[dict[str, Array], str | None]:
-        """What was there by a moment."""
-        heard = [word for word in clip.words if word.end is None or word.end <= moment + 1e-6]
-        features = self.extractor.reread(clip, heard)
-        for name, track in clip.tracks.items():
-            if track.by_word or name not in features:
-                continue
-            ends = track.times if clip.aligned == "frame" else np.array([step.end for step in clip.steps])
-            features[name] = features[name][: int((ends <= moment + 1e-6).sum())]
-        return features, _text(heard)
+    @staticmethod
+    def _stop(features: dict[str, Array], clip: Clip, moment: float) -> None:
+        """Cut what was heard and seen off at a moment."""
+        for name in features:
+            track = clip.tracks[name]
+            if not track.by_word:
+                ends = track.times if clip.aligned == "frame" else np.array([step.end for step in clip.steps])
+                features[name] = features[name][: int((ends <= moment + 1e-6).sum())]
+
+
+def _games(words: int) -> tuple[list[list[int]], Array]:
+    """Which words to leave, and the matrix that makes Shapley values of what is said then."""
+    permutations = max(4, _READINGS // words // 2 * 2)
+    games, matrix = attribution(tuple(map(str, range(words))), permutations)
+    return [[int(i) for i in game] for game in games], matrix
 
 
 def _text(words: Sequence[Word]) -> str | None:

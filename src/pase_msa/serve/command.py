@@ -118,5 +118,6 @@ def _need(module: str, extra: str) -> None:
         importlib.import_module(module)
     except ImportError as error:
         raise PaSEError(
-            f"This needs the package {module}, which is not installed; run `make media`, or install 'pase-msa[{extra}]'."
+            f"This needs the package {module}, which is not installed; run `make media`, or install "
+            f"'pase-msa[{extra}]'."
         ) from error

@@ -34,8 +34,8 @@ class Limits:
     def __post_init__(self) -> None:
         if min(self.clips, self.batch, self.max_steps) < 1 or self.waiting < 0 or self.queue < self.batch:
             raise PaSEError(
-                "A server needs clips and batch of 1 or more, waiting of 0 or more and a queue no smaller than batch, found "
-                f"{self.clips}, {self.batch}, {self.waiting} and {self.queue}."
+                "A server needs clips and batch of 1 or more, waiting of 0 or more and a queue no smaller than batch, "
+                f"found {self.clips}, {self.batch}, {self.waiting} and {self.queue}."
             )
         if not (self.max_seconds > 0 and self.max_megabytes > 0 and 0 <= self.wait <= 1):
             raise PaSEError(

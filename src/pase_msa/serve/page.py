@@ -65,7 +65,8 @@ class Page:
                 info = probe(path) if Path(path).suffix.lower() != ".txt" else None
                 if info is not None and info.duration > self.max_seconds:
                     raise PaSEError(
-                        f"The clip is {info.duration:.0f} s long, and this page takes {self.max_seconds:g} s at most; cut it."
+                        f"The clip is {info.duration:.0f} s long, and this page takes {self.max_seconds:g} s at most; "
+                        "cut it."
                     )
                 shown = "" if info is None else render.player(path, video=info.video)
             clips = one_thread(
@@ -195,8 +196,8 @@ def build(page: Page) -> gr.Blocks:
         with gr.Tab("About the model"):
             gr.Markdown(page.card)
             gr.Markdown(
-                "Clips are read on the machine that runs this page and are sent nowhere else; uploads are deleted after an "
-                "hour. Colours and bars describe the model, not the person."
+                "Clips are read on the machine that runs this page and are sent nowhere else; uploads are deleted "
+                "after an hour. Colours and bars describe the model, not the person."
             )
     blocks.queue(max_size=16)
     return blocks

@@ -123,7 +123,7 @@ def _transcript(answer: ClipAnswer, task: Task) -> str:
     return (
         f'<section><h3>What was said</h3><div class="pase-transcript">{rows}</div>'
         f'<p class="pase-hint">Colour: how far a word <span class="pase-up">{meaning}</span> or '
-        '<span class="pase-down">spoke against it</span>: the answer less the one without the word.</p></section>'
+        '<span class="pase-down">spoke against it</span>; point at a word for its Shapley value.</p></section>'
     )
 
 
@@ -161,8 +161,8 @@ def _contributions(answer: ClipAnswer, task: Task) -> str:
         place = f"left:50%;width:{size:.1f}%" if value >= 0 else f"right:50%;width:{size:.1f}%"
         state = "" if name in held else ' <em class="pase-absent">absent</em>'
         rows.append(
-            f'<div class="pase-share"><span>{escape(name)}{state}</span><div><i class="{side}" style="{place}"></i></div>'
-            f"<b>{value:+.2f}</b></div>"
+            f'<div class="pase-share"><span>{escape(name)}{state}</span><div><i class="{side}" style="{place}"></i>'
+            f"</div><b>{value:+.2f}</b></div>"
         )
     total = answer.base + sum(shares.values())
     return (
