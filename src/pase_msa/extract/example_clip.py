@@ -115,7 +115,7 @@ def write_example(
     path: str | Path, text: str, *, size: tuple[int, int] = (320, 240), frame_rate: int = 10, **prosody: int
 ) -> Path:
     """A video of the portrait saying a text; `prosody` as in `speak`."""
-    sound, rate = speak(text, **prosody)
+    sound, rate = speak(text, "en-us", **prosody)
     count = max(2, round(len(sound) / rate * frame_rate))
     frames = (portrait(*size, i / (count - 1)) for i in range(count))
     return write_clip(path, sound=sound, rate=rate, frames=frames, frame_rate=frame_rate)

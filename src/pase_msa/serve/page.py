@@ -20,8 +20,8 @@ from pase_msa.serve.clips import ClipPredictor, as_rows
 from pase_msa.serve.command import one_thread
 
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The answer appears here.</div>'
+_SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView({behavior: 'smooth'}) }"
 _KEPT = 3600  # seconds after which uploads and what was read of them are gone
-_FAULT = "The clip could not be answered because of a fault of ours; the terminal says more."
 
 
 class Page:
@@ -131,16 +131,17 @@ def build(page: Page) -> gr.Blocks:
     """The components and what they call."""
     names = list(page.predictor.modalities)
     media = sorted(MEDIA)
+    blocks: gr.Blocks
     with gr.Blocks(title="PaSE", analytics_enabled=False, delete_cache=(_KEPT, _KEPT)) as blocks:
         gr.HTML(
             '<div class="pase-head"><h1>PaSE</h1><p>What is felt in a clip, which words and modalities say so, and how '
             "sure that is.</p></div>"
         )
         if made := page.made():
-            gr.Markdown(made, elem_classes="pase-made")
+            gr.Markdown(made, elem_id="pase-made")
         with gr.Tab("One clip"), gr.Row():
             clips = gr.State([], time_to_live=_KEPT)
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=5, min_width=260):
                 with gr.Tab("Video"):
                     video = gr.Video(sources=["upload", "webcam"], include_audio=True, show_label=False, height=260)
                     video_go = gr.Button("Answer this video", variant="primary", elem_id="pase-go-video")
@@ -152,12 +153,13 @@ def build(page: Page) -> gr.Blocks:
                     alone_go = gr.Button("Answer this text", variant="primary", elem_id="pase-go-text")
                 with gr.Accordion("I have the transcript", open=False):
                     transcript = gr.Textbox(label="It is aligned to the sound; recognised if left empty", lines=3)
+                offered: list[gr.Button] = []
                 if page.examples:
                     gr.Markdown("**Examples**")
                     with gr.Row(elem_id="pase-examples"):
                         offered = [gr.Button(p.stem.replace("_", " "), size="sm", min_width=80) for p in page.examples]
-            with gr.Column(scale=7, min_width=320):
-                shown = gr.HTML()
+            with gr.Column(scale=7, min_width=260):
+                shown = gr.HTML(elem_id="pase-player")
                 kept = gr.CheckboxGroup(names, value=names, label="What the model may use", elem_id="pase-kept")
                 answer = gr.HTML(_EMPTY, elem_id="pase-answer")
 
@@ -171,13 +173,18 @@ def build(page: Page) -> gr.Blocks:
                 return run
 
             results: list[Any] = [shown, clips, answer]
-            one = {"concurrency_id": "clips", "concurrency_limit": 1, "show_progress_on": answer}
-            gr.on([video_go.click], read, [video, transcript, kept], results, api_visibility="private", **one)
-            gr.on([sound_go.click], read, [sound, transcript, kept], results, api_visibility="private", **one)
+            one: dict[str, Any] = {"concurrency_id": "clips", "concurrency_limit": 1, "show_progress_on": answer}
+            one["api_visibility"] = "private"
             nothing = gr.State(None)
-            gr.on([alone_go.click], read, [nothing, alone, kept], results, api_visibility="private", **one)
-            for number, button in enumerate(offered if page.examples else []):
-                button.click(example(number), [kept], results, api_visibility="private", **one)
+            started = [
+                video_go.click(read, [video, transcript, kept], results, **one),
+                sound_go.click(read, [sound, transcript, kept], results, **one),
+                alone_go.click(read, [nothing, alone, kept], results, **one),
+            ]
+            for number, button in enumerate(offered):
+                started.append(button.click(example(number), [kept], results, **one))
+            for event in started:  # on a phone the answer stands below what was pressed
+                event.then(None, js=_SCROLL)
             kept.change(page.answer, [clips, kept], [answer], api_visibility="private", show_progress="hidden")
         with gr.Tab("Several clips"):
             gr.Markdown("One line an utterance; clips of more than 30 s are cut at pauses.")
