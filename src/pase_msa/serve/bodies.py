@@ -80,9 +80,10 @@ class LimitBody:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        refusal = JSONResponse({"detail": self.sentence}, 413)
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.most:
-            await JSONResponse({"detail": self.sentence}, 413)(scope, receive, send)
+            await refusal(scope, receive, send)
             return
         read = 0
 
@@ -91,7 +92,13 @@ class LimitBody:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self.most:
-                raise HTTPException(413, self.sentence)
+                raise HTTPException(413)  # some way up it may become another status, so that is not relied on
             return message
 
-        await self.app(scope, counted, send)
+        async def passed(message: Any) -> None:
+            if read <= self.most:
+                await send(message)
+
+        await self.app(scope, counted, passed)
+        if read > self.most:
+            await refusal(scope, receive, send)

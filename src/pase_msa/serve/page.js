@@ -39,7 +39,7 @@
   document.addEventListener("click", (e) => {
     const word = e.target.closest?.("[data-at]");
     const plot = e.target.closest?.(".pase-plot");
-    if (word) go(Number(word.dataset.at));
+    if (word) go(Number(word.dataset.at) + 0.02);  // players round a time, and not always up
     else if (plot) {
       const box = plot.getBoundingClientRect();
       go(((e.clientX - box.left) / box.width) * Number(plot.dataset.length));

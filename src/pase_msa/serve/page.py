@@ -20,7 +20,7 @@ from pase_msa.serve.clips import ClipPredictor, as_rows
 from pase_msa.serve.command import one_thread
 
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The answer appears here.</div>'
-_SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView({behavior: 'smooth'}) }"
+_SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView() }"
 _KEPT = 3600  # seconds after which uploads and what was read of them are gone
 
 
@@ -217,9 +217,8 @@ def launch(
     port: int = 7860,
     max_seconds: float = 600.0,
     max_megabytes: int = 200,
-    block: bool = True,
-) -> gr.Blocks:
-    """Serve the page; with `block` until it is stopped."""
+) -> None:
+    """Serve the page until it is stopped."""
     page = Page(run, max_seconds)
     blocks = build(page)
     home = files("pase_msa.serve")
@@ -238,7 +237,5 @@ def launch(
         css=home.joinpath("page.css").read_text(encoding="utf-8"),
         head=f"<script>{home.joinpath('page.js').read_text(encoding='utf-8')}</script>",
     )
-    print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)")
-    if block:
-        blocks.block_thread()
-    return blocks
+    print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
+    blocks.block_thread()
