@@ -123,7 +123,7 @@ def examples(folder: Path) -> None:
         write_clip(path, sound=whole, rate=rate, frames=frames, frame_rate=10)
 
 
-def card(run: Path, rows: list[dict[str, Any]], real: bool, spoken: int, found: dict[str, Any]) -> str:
+def card(rows: list[dict[str, Any]], real: bool, spoken: int, found: dict[str, Any]) -> str:
     """The model card."""
     counts = {split: sum(row["split"] == split for row in rows) for split in SPOKEN}
     words = "the transcripts of CMU-MOSI (real; Zadeh et al., 2016)" if real else "made-up sentences (synthetic)"
@@ -161,6 +161,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
     run, work = options.out, options.out.with_name(options.out.name + "_data")
+    if (run / "model" / "README.md").is_file():
+        print(f"{run} is there already; remove it to make it anew")
+        return
     rows = transcripts(options.mosi)
     real = (options.mosi / "utterances.csv").is_file()
     print("text: CMU-MOSI's transcripts (real)" if real else f"text: made up, since {options.mosi} is not there")
@@ -179,11 +182,14 @@ def main() -> None:
     config = ExtractConfig(["text", "audio"] if spoken else ["text"])
     extract_table(manifest, work / "features", config, jobs=options.jobs, progress=True)
     training = TrainingConfig(epochs=40, patience=6)
-    train(RunConfig(data=str(work / "features"), out=str(run), label="sentiment", training=training), progress=False)
+    if not (run / "results.json").is_file():
+        train(
+            RunConfig(data=str(work / "features"), out=str(run), label="sentiment", training=training), progress=False
+        )
     found = evaluate(str(run))
-    (run / "model" / "README.md").write_text(card(run, rows, real, spoken, found))
     if spoken:
         examples(run / "examples")
+    (run / "model" / "README.md").write_text(card(rows, real, spoken, found))  # last: it says that all is there
     print(json.dumps(found["metrics"]))
     print(f"next: pase demo {run}")
 

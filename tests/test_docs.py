@@ -67,7 +67,7 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose", "extract"}
+    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose", "extract", "demo", "serve"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -165,7 +165,15 @@ def test_every_package_is_accounted_for() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "docs/data.md", "docs/diagnosis.md", "docs/equilibrium.md", "docs/figures.md", "docs/media.md"],
+    [
+        "README.md",
+        "docs/data.md",
+        "docs/diagnosis.md",
+        "docs/equilibrium.md",
+        "docs/figures.md",
+        "docs/media.md",
+        "docs/demo.md",
+    ],
 )
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

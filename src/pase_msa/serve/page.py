@@ -40,6 +40,10 @@ class Page:
         self.examples = sorted(p.resolve() for p in folder.glob("*") if p.suffix in MEDIA) if folder.is_dir() else []
         self.written = tempfile.TemporaryDirectory(prefix="pase_page_")
 
+    def close(self) -> None:
+        """Remove what was written."""
+        self.written.cleanup()
+
     @property
     def card(self) -> str:
         """The model card, or what is known without one."""
@@ -210,6 +214,10 @@ def build(page: Page) -> gr.Blocks:
     return blocks
 
 
+def _text(home: Any, name: str) -> str:
+    return str(home.joinpath(name).read_text(encoding="utf-8"))
+
+
 def launch(
     run: str | Path,
     *,
@@ -234,8 +242,11 @@ def launch(
         footer_links=[],
         ssr_mode=False,
         theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue"),
-        css=home.joinpath("page.css").read_text(encoding="utf-8"),
-        head=f"<script>{home.joinpath('page.js').read_text(encoding='utf-8')}</script>",
+        # as a style of the page: what Gradio takes as `css` reaches its inner part only
+        head=f"<style>{_text(home, 'page.css')}</style><script>{_text(home, 'page.js')}</script>",
     )
     print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
-    blocks.block_thread()
+    try:
+        blocks.block_thread()
+    finally:
+        page.close()
