@@ -21,6 +21,10 @@ from pase_msa.serve.command import one_thread
 
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The answer appears here.</div>'
 _SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView() }"
+# what Gradio takes as `css` reaches its inner part only
+_FRAME = (
+    "@media (max-width: 600px) { .gradio-container { padding: 0 !important; } .main.app { padding: 6px !important; } }"
+)
 _KEPT = 3600  # seconds after which uploads and what was read of them are gone
 
 
@@ -242,8 +246,8 @@ def launch(
         footer_links=[],
         ssr_mode=False,
         theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue"),
-        # as a style of the page: what Gradio takes as `css` reaches its inner part only
-        head=f"<style>{_text(home, 'page.css')}</style><script>{_text(home, 'page.js')}</script>",
+        css=_text(home, "page.css"),
+        head=f"<style>{_FRAME}</style><script>{_text(home, 'page.js')}</script>",
     )
     print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
     try:
