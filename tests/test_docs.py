@@ -67,7 +67,22 @@ def test_a_command_parses(
 
 def test_the_readme_shows_every_command() -> None:
     shown = {words[0] for words in commands(ROOT / "README.md")}
-    assert shown == {"train", "evaluate", "predict", "convert", "inspect", "diagnose", "extract", "demo", "serve"}
+    assert shown == {
+        "ask",
+        "compare",
+        "convert",
+        "demo",
+        "diagnose",
+        "evaluate",
+        "export",
+        "extract",
+        "inspect",
+        "predict",
+        "serve",
+        "study",
+        "sweep",
+        "train",
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
@@ -171,6 +186,7 @@ def test_every_package_is_accounted_for() -> None:
         "docs/diagnosis.md",
         "docs/equilibrium.md",
         "docs/figures.md",
+        "docs/studies.md",
         "docs/media.md",
         "docs/demo.md",
     ],

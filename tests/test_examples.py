@@ -13,6 +13,7 @@ SAYS = {
     "estimator": "R2 on new videos",
     "from_pretrained": "the saved model says what the trained one said: True",
     "new_fusion": "MaxFusion, R2",
+    "onnx_runtime": "ONNX Runtime says what the trained model says: True",
     "shapley_modulation": "phi",
     "transport": "converged: True",
 }

@@ -1,33 +1,28 @@
-"""Studies that are shipped: every variant is a valid configuration, and a small study runs and goes on."""
+"""Studies and sweeps that are shipped: every variant, and every end of a space, is a valid configuration."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from experiments import study
 from pase_msa import plugins
-from pase_msa.data.synthetic import synthetic_table
-from pase_msa.encoders.text import TextConfig
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
-from tests.toys import tiny_spec
+from pase_msa.studies.study import read_study
+from pase_msa.studies.sweep import options_of, read_sweep
+from pase_msa.studies.training_cell import run_config
 
-HOME = Path(study.__file__).parent
+HOME = Path(__file__).parents[1] / "experiments"
+SWEEPS = [file for file in sorted(HOME.glob("*.yaml")) if "space" in yaml.safe_load(file.read_text())]
 STUDIES = [file for file in sorted(HOME.glob("*.yaml")) if "variants" in yaml.safe_load(file.read_text())]
 
 
 def _variants():
     for file in STUDIES:
-        content = yaml.safe_load(file.read_text())
-        for name, change in content["variants"].items():
-            yield pytest.param(study.merge(content["base"], change or {}), id=f"{file.stem}-{name}")
+        for name, options in read_study(file).variants.items():
+            yield pytest.param(options, id=f"{file.stem}-{name}")
 
 
-@pytest.mark.parametrize("options", list(_variants()))
-def test_a_variant_is_a_valid_configuration(options):
-    nested = {"text": TextConfig, "training": TrainingConfig, "phases": PhaseConfig}
-    config = RunConfig(**{key: nested[key](**v) if key in nested else v for key, v in options.items()})
+def _is_valid(options):
+    config = run_config(options)
     for kind, given in (("models", config.model), ("modulation", config.modulation)):
         name = given.get("name")
         if name not in (None, "ridge"):
@@ -35,14 +30,19 @@ def test_a_variant_is_a_valid_configuration(options):
             plugins.configure(plugins.load(kind, name).Config, rest, name)
 
 
-def test_a_study_makes_a_table_and_runs_no_finished_cell_again(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    synthetic_table(tiny_spec(), path=tmp_path / "data")
-    file = tmp_path / "tiny.yaml"
-    small = {"model": {"width": 4}, "training": {"epochs": 1, "threads": 1, "accelerator": "cpu"}}
-    file.write_text(yaml.safe_dump({"base": small, "variants": {"a": {}, "b": {"model": {"name": "concat"}}}}))
-    first = study.run(file, str(tmp_path / "data"), [1], 1, None, test=True)
-    monkeypatch.setattr("pase_msa.training.run.train", lambda *_, **__: pytest.fail("trained again"))
-    assert study.run(file, str(tmp_path / "data"), [1], 1, None, test=True) == first
-    table = study.render(first, "test")
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["a", "b"]
+@pytest.mark.parametrize("options", list(_variants()))
+def test_a_variant_is_a_valid_configuration(options):
+    _is_valid(options)
+
+
+def _corners():
+    for file in SWEEPS:
+        sweep = read_sweep(file)
+        for name, entry in sweep.space.items():
+            for value in entry.get("choices") or (entry["low"], entry["high"]):
+                yield pytest.param(options_of(sweep, {name: value}), id=f"{file.stem}-{name}-{value}")
+
+
+@pytest.mark.parametrize("options", list(_corners()))
+def test_an_end_of_a_space_is_a_valid_configuration(options):
+    _is_valid(options)

@@ -10,6 +10,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "pase_msa"
 # extraction stands below the encoders, because it reads text with theirs and writes tables
 STOREYS = (
     "errors",
+    "strict_json",
+    "parallel",
     "task",
     "batch",
     "plugins",
@@ -31,8 +33,12 @@ STOREYS = (
     "training",
     "evaluation",
     "figures",
+    "language_models",
     "serve",
+    "studies",
+    "reproduce",
     "estimator",
+    "commands",
     "cli",
 )
 FILES = sorted(SOURCE.rglob("*.py"))

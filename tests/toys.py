@@ -1,6 +1,7 @@
 """Small inputs that several test files share."""
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -51,25 +52,26 @@ def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
     """A closed-form reference of random numbers; vision is one step long, so that it has no deviation over time."""
     task, rng = toy_task(kind), np.random.default_rng(0)
     outputs = 1 if kind == "regression" else task.num_classes
-    poolings, matrices, waves = {}, {}, {}
+    poolings, matrices, waves, leads = {}, {}, {}, {}
     for name, dim in DIMS.items():
         size = dim * (1 if name == "vision" else 2)
         poolings[name] = Pooling(0.1 * rng.normal(size=size), np.ones(size), name != "vision")
         matrices[name] = rng.normal(size=(size, 3))
         waves[name] = rng.normal(size=(3, FOURIER))
+        leads[name] = rng.normal(size=(size, 2))
     members = [
         Expert(
             frozenset(names),
             1 / len(coalitions),
-            0.1 * rng.normal(size=(3 * len(names) + FOURIER, outputs)),
-            0.1 * rng.normal(size=FOURIER),
+            0.1 * rng.normal(size=(3 * len(names) + FOURIER + 4 * math.comb(len(names), 2), outputs)),
+            0.1 * rng.normal(size=FOURIER + 4 * math.comb(len(names), 2)),
             rng.normal(size=(outputs, task.num_classes)),
             rng.normal(size=task.num_classes),
         )
         for names in coalitions
     ]
     offset = rng.uniform(0, 2 * np.pi, FOURIER)
-    return ReferenceExperts.of(task, Experts(poolings, matrices, waves, offset, members))
+    return ReferenceExperts.of(task, Experts(poolings, matrices, waves, offset, leads, members))
 
 
 def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):

@@ -39,6 +39,11 @@ def confidence(task: Task, logits: Float[Tensor, "n k"], temperature: float = 1.
     _check(task, logits)
     if not (math.isfinite(temperature) and temperature > 0):
         raise PaSEError(f"A temperature is a positive number, found {temperature}.")
+    return unchecked_confidence(task, logits, temperature)
+
+
+def unchecked_confidence(task: Task, logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, " n"]:
+    """`confidence` of logits that are known to be finite: no value is looked at, so that a graph can hold it."""
     probabilities = torch.softmax(logits.float() / temperature, dim=1)
     if task.values is None:
         return probabilities.max(dim=1).values

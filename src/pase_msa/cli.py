@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,10 +15,14 @@ from typing import Any, Literal
 import jsonargparse
 import yaml
 
+from pase_msa.commands import reproduce, studies
 from pase_msa.errors import PaSEError
 from pase_msa.extract.command import extract
-from pase_msa.serve.command import demo, serve
+from pase_msa.language_models.command import ask
+from pase_msa.serve.command import demo, predict, serve
+from pase_msa.strict_json import strict_json
 
+_MORE = {**studies.COMMANDS, **reproduce.COMMANDS}
 # options that words without one stand for, by their place
 _FIRST = {"train": {1: "--config"}, "diagnose": {1: "--data"}, "predict": {2: "--clip"}}
 
@@ -41,7 +43,7 @@ def evaluate(
 
     result = evaluate_run(run, data=data, dialect=dialect)
     if json:
-        print(_json(result))
+        print(strict_json(result))
         return
     print(render_table(result))
     report = Path(run) / "report.html"
@@ -49,52 +51,17 @@ def evaluate(
         print(f"report: {report}")
 
 
-def predict(
-    run: str,
-    clip: str | None = None,
-    text: str | None = None,
-    without: list[str] | None = None,
-    data: str | None = None,
-    out: str | None = None,
-    split: str | None = None,
-    json: bool = False,
-) -> None:
-    """Predict a clip, or features: score or label, confidence and contributions.
+def export(run: str, format: Literal["onnx"] = "onnx", out: str | None = None) -> None:
+    """Export a model, from the features on, to a file that needs no PyTorch.
 
     Args:
         run: run folder, or a folder with a saved model.
-        clip: video, audio or text file; `pase predict RUN FILE` says the same.
-        text: transcript of the clip, or a text in place of one.
-        without: modalities to withhold from a clip, divided by commas.
-        data: features, in any format that `pase inspect` knows; no labels are needed.
-        out: file to write; standard output if left out.
-        split: of the features, predict this one only.
-        json: JSON (of features: one object a line) instead of a summary or CSV.
+        format: of the file.
+        out: file to write; `model.onnx` in the folder if left out.
     """
-    from pase_msa.serve.predictor import Predictor, write_predictions
+    from pase_msa.serve.export import export_onnx
 
-    if clip is not None or text is not None:
-        from pase_msa.serve.command import predict_clip
-
-        if data is not None or split is not None:
-            raise PaSEError("`pase predict` takes a clip or features; leave out --data and --split, or the clip.")
-        predict_clip(run, clip, text, without or [], out, as_json=json)
-        return
-    if data is None:
-        raise PaSEError("`pase predict` needs a clip, or features: name a file after the run, or data with --data.")
-    if without:
-        raise PaSEError("--without withholds modalities from a clip; from data, leave their columns out.")
-    predictions = Predictor(run).predict(data, split=split)
-    if out is None:
-        write_predictions(predictions, sys.stdout, as_json=json)
-        return
-    target = Path(out)
-    partial = target.with_name(f".{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="") as stream:
-        count = write_predictions(predictions, stream, as_json=json)
-    os.replace(partial, target)
-    print(f"{count} predictions in {target}", file=sys.stderr)
+    print(f"{export_onnx(run, out)}: agrees with PyTorch")
 
 
 def convert(file: str, out: str, format: str | None = None) -> None:
@@ -126,7 +93,7 @@ def inspect(file: str, format: str | None = None, json: bool = False) -> None:
     from pase_msa.data.inspect import inspect_table, render
 
     report = inspect_table(open_table(file, format=format))
-    print(_json(report) if json else render(report))
+    print(strict_json(report) if json else render(report))
 
 
 def diagnose(
@@ -158,7 +125,7 @@ def diagnose(
     if picture is not None:
         plot_diagnosis(found, picture)
     if json:
-        print(_json(found.to_dict()))
+        print(strict_json(found.to_dict()))
         return
     if data is None:
         print("The bundled synthetic benchmark; name data of your own with --data.\n")
@@ -279,22 +246,11 @@ def _parser(description: str, prog: str | None = None) -> jsonargparse.ArgumentP
     return jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
 
 
-def _json(content: Any) -> str:
-    """Strict JSON: what is not a number (a metric without any case) is null."""
-
-    def strict(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: strict(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [strict(item) for item in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return json.dumps(strict(content), allow_nan=False)
-
-
 _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
+    "export": export,
+    "ask": ask,
     "convert": convert,
     "inspect": inspect,
     "diagnose": diagnose,
@@ -310,7 +266,7 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"pase {version('pase-msa')}")
     commands = parser.add_subcommands(dest="command", required=True)
     # only `train` needs torch for its options
-    if not argv or argv[0] not in _COMMANDS:
+    if not argv or argv[0] not in (*_COMMANDS, *_MORE):
         commands.add_subcommand("train", train_parser(argv), help="train a model")
     for name, function in _COMMANDS.items():
         sub = _parser(str(function.__doc__).split("\n")[0])
@@ -322,6 +278,10 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
         if "json" in signature(function).parameters:
             sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
         commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
+    for name, command in _MORE.items():
+        sub = _parser(command.help)
+        command.options(sub)
+        commands.add_subcommand(name, sub, help=command.help)
     return parser
 
 
@@ -343,6 +303,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             chosen = parsed[parsed.command]
             if parsed.command == "train":
                 train(chosen)
+            elif parsed.command in _MORE:
+                _MORE[parsed.command].run(**chosen.as_dict())
             else:
                 _COMMANDS[parsed.command](**chosen.as_dict())
         except (PaSEError, jsonargparse.ArgumentError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from pase_msa.errors import PaSEError
 
-EntropySign = Literal["confidence", "literal"]
+EntropySign = Literal["confidence", "literal", "uniform"]
+_UNKNOWN = "entropy_sign is 'confidence', 'literal' or 'uniform', not {!r}."
 
 
 def certainty(
@@ -23,6 +24,7 @@ def certainty(
     "confidence": one minus the posterior's entropy over log K: a certain modality scores 1 and a clueless one 0.
     "literal": as printed, 1 - p(y) log p(y) with the posterior of the labelled class, which gives the more uncertain
     modality the larger value.
+    "uniform": nothing at all, so that all modalities weigh the same.
     """
     if sign == "confidence":
         entropy: Tensor = torch.special.entr(posterior).sum(-1)
@@ -30,7 +32,9 @@ def certainty(
     if sign == "literal":
         labelled: Tensor = torch.special.entr((posterior * membership).sum(-1))
         return 1 + labelled
-    raise PaSEError(f"entropy_sign is 'confidence' or 'literal', not {sign!r}.")
+    if sign == "uniform":
+        return torch.zeros_like(posterior[..., 0])
+    raise PaSEError(_UNKNOWN.format(sign))
 
 
 class EntropyWeighting(nn.Module):
@@ -47,8 +51,8 @@ class EntropyWeighting(nn.Module):
 
     def __init__(self, modalities: Sequence[str], sign: EntropySign = "confidence", momentum: float = 0.9) -> None:
         super().__init__()
-        if sign not in ("confidence", "literal"):
-            raise PaSEError(f"entropy_sign is 'confidence' or 'literal', not {sign!r}.")
+        if sign not in get_args(EntropySign):
+            raise PaSEError(_UNKNOWN.format(sign))
         self.modalities = tuple(modalities)
         self.sign: EntropySign = sign
         self.momentum = momentum

@@ -33,20 +33,22 @@ def reference(sizes, training, outputs=1, folds=3, seed=0):
 
 
 def parts(model, training):
-    """Linear features, phases and offset of a reference model, rows in the order in which they were given."""
+    """Linear features, phases, offset and leading components of a reference model, rows as they were given."""
 
     def given_order(values):
         return torch.cat([values[:training][model.back], values[training:]]).numpy()
 
     linear = {name: given_order(model.linear[:, columns]) for name, columns in model.columns.items()}
-    return linear, {name: given_order(phase) for name, phase in model.phases.items()}, model.offset.numpy()
+    phases, leading = (
+        {name: given_order(values) for name, values in found.items()} for found in (model.phases, model.leading)
+    )
+    return linear, phases, model.offset.numpy(), leading
 
 
 def assert_agrees(model, names, targets, random, grouped):
     training = len(targets)
-    design = ridge.design(*parts(model, training), names, training)
-    linear = sum(len(model.columns[name]) for name in names)
-    wanted = ridge.predict(design, targets, random, grouped, training, linear)
+    design, sets = ridge.design(*parts(model, training), names, training)
+    wanted = ridge.predict(design, targets, random, grouped, training, sets)
     found = model.predict(names)
     for source, values in wanted.items():
         np.testing.assert_allclose(getattr(found, source), values, atol=1e-8, rtol=0, err_msg=source)
@@ -76,11 +78,47 @@ def nonlinear(seed=0):
     return Reference(features, targets, random, grouped, seed), features, targets, random, grouped
 
 
-def test_fourier_features_are_used_where_the_folds_by_video_prefer_them():
+def test_products_are_used_where_the_folds_by_video_prefer_them():
     model, _, targets, random, grouped = nonlinear()
     assert_agrees(model, ["m0", "m1"], targets, random, grouped)
-    assert np.abs(model.predict(["m0", "m1"]).weights[2:]).max() > 0
-    assert np.abs(model.predict(["m0", "m1"]).grouped - (targets - targets.mean())).mean() < 0.3
+    found = model.predict(["m0", "m1"])
+    assert not found.weights[2:-1].any()
+    assert np.abs(found.weights[-1]) > 0
+    assert np.abs(found.grouped - (targets - targets.mean())).mean() < 0.15
+
+
+def test_fourier_features_are_used_where_the_folds_by_video_prefer_them():
+    rng = np.random.default_rng(0)
+    features = {"m0": rng.normal(size=(209, 1))}
+    targets = np.cos(2 * features["m0"])[:200] + 0.1 * rng.normal(size=(200, 1))
+    random, grouped = rng.integers(0, 4, (2, 200))
+    model = Reference(features, targets, random, grouped)
+    assert_agrees(model, ["m0"], targets, random, grouped)
+    assert np.abs(model.predict(["m0"]).weights[1:]).max() > 0
+
+
+def test_a_product_is_found_among_many_components_and_in_company():
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=(500, 12)) for name in ("m0", "m1", "m2")}
+    targets = features["m0"][:, :1] * features["m2"][:, :1]
+    videos = np.arange(400) % 5
+    model = Reference(features, targets[:400], videos, videos)
+    told = {
+        names: 1 - ((model.predict(list(names)).valid - targets[400:]) ** 2).mean() / targets[400:].var()
+        for names in (("m0", "m1"), ("m0", "m2"), ("m0", "m1", "m2"))
+    }
+    assert told["m0", "m1"] < 0.1
+    assert told["m0", "m2"] > 0.5
+    assert told["m0", "m1", "m2"] > told["m0", "m2"] - 0.1
+
+
+def test_leading_components_are_white_and_those_that_are_constant_are_left_out():
+    model, *_ = reference((30, 2), 60)
+    _, _, _, leading = parts(model, 60)
+    assert leading["m0"].shape[1] == 12
+    np.testing.assert_allclose(leading["m0"][:60].T @ leading["m0"][:60] / 60, np.eye(12), atol=1e-9)
+    still = Reference({"m0": np.ones((69, 1)) * [0.0, 1.0]}, np.ones((60, 1)), *np.zeros((2, 60), int))
+    assert still.leading["m0"].shape[1] == 1
 
 
 def test_what_is_linear_is_told_by_linear_components_alone():
@@ -97,8 +135,9 @@ def test_what_is_linear_is_told_by_linear_components_alone():
 def test_weights_and_joint_mean_are_all_that_is_needed_to_predict(make, names):
     model, _, targets, *_ = make()
     training, found = len(targets), model.predict(names)
-    linear, phases, offset = parts(model, training)
+    linear, phases, offset, leading = parts(model, training)
     joint = np.cos(sum(phases[name] for name in names) + offset) * np.sqrt(2 / len(offset))
+    joint = np.concatenate([joint, *ridge.products(leading, names)], axis=1)
     np.testing.assert_allclose(found.joint_mean, joint[:training].mean(0), atol=1e-12)
     design = np.concatenate([*(linear[name] for name in names), joint - found.joint_mean], axis=1)
     np.testing.assert_allclose(design[training:] @ found.weights, found.valid, atol=1e-12)
@@ -118,7 +157,7 @@ def test_a_size_that_is_padded_for_speed_agrees_too():
 
 def test_linear_features_have_unit_norm_and_a_wide_modality_keeps_its_leading_components():
     model, features, *_ = reference((5, 500), 60)
-    linear, _, _ = parts(model, 60)
+    linear, *_ = parts(model, 60)
     for values in linear.values():
         assert (values[:60] ** 2).sum(1).mean() == pytest.approx(1)
     norm = np.sqrt((features["m0"][:60] ** 2).sum(1).mean())

@@ -1,6 +1,7 @@
 """Many clips: a table and a report, finished clips are kept, broken ones are told, models keep the record."""
 
 import csv
+import importlib.util
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from pase_msa import PaSEError, cli
 from pase_msa.data import open_table
+from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.extract.config import ExtractConfig
 from pase_msa.extract.decode import RATE
 from pase_msa.extract.example_clip import write_clip
@@ -174,8 +176,11 @@ def test_a_model_refuses_features_that_were_made_otherwise(trained, tmp_path):
     (tmp_path / "a.txt").write_text("It is good.")
     config = ExtractConfig(["text"], {"text": {"lowercase": True}})
     table, _ = extract_table(tmp_path / "a.txt", tmp_path / "out", config, jobs=1)
-    with pytest.raises(PaSEError, match="the options of text had lowercase False in training and have True here"):
+    said = "the options of text had lowercase False in training and have True here"
+    with pytest.raises(PaSEError, match=said):
         list(Predictor(run).predict(table))
+    with pytest.raises(PaSEError, match=said):
+        evaluate(run, data=tmp_path / "out")
 
 
 def test_a_model_of_other_data_has_no_record(trained, tmp_path):
@@ -186,8 +191,29 @@ def test_a_model_of_other_data_has_no_record(trained, tmp_path):
     assert Predictor(tmp_path / "model").extraction is None
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
+def test_ray_gives_what_one_process_gives(tmp_path):
+    clips = tones(tmp_path / "clips", 4)
+    words = [
+        sys.executable,
+        "-m",
+        "pase_msa.cli",
+        "extract",
+        str(clips),
+        "--out",
+        str(tmp_path / "ray"),
+        "--align",
+        "window",
+    ]
+    words += ["--modalities", "loudness", "--extractors", json.dumps({"loudness": {"extractor": TOY}})]
+    # a process of its own, so that Ray's threads and warnings do not stay in this one
+    subprocess.run([*words, "--jobs", "2", "--backend", "ray"], check=True, capture_output=True, timeout=240)
+    one, _ = extract_table(clips, tmp_path / "one", loudness(), jobs=1)
+    assert open_table(tmp_path / "ray").fingerprint() == one.fingerprint()
+
+
 def test_ray_where_there_is_none(tmp_path, monkeypatch):
     clips = tones(tmp_path / "clips", 1)
-    monkeypatch.setitem(sys.modules, "ray.util.joblib", None)
-    with pytest.raises(PaSEError, match="needs the package ray"):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PaSEError, match="needs Ray"):
         extract_table(clips, tmp_path / "out", loudness(), backend="ray")

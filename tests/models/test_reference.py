@@ -13,6 +13,7 @@ from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import evaluation_loader
 from pase_msa.training.diagnosing import diagnose_datasets
 from pase_msa.training.run import prepare
+from tests.reference import ridge
 from tests.toys import NAMES, rows_of, tiny_spec, toy_batch, toy_reference
 
 EVERYONE = frozenset(NAMES)
@@ -49,7 +50,7 @@ def naive(task, experts, batch, coalition):
     result = np.zeros((len(batch), task.num_classes))
     for row in range(len(batch)):
         for expert in experts.members:
-            parts, phases = [], experts.offset.copy()
+            parts, phases, leading = [], experts.offset.copy(), {}
             for name, pooling in experts.poolings.items():
                 if name not in expert.coalition:
                     continue
@@ -64,7 +65,9 @@ def naive(task, experts, batch, coalition):
                     pooled = np.nan_to_num(np.clip(scaled, -5, 5), nan=0.0)
                 parts.append(pooled @ experts.matrices[name])
                 phases = phases + parts[-1] @ experts.waves[name]
-            joint = np.cos(phases) * np.sqrt(2 / len(phases)) - expert.joint_mean
+                leading[name] = (pooled @ experts.leads[name])[None]
+            pairs = [pair[0] for pair in ridge.products(leading, list(leading))]
+            joint = np.concatenate([np.cos(phases) * np.sqrt(2 / len(phases)), *pairs]) - expert.joint_mean
             logits = np.concatenate([*parts, joint]) @ expert.weights @ expert.slopes + expert.intercepts
             shares = np.exp(logits - logits.max())
             result[row] += expert.weight * shares / shares.sum()

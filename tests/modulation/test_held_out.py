@@ -88,7 +88,8 @@ def test_a_closed_modality_stays_closed_however_well_it_does():
     method = briefed(diagnosis({TEXT: 0.1, EVERYONE: 2.0}, closed=("vision",)))
     weights = method.settle(told(shares_of(method, EVERYONE))).weights
     assert weights[EVERYONE] == 0
-    assert method.factors["vision"] == method.config.least_rate
+    assert method.factors["vision"] == 0
+    assert method.factors["text"] == 1
 
 
 def test_the_folds_decide_before_the_first_epoch():
@@ -106,8 +107,21 @@ def test_a_modality_learns_at_the_rate_at_which_it_is_read(seed, least):
         assert least <= factor <= 1
 
 
-def test_what_is_logged_are_shares_and_factors():
+def test_an_open_modality_learns_at_the_usual_rate_even_if_it_is_not_read():
+    """What it tells together with another is found late."""
     method = briefed(diagnosis({TEXT: 1.0}))
+    assert method.log_values()["trust/vision"] == pytest.approx(0, abs=1e-3)
+    assert method.factors == dict.fromkeys(("text", "audio", "vision"), 1.0)
+
+
+def test_progress_is_that_of_every_open_modality_together():
+    method = briefed(diagnosis({TEXT: 1.0}, closed=("vision",)))
+    poor, good = (method.settle(told(shares_of(method, game))).progress for game in (EVERYONE, TEXT | AUDIO))
+    assert good > poor
+
+
+def test_what_is_logged_are_shares_and_factors():
+    method = briefed(diagnosis({TEXT: 1.0}), least_rate=0.1)
     values = method.log_values()
     assert values["trust/text"] == pytest.approx(1, abs=1e-3)
     assert values["trust/vision"] == pytest.approx(0, abs=1e-3)
@@ -303,7 +317,6 @@ def test_of_many_modalities_the_most_believed_coalitions_are_played(count):
     assert {frozenset(names), coalitions[best]} <= set(method.games)
     assert method.strategy.sum() == pytest.approx(1)
     assert dict(zip(method.games, method.strategy, strict=True))[coalitions[best]] > 0.99
-    assert all(0.1 <= factor <= 1 for factor in method.factors.values())
     found = method.settle(told(shares_of(method, frozenset(names))))
     assert found.weights[frozenset(names)] > 0.99
 

@@ -5,10 +5,35 @@ import numpy as np
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-def design(linear, phases, offset, names, training):
-    """Features of a coalition [n, d]: each member's linear ones, and the cosines of all phases together, centred."""
+def products(leading, names):
+    """Products of the leading components of every two members, [n, f] a pair, at a mean square of 1 / f each."""
+    pairs = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            left, right = leading[first], leading[second]
+            columns = [left[:, [p]] * right[:, [q]] for p in range(left.shape[1]) for q in range(right.shape[1])]
+            pairs.append(np.concatenate([left[:, :0], *columns], axis=1) / max(len(columns), 1) ** 0.5)
+    return pairs
+
+
+def design(linear, phases, offset, leading, names, training):
+    """Features of a coalition [n, d]: each member's linear ones, the cosines of all phases together, and the products,
+    the last two centred; and the sets of columns to choose from."""
     joint = np.cos(sum(phases[name] for name in names) + offset) * np.sqrt(2 / len(offset))
-    return np.concatenate([*(linear[name] for name in names), joint - joint[:training].mean(0)], axis=1)
+    pairs = products(leading, names)
+    further = np.concatenate([joint, *pairs], axis=1)
+    first = np.arange(sum(linear[name].shape[1] for name in names))
+    sets, start = [np.arange(len(first) + len(offset)), first], len(first) + len(offset)
+    blocks = []
+    for pair in pairs:
+        blocks.append(np.arange(start, start + pair.shape[1]))
+        start += pair.shape[1]
+    if pairs:
+        sets.append(np.concatenate([first, *blocks]))
+    if len(pairs) in (2, 3):
+        sets += [np.concatenate([first, block]) for block in blocks]
+    whole = np.concatenate([*(linear[name] for name in names), further - further[:training].mean(0)], axis=1)
+    return whole, [columns for columns in sets if len(columns)]
 
 
 def ridge(features, targets, penalty):
@@ -30,20 +55,20 @@ def out_of_fold(features, targets, folds, penalty):
     return said
 
 
-def predict(features, targets, random, grouped, training, linear):
+def predict(features, targets, random, grouped, training, sets):
     """sample, random, grouped, valid, as `Reference.predict` says them; targets need not be centred.
 
-    The first `linear` features may be used alone: the folds by video choose, as they choose the penalty.
+    The folds by video choose among the sets of features, as they choose the penalty; the first set is that of `sample`.
     """
     train = features[:training]
     centred = targets - targets.mean(0)
-    choices = [(width, penalty) for width in {features.shape[1], linear} - {0} for penalty in PENALTIES]
-    trials = [out_of_fold(train[:, :width], centred, grouped, penalty) for width, penalty in choices]
+    choices = [(columns, penalty) for columns in sets for penalty in PENALTIES]
+    trials = [out_of_fold(train[:, columns], centred, grouped, penalty) for columns, penalty in choices]
     best = int(np.argmin([((trial - centred) ** 2).mean() for trial in trials]))
-    width, penalty = choices[best]
+    columns, penalty = choices[best]
     return {
-        "sample": train @ ridge(train, centred, PENALTIES[0]),
-        "random": out_of_fold(train[:, :width], centred, random, penalty),
+        "sample": train[:, sets[0]] @ ridge(train[:, sets[0]], centred, PENALTIES[0]),
+        "random": out_of_fold(train[:, columns], centred, random, penalty),
         "grouped": trials[best],
-        "valid": features[training:, :width] @ ridge(train[:, :width], centred, penalty),
+        "valid": features[training:, columns] @ ridge(train[:, columns], centred, penalty),
     }

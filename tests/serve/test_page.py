@@ -109,7 +109,7 @@ def test_several_clips_become_a_table(page, video, tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="no Chromium with its driver is installed")
-def test_in_a_browser_on_a_phone(run):
+def test_in_a_browser_on_a_phone(run, request):
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
@@ -121,8 +121,10 @@ def test_in_a_browser_on_a_phone(run):
     # in a process of its own: Gradio leaves event loops behind
     command = [sys.executable, "-m", "pase_msa.cli", "demo", str(run), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    request.addfinalizer(lambda: (server.terminate(), server.communicate()))
     assert f"http://127.0.0.1:{port}" in server.stdout.readline()
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    request.addfinalizer(lambda: (browser.quit(), browser.service.stop()))
 
     def soon(look, seconds=60):
         until = time.monotonic() + seconds
@@ -141,28 +143,22 @@ def test_in_a_browser_on_a_phone(run):
     def score():
         return browser.find_element("css selector", ".pase-score").text
 
-    try:
-        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        browser.get(f"http://127.0.0.1:{port}")
-        soon(lambda: button("delighted")).click()
-        both = soon(score)
-        assert browser.execute_script("return document.documentElement.scrollWidth <= 390")
-        # the cursor follows the clip, and a click on a word takes the clip there
-        browser.execute_script("document.querySelector('.pase-media').currentTime = 1.0")
-        place = "return parseFloat(document.querySelector('.pase-cursor').style.left)"
-        assert soon(lambda: browser.execute_script(place)) == pytest.approx(100 / 3.1, abs=15)
-        browser.execute_script("document.querySelectorAll('.pase-word')[4].click()")
-        now = "return document.querySelectorAll('.pase-word')[4].classList.contains('now')"
-        assert soon(lambda: browser.execute_script(now))
-        # a modality is withheld
-        browser.execute_script("document.querySelectorAll('#pase-kept input')[1].click()")
-        assert soon(lambda: "absent" in browser.find_element("css selector", ".pase-answer").text)
-        assert score() != both
-        severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
-        assert [line for line in severe if "favicon" not in line["message"]] == []
-    finally:
-        browser.quit()
-        browser.service.stop()
-        server.terminate()
-        server.communicate()
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    browser.get(f"http://127.0.0.1:{port}")
+    soon(lambda: button("delighted")).click()
+    both = soon(score)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= 390")
+    # the cursor follows the clip, and a click on a word takes the clip there
+    browser.execute_script("document.querySelector('.pase-media').currentTime = 1.0")
+    place = "return parseFloat(document.querySelector('.pase-cursor').style.left)"
+    assert soon(lambda: browser.execute_script(place)) == pytest.approx(100 / 3.1, abs=15)
+    browser.execute_script("document.querySelectorAll('.pase-word')[4].click()")
+    now = "return document.querySelectorAll('.pase-word')[4].classList.contains('now')"
+    assert soon(lambda: browser.execute_script(now))
+    # a modality is withheld
+    browser.execute_script("document.querySelectorAll('#pase-kept input')[1].click()")
+    assert soon(lambda: "absent" in browser.find_element("css selector", ".pase-answer").text)
+    assert score() != both
+    severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert [line for line in severe if "favicon" not in line["message"]] == []

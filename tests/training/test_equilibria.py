@@ -105,7 +105,7 @@ def test_the_deceiver_is_unmasked_before_training(table):
     run = prepare(options(), table)
     found = {name: row.verdict for name, row in run.modulation.diagnosis.modalities.items()}
     assert found == {"text": "useful", "vision": "deceptive"}
-    assert run.modulation.factors["vision"] == run.modulation.config.least_rate
+    assert run.modulation.factors == {"text": 1.0, "vision": 0.0}
     assert {name for names in run.model.reference.coalitions for name in names} == {"text"}
 
 
@@ -149,7 +149,7 @@ def test_the_history_says_what_was_done_about_it(trained):
     found = RunFolder(trained("pase", "held_out").path)
     for row in found.history():
         assert row["trust/vision"] == 0
-        assert row["phi/vision"] == pytest.approx(0.1)
+        assert row["phi/vision"] == 0
         assert 0 <= row["trust/reference"] <= 1
         assert all(np.isfinite(list(row.values())))
     assert len(found.history()) == 4

@@ -26,8 +26,9 @@ class Expert:
     Attributes:
         coalition: its members.
         weight: share of the reference's prediction, in (0, 1].
-        weights: of the members' components, in the order of the modalities, and of the Fourier features, [d, o].
-        joint_mean: training mean of the Fourier features, [f].
+        weights: of the members' components, in the order of the modalities, then of the Fourier features and of the
+            products, [d, o].
+        joint_mean: training mean of the Fourier features and of the products, [f].
         slopes: of the class logits over the predicted targets, [o, k].
         intercepts: of the class logits, [k].
     """
@@ -49,6 +50,7 @@ class Experts:
         matrices: projections to components by modality, [p, c].
         waves: frequencies of the Fourier features by modality, [c, f].
         offset: their phases, [f].
+        leads: projections to the components whose products are taken, by modality, [p, q].
         members: one a coalition.
     """
 
@@ -56,6 +58,7 @@ class Experts:
     matrices: dict[str, Array]
     waves: dict[str, Array]
     offset: Array
+    leads: dict[str, Array]
     members: list[Expert]
 
 
@@ -91,6 +94,7 @@ def make_experts(
         {name: matrix.numpy() for name, matrix in reference.matrices.items()},
         {name: waves.numpy() for name, waves in reference.waves.items()},
         reference.offset.numpy(),
+        {name: matrix.numpy() for name, matrix in reference.leads.items()},
         members,
     )
 

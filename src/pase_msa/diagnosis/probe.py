@@ -2,16 +2,17 @@
 
 What a modality can tell should not depend on how soon a network finds it, so the diagnosis asks a model with a closed
 form. A coalition's features are the leading principal components of each member's mean and deviation over time, and
-random Fourier features (Rahimi and Recht 2007) of all members jointly: their kernel is the product of the members'
-kernels, which sees what modalities tell only together. Every coalition is predicted in sample, on random folds, on
-folds by video and on validation, with the penalty that its folds by video prefer, and with the Fourier features only if
-they prefer them (in sample: the least penalty and both).
+either nothing else, or random Fourier features (Rahimi and Recht 2007) of all members jointly, or the products of the
+leading components of every two members: both see what modalities tell only together, the second also where it hides
+among many components. Every coalition is predicted in sample, on random folds, on folds by video and on validation,
+with the penalty and the further features that its folds by video prefer (in sample: the least penalty and the Fourier
+features).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +24,15 @@ from torch import Tensor
 from pase_msa.data.columns import SequenceColumn
 
 Array = NDArray[np.float64]
+Features = slice | Tensor  # some of the columns of a design
 PENALTIES = tuple(10.0**exponent for exponent in (-3.0, -2.0, -1.0, 0.0, 1.0))
 FOURIER = 128
 # Of a modality, so that none is seen less well for being in company; from four modalities on, whose coalitions are
 # many, of all together.
 _COMPONENTS = 384
 _FEW = 3
+# leading components of a modality whose products with those of another are taken: of up to three modalities, of more
+_LEADING = (12, 3)
 CLIP = 5.0
 _CHUNK = 2000  # rows whose frames are in memory at once
 _SPARE = 8  # unknowns of no effect
@@ -43,8 +47,8 @@ class Predictions:
         random: out of fold, folds drawn at random, [n, o].
         grouped: out of fold, folds of whole videos, [n, o].
         valid: of the validation split, trained on the training split, [v, o].
-        weights: of the coalition's components, member by member, and of its Fourier features, [d, o].
-        joint_mean: training mean of its Fourier features, [f].
+        weights: of the coalition's components, member by member, of its Fourier features and of its products, [d, o].
+        joint_mean: training mean of its Fourier features and of its products, [f].
     """
 
     sample: Array
@@ -143,6 +147,9 @@ class Reference:
         self.phases: dict[str, Tensor] = {}
         self.matrices: dict[str, Tensor] = {}
         self.waves: dict[str, Tensor] = {}
+        leading = _LEADING[len(features) > _FEW]
+        self.leads: dict[str, Tensor] = {}
+        self.leading: dict[str, Tensor] = {}
         for name, values in features.items():
             self.matrices[name] = _components(torch.from_numpy(values), self.count, most)
             components = (torch.from_numpy(values) @ self.matrices[name])[whole]
@@ -152,6 +159,8 @@ class Reference:
             waves = torch.randn(components.shape[1], FOURIER, generator=generator, dtype=components.dtype)
             self.waves[name] = waves
             self.phases[name] = components @ waves
+            self.leads[name] = _leading(torch.from_numpy(values), self.count, leading)
+            self.leading[name] = (torch.from_numpy(values) @ self.leads[name])[whole]
         self.linear = torch.cat(linear, dim=1)
         self.offset = 2 * torch.pi * torch.rand(FOURIER, generator=generator, dtype=torch.float64)
         # the linear features of a coalition are some of these columns, so all coalitions share these products
@@ -163,31 +172,31 @@ class Reference:
         if not coalition:
             return self._prior()
         columns = torch.cat([self.columns[name] for name in coalition])
-        joint = torch.cos(torch.stack([self.phases[name] for name in coalition]).sum(0) + self.offset)
-        joint = joint * (2 / FOURIER) ** 0.5
+        waves = torch.cos(torch.stack([self.phases[name] for name in coalition]).sum(0) + self.offset)
+        pairs = products([self.leading[name] for name in coalition])
+        joint = torch.cat([waves * (2 / FOURIER) ** 0.5, *pairs], dim=1)
         joint_mean = joint[: self.count].mean(0)
         joint = joint - joint_mean
         design = torch.cat([self.linear[:, columns], joint], dim=1)
         train, valid = design[: self.count], design[self.count :]
         crossed = self._products(joint[: self.count], torch.cat([train, self.targets], dim=1))
         equations = [_assemble(*parts, columns) for parts in zip(self.products, crossed, strict=True)]
-        gram, moment = (part.sum(0) for part in equations[1])
-        # with the Fourier features and without: what is linear is told better without
-        best, grouped, size = float("inf"), self.targets, len(gram)
-        for width in dict.fromkeys((len(gram), len(columns) or len(gram))):
-            cut = [(part[:, :width, :width], own[:, :width]) for part, own in equations]
-            whole = (gram[:width, :width], moment[:width])
-            found = self._out_of_fold(train[:, :width], self.grouped, cut[1], *whole, PENALTIES)  # [l, n, o]
+        # with further features and without: what is linear is told better without
+        best, grouped, chosen = float("inf"), self.targets, PENALTIES[0]
+        waved: Features = slice(len(columns) + FOURIER)
+        used = waved
+        for kept in [waved, *_alternatives(len(columns), [pair.shape[1] for pair in pairs])]:
+            found = self._out_of_fold(train[:, kept], self.grouped, _cut(equations[1], kept), PENALTIES)  # [l, n, o]
             errors = ((found - self.targets) ** 2).mean((1, 2))
             if float(errors.min()) < best:
-                best, size, chosen = float(errors.min()), width, PENALTIES[int(errors.argmin())]
-                grouped, parts = found[int(errors.argmin())], (cut[0], whole)
-        random = self._out_of_fold(train[:, :size], self.random, parts[0], *parts[1], [chosen])
-        least = _solve(gram, moment, self.count, [PENALTIES[0]])[0]
-        preferred = torch.zeros_like(moment)
-        preferred[:size] = _solve(*parts[1], self.count, [chosen])[0]
+                best, used, chosen = float(errors.min()), kept, PENALTIES[int(errors.argmin())]
+                grouped = found[int(errors.argmin())]
+        random = self._out_of_fold(train[:, used], self.random, _cut(equations[0], used), [chosen])
+        least = _solve(*_total(_cut(equations[1], waved)), self.count, [PENALTIES[0]])[0]
+        preferred = torch.zeros(design.shape[1], self.targets.shape[1], dtype=train.dtype)
+        preferred[used] = _solve(*_total(_cut(equations[1], used)), self.count, [chosen])[0]
         return Predictions(
-            (train @ least)[self.back].numpy(),
+            (train[:, waved] @ least)[self.back].numpy(),
             random[0][self.back].numpy(),
             grouped[self.back].numpy(),
             (valid @ preferred).numpy(),
@@ -225,11 +234,10 @@ class Reference:
         train: Float[Tensor, "n d"],
         folds: Tensor,
         equations: tuple[Tensor, Tensor],
-        gram: Float[Tensor, "d d"],
-        moment: Float[Tensor, "d o"],
         penalties: Sequence[float],
     ) -> Float[Tensor, "l n o"]:
         """Predictions for every penalty from the other folds."""
+        gram, moment = _total(equations)
         result = torch.empty(len(penalties), *self.targets.shape, dtype=gram.dtype)
         for fold, (part, own) in enumerate(zip(*equations, strict=True)):
             rows = torch.nonzero(folds == fold)[:, 0]
@@ -239,6 +247,47 @@ class Reference:
             said = train[rows] @ weights.transpose(0, 1).flatten(1)
             result[:, rows] = said.view(len(rows), len(penalties), -1).transpose(0, 1) + shift
         return result
+
+
+def products(parts: Sequence[Float[Tensor, "n q"]]) -> list[Float[Tensor, "n f"]]:
+    """Products of the leading components of every two members, at unit norm.
+
+    Args:
+        parts: whitened components by member.
+    """
+    return [
+        (first.unsqueeze(2) * second.unsqueeze(1)).flatten(1) / max(first.shape[1] * second.shape[1], 1) ** 0.5
+        for first, second in itertools.combinations(parts, 2)
+    ]
+
+
+def _alternatives(linear: int, pairs: Sequence[int]) -> Iterator[Features]:
+    """Sets of features without Fourier features: the linear ones, alone and with products.
+
+    Args:
+        linear: number of linear features.
+        pairs: number of products of every two members.
+    """
+    if linear:
+        yield slice(linear)
+    blocks = torch.arange(linear + FOURIER, linear + FOURIER + sum(pairs)).split_with_sizes(list(pairs))
+    if pairs:
+        yield torch.cat([torch.arange(linear), *blocks])
+    # a product of two need not be drowned by those of either with a third
+    if 1 < len(pairs) <= _FEW:
+        yield from (torch.cat([torch.arange(linear), block]) for block in blocks)
+
+
+def _cut(equations: tuple[Tensor, Tensor], kept: Features) -> tuple[Tensor, Tensor]:
+    """The normal equations of some of the features."""
+    grams, moments = equations
+    return grams[:, kept][:, :, kept], moments[:, kept]
+
+
+def _total(equations: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The normal equations of all folds together."""
+    gram, moment = equations
+    return gram.sum(0), moment.sum(0)
 
 
 def _shift(held: Float[Tensor, "f o"], count: int) -> Float[Tensor, " o"]:
@@ -272,6 +321,14 @@ def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float])
         system.diagonal()[:size] = gram.diagonal() + penalty * max(count, 1) / size
         found.append(torch.cholesky_solve(moment, torch.linalg.cholesky(system))[:size])
     return torch.stack(found)
+
+
+def _leading(values: Tensor, training: int, most: int) -> Float[Tensor, "p q"]:
+    """Projection to the leading principal components of the training rows, of unit variance each."""
+    train = values[:training]
+    spread, axes = torch.linalg.eigh(train.T @ train / max(training, 1))
+    kept = torch.nonzero(spread > 1e-6 * spread.max().clamp(min=1e-12))[-most:, 0]
+    return torch.div(axes[:, kept], spread[kept].sqrt())
 
 
 def _components(values: Tensor, training: int, most: int) -> Float[Tensor, "p c"]:

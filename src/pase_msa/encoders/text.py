@@ -78,7 +78,7 @@ def load_tokenizer(name: str) -> Any:
     if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         # transformers would make an empty tokenizer, to which every word is unknown
         raise PaSEError(f"The language model in {folder} has no tokenizer; save one beside it with save_pretrained.")
-    return _load(AutoTokenizer.from_pretrained, name)
+    return load_quietly(AutoTokenizer.from_pretrained, name)
 
 
 def load_model(name: str, *, pretrained: bool = True) -> Any:
@@ -86,12 +86,17 @@ def load_model(name: str, *, pretrained: bool = True) -> Any:
     from transformers import AutoConfig, AutoModel
 
     if not pretrained:
-        config = _load(AutoConfig.from_pretrained, name)
+        config = load_quietly(AutoConfig.from_pretrained, name)
         return AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    return _load(AutoModel.from_pretrained, name)
+    return load_quietly(AutoModel.from_pretrained, name)
 
 
-def _load(loader: Any, name: str) -> Any:
+def load_quietly(loader: Any, name: str) -> Any:
+    """What a loader of `transformers` makes of a model's name, without its progress bars.
+
+    Errors:
+        PaSEError: there is no such model.
+    """
     from transformers.utils import logging
 
     # hub retries are reported once, by us
@@ -114,7 +119,7 @@ def state_size(name: str) -> int:
     """Size of a model's states, from its configuration: the weights are not read."""
     from transformers import AutoConfig
 
-    return int(_load(AutoConfig.from_pretrained, name).hidden_size)
+    return int(load_quietly(AutoConfig.from_pretrained, name).hidden_size)
 
 
 def is_decoder(name: str) -> bool:
@@ -122,7 +127,7 @@ def is_decoder(name: str) -> bool:
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 
-    kind = _load(AutoConfig.from_pretrained, name).model_type
+    kind = load_quietly(AutoConfig.from_pretrained, name).model_type
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return kind in causal and kind not in masked
@@ -225,7 +230,7 @@ def model_hash(name: str) -> str:
     if not folder.is_dir():
         from transformers import AutoConfig
 
-        return f"{name}@{getattr(_load(AutoConfig.from_pretrained, name), '_commit_hash', None)}"
+        return f"{name}@{getattr(load_quietly(AutoConfig.from_pretrained, name), '_commit_hash', None)}"
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
         if file.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):

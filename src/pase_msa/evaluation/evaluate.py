@@ -19,7 +19,9 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference, attribute, play
 from pase_msa.evaluation.planted import true_contributions
+from pase_msa.evaluation.predictions import write_utterances
 from pase_msa.evaluation.report import write_report
+from pase_msa.extract.record import check_table
 from pase_msa.metrics import Dialect, headline, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
@@ -38,7 +40,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run on its test split: metrics, subsets of modalities, contributions, calibration.
 
-    The result goes to `evaluation.json` and `report.html` in the run folder; a second call returns it from there
+    The result goes to `evaluation.json` and `report.html` in the run folder, what was said of each utterance to
+    `predictions.csv`; a second call returns it from there
     and does not read the test split again.
 
     Args:
@@ -68,6 +71,7 @@ def evaluate(
     if same and folder.evaluation.is_file() and dialect in (None, config["dialect"]):
         return dict(read_json(folder.evaluation))
     model = Model.from_pretrained(folder.model)
+    check_table(model.extraction, table.meta, model.inputs)
     columns = load_columns(table, model.inputs)
     dataset = make_dataset(table, columns, table.rows("test"), encode_labels(table, model.task))
     if not len(dataset):
@@ -105,6 +109,8 @@ def evaluate(
         "environment": environment(),
     }
     if same and chosen == config["dialect"]:
+        # before the evaluation, which says that all of it is there
+        write_utterances(folder.predictions, model.task, table, dataset.rows, labels, found)
         write_json(folder.evaluation, result)
         write_report(result, folder.report, history=folder.history())
     return result

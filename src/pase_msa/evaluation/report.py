@@ -6,12 +6,11 @@ import base64
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader, Template
 
 from pase_msa.evaluation import figures
 from pase_msa.evaluation.figures import Points
@@ -51,8 +50,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
     """
     task = result_task(result)
     main, better = headline(task)
-    template = files("pase_msa.evaluation").joinpath("report.html").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    page = template("report.html")
     marks = {
         word: epoch
         for word, key in (("phase 2", "switched_at"), ("guard", "guarded_at"))
@@ -72,12 +70,18 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
         sides=Counter(whose for whose, _, _ in COLUMNS),
         estimates=estimates,
         interval=interval,
-        environment=_flat(result.get("environment") or {}),
+        environment=flat_settings(result.get("environment") or {}),
         figures=_results(result, main) | _learning(history or [], main, task.modalities, marks),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def template(name: str) -> Template:
+    """A page of this package; every value in it is escaped."""
+    loader = PackageLoader("pase_msa.evaluation", "")
+    return Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(name)
 
 
 def _results(result: Mapping[str, Any], main: str) -> dict[str, list[dict[str, str]]]:
@@ -90,12 +94,12 @@ def _results(result: Mapping[str, Any], main: str) -> dict[str, list[dict[str, s
         # what each modality does alone, and what the loss of each one does
         most = max(name.count("+") for name in subsets)
         subsets = {n: v for n, v in subsets.items() if n.count("+") in (0, most - 1, most)}
-    found["subsets"] = _bars(f"{metric_label(main)} by modalities given", axis, subsets, main)
+    found["subsets"] = bars_picture(f"{metric_label(main)} by modalities given", axis, subsets, main)
 
     contributions = result.get("contributions")
     share, gain = _column(contributions, "share"), _column(contributions, "metric")
-    found["contributions"] = _bars("Share of the score by modality", "share in %", share, "share")
-    found["contributions"] += _bars(
+    found["contributions"] = bars_picture("Share of the score by modality", "share in %", share, "share")
+    found["contributions"] += bars_picture(
         f"Improvement of {metric_label(main)} by modality", f"improvement of {axis}", gain, main
     )
 
@@ -171,7 +175,8 @@ def _column(rows: Mapping[str, Mapping[str, Any]] | None, key: str) -> dict[str,
     return {name: value for name, row in (rows or {}).items() if (value := finite(row.get(key))) is not None}
 
 
-def _bars(caption: str, axis: str, values: Mapping[str, float], metric: str) -> list[dict[str, str]]:
+def bars_picture(caption: str, axis: str, values: Mapping[str, float], metric: str) -> list[dict[str, str]]:
+    """Bars of a metric by name as a picture; none without values."""
     if not values:
         return []
     factor, decimals = (100, 1) if is_percent(metric) else (1, 3)
@@ -190,10 +195,10 @@ def _picture(caption: str, alt: str, draw: Callable[..., bytes]) -> dict[str, st
     return {"caption": caption, "alt": f"{caption}. {alt}.", "light": light, "dark": dark}
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat_settings(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested settings as one list of dotted names."""
     found: dict[str, str] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
-        found |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
+        found |= flat_settings(value, f"{name}.") if isinstance(value, Mapping) else {name: str(value)}
     return found

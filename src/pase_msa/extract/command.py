@@ -20,7 +20,7 @@ def extract(
     longest: float = 20.0,
     cut: Literal["auto", "always", "never"] = "auto",
     jobs: int | None = None,
-    backend: str = "loky",
+    backend: Literal["loky", "ray"] = "loky",
 ) -> None:
     """Extract features from video, audio or text files.
 
@@ -39,7 +39,7 @@ def extract(
         longest: seconds of an utterance.
         cut: long media into utterances; auto leaves those with labels or a text of their own whole.
         jobs: processes; as many as cores, at most 8, if left out.
-        backend: joblib's; ray on a cluster.
+        backend: processes of this machine, or a Ray cluster whose nodes share the folders.
     """
     from pase_msa.extract.config import ExtractConfig
     from pase_msa.extract.table import REPORT, extract_table

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pase_msa.encoders.base import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.extract.base import FeatureExtractor
 from pase_msa.extract.config import ExtractConfig
@@ -112,3 +113,16 @@ def require_same(expected: Mapping[str, Any], found: Mapping[str, Any], modaliti
     """Refuse features that were made otherwise than those a model was trained on."""
     if what := difference(expected, found, modalities):
         raise PaSEError(f"The model was trained on features that were extracted otherwise: {what}; extract them alike.")
+
+
+def check_table(expected: Mapping[str, Any] | None, meta: Mapping[str, Any], inputs: Mapping[str, InputSpec]) -> None:
+    """Refuse a table whose features were made otherwise than those a model was trained on, where both are known.
+
+    Args:
+        expected: the model's record.
+        meta: of the table.
+        inputs: of the model; those that it makes from transcripts by itself are not compared.
+    """
+    found = meta.get("extraction")
+    if expected is not None and found is not None:
+        require_same(expected, found, [name for name, spec in inputs.items() if spec.text is None])

@@ -10,13 +10,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import joblib
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
@@ -26,11 +28,12 @@ from pase_msa.extract.config import ExtractConfig
 from pase_msa.extract.decode import probe
 from pase_msa.extract.manifest import Item, read_clips
 from pase_msa.extract.pipeline import TEXT_SUFFIX, Extractor
-from pase_msa.extract.weights import require
+from pase_msa.parallel import Backend, parallel_backend
 
 Cut = Literal["auto", "always", "never"]
 REPORT, PARTS = "report.csv", "parts"
 LONG = 30.0  # seconds from which on an unlabelled clip is cut into utterances
+_SOME = 16  # clips a process between two looks at what is finished, on Ray
 _MOST_JOBS = 8  # unless more are asked for; a process takes about 1.2 GB
 _log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ def extract_table(
     config: ExtractConfig | None = None,
     *,
     jobs: int | None = None,
-    backend: str = "loky",
+    backend: Backend = "loky",
     cut: Cut = "auto",
     progress: bool = False,
 ) -> tuple[FeatureTable, list[Done]]:
@@ -78,7 +81,7 @@ def extract_table(
         out: folder for the table, the report, and one file a finished clip.
         config: what to extract, and how.
         jobs: processes; as many as there are cores, at most 8, if left out.
-        backend: joblib's, for example "loky", or "ray" for a cluster.
+        backend: "loky" for processes of this machine, or "ray" for a cluster whose nodes share the folders.
         cut: "auto" cuts clips of more than 30 s that have neither labels nor a text of their own into utterances.
         progress: show a progress bar.
 
@@ -112,18 +115,23 @@ def extract_table(
 
 
 def _run(
-    todo: list[tuple[Item, Path]], config: ExtractConfig, cut: Cut, jobs: int | None, backend: str
+    todo: list[tuple[Item, Path]], config: ExtractConfig, cut: Cut, jobs: int | None, backend: Backend
 ) -> Iterator[Done]:
     if not todo:
         return
     count = min(len(todo), jobs or min(joblib.cpu_count(), _MOST_JOBS))
-    if backend == "ray":
-        require("ray.util.joblib", "ray").register_ray()
     settings = json.dumps(config.to_dict())
-    limits = {"inner_max_num_threads": 1} if backend == "loky" else {}
-    calls = (joblib.delayed(_work)(settings, item, target, cut) for item, target in todo)
-    with joblib.parallel_config(backend=backend, n_jobs=count, **limits):
-        yield from joblib.Parallel(return_as="generator_unordered")(calls)
+    # a worker elsewhere has another current folder
+    calls = (
+        joblib.delayed(_work)(settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut)
+        for item, target in todo
+    )
+    with parallel_backend(backend, count, 1):
+        if backend == "loky":
+            yield from joblib.Parallel(n_jobs=count, return_as="generator_unordered")(calls)
+            return
+        while some := list(islice(calls, _SOME * count)):  # Ray's backend gives results together
+            yield from joblib.Parallel(n_jobs=count)(some)
 
 
 @lru_cache(maxsize=1)
@@ -140,7 +148,8 @@ def _work(settings: str, item: Item, target: Path, cut: Cut) -> Done:
     torch.set_num_threads(1)
     try:
         extractor = _extractor(settings)
-        clips = list(_utterances(extractor, item, cut))
+        with threadpool_limits(1):
+            clips = list(_utterances(extractor, item, cut))
         parts.save(target, clips)
         return Done(item.id, item.written, "ok", "", parts.facts(target) or [])
     except PaSEError as error:

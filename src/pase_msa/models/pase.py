@@ -57,7 +57,7 @@ class Config:
         relaxation: KL penalty of the relaxed marginal of "source".
         prototype_gradient: "straight_through" gives CAL the gradient of the batch centroids, "ema" (literal) only
             1 - gamma of it.
-        entropy_sign: reading of eq. 10: "confidence" or "literal".
+        entropy_sign: reading of eq. 10: "confidence" or "literal"; "uniform" weighs all modalities alike.
         gate_prototype: c_y of eq. 12: "expected" under the posterior, the "hard" nearest, or the "label"'s own in
             training (expected in prediction).
         imputation: an absent modality is the mix of its prototypes under the posterior of those present; else zero.
@@ -174,7 +174,9 @@ class PaSE(Model):
         kept = [[name in coalition for coalition in coalitions] for name in self.task.modalities]
         allowed = torch.tensor(kept, dtype=torch.bool, device=flags.device)
         outputs: list[Outputs] = []
-        for some in torch.split(allowed, max(1, _ROWS // max(1, len(batch))), dim=1):
+        # an exported graph has a batch of any size, so that there is nothing to count
+        at_once = len(coalitions) if torch.compiler.is_compiling() else max(1, _ROWS // max(1, len(batch)))
+        for some in torch.split(allowed, at_once, dim=1):
             copies = some.shape[1]  # each coalition is one more copy of the batch; no row sees another
             repeated = _Reading(reading.logs.repeat(1, copies, 1), reading.prototypes, reading.initialised)
             present = (some.unsqueeze(2) & flags.unsqueeze(1)).flatten(1)
@@ -206,7 +208,8 @@ class PaSE(Model):
         posteriors = reading.logs.detach().exp()
         alpha = self.weighting.alpha
         state = {"logs": reading.logs, "weights": alpha, "prototypes": prototypes, "initialised": reading.initialised}
-        if not bool(flags.all()):
+        # a graph cannot look before it decides; where nothing is absent, the branch changes nothing
+        if torch.compiler.is_compiling() or not bool(flags.all()):
             here = flags.unsqueeze(2).to(posteriors.dtype)
             absent = (1 - here) * self._joint(posteriors, here, alpha)
             posteriors = torch.addcmul(absent, posteriors, here)
@@ -238,8 +241,9 @@ class PaSE(Model):
     ) -> Float[Tensor, "n k"]:
         """The posterior of the modalities present, weighted by alpha; the class prior where there are none."""
         shares = weights.view(-1, 1, 1) * here
-        # no weight is anywhere near as small as the prior's, so that it decides only where it is alone
-        total, joint = shares.sum(0) + _TRACE, (shares * posteriors).sum(0)
+        # no weight is anywhere near as small as the prior's, so that it decides only where it is alone; a bound and no
+        # sum, from which the simplification of exported graphs would drop a number as small as this
+        total, joint = shares.sum(0).clamp(min=_TRACE), (shares * posteriors).sum(0)
         return torch.add(joint, self.class_prior, alpha=_TRACE) / total
 
     def _gate_shares(
@@ -358,7 +362,8 @@ def _parts(outputs: Outputs, count: int) -> list[Outputs]:
     """The outputs of `count` batches of the same size that went through the model as one."""
 
     def cut(value: Tensor, dim: int = 0) -> list[Tensor]:
-        return list(value.chunk(count, dim))
+        # not `chunk`, which does not know the number of pieces where the number of rows is a symbol
+        return list(value.unflatten(dim, (count, -1)).unbind(dim))  # type: ignore[no-untyped-call]
 
     def cut_all(group: Mapping[str, Tensor], dim: int = 0) -> list[dict[str, Tensor]]:
         pieces = {name: cut(value, dim) for name, value in group.items()}

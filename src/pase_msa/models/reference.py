@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pase_msa.batch import Batch
 from pase_msa.diagnosis.experts import Experts
-from pase_msa.diagnosis.probe import CLIP, FOURIER
+from pase_msa.diagnosis.probe import CLIP, FOURIER, products
 from pase_msa.encoders.sequence import step_mask
 from pase_msa.task import Task
 
@@ -28,7 +28,6 @@ class ReferenceExperts(nn.Module):
     intercepts: Tensor
     shares: Tensor
     offset: Tensor
-    joint_means: Tensor
 
     def __init__(self, task: Task, shapes: Mapping[str, Any]) -> None:
         super().__init__()
@@ -37,16 +36,19 @@ class ReferenceExperts(nn.Module):
         self.modalities: dict[str, Any] = shapes["modalities"]
         self.coalitions = [tuple(names) for names in shapes["coalitions"]]
         outputs = 1 if task.values is not None else task.num_classes
-        for name, (pooled, components, _) in self.modalities.items():
+        for name, (pooled, components, _, leading) in self.modalities.items():
             self.register_buffer(f"center_{name}", torch.zeros(pooled))
             self.register_buffer(f"scale_{name}", torch.zeros(pooled))
             self.register_buffer(f"matrix_{name}", torch.zeros(pooled, components))
             self.register_buffer(f"waves_{name}", torch.zeros(components, FOURIER))
+            self.register_buffer(f"lead_{name}", torch.zeros(pooled, leading))
         for number, names in enumerate(self.coalitions):
-            size = sum(self.modalities[name][1] for name in names) + FOURIER
+            pairs = products([torch.zeros(1, self.modalities[name][3]) for name in names])
+            joint = FOURIER + sum(pair.shape[1] for pair in pairs)
+            size = sum(self.modalities[name][1] for name in names) + joint
             self.register_buffer(f"weights_{number}", torch.zeros(size, outputs))
+            self.register_buffer(f"joint_mean_{number}", torch.zeros(joint))
         count = len(self.coalitions)
-        self.register_buffer("joint_means", torch.zeros(count, FOURIER))
         self.register_buffer("slopes", torch.zeros(count, outputs, task.num_classes))
         self.register_buffer("intercepts", torch.zeros(count, task.num_classes))
         self.register_buffer("shares", torch.zeros(count))
@@ -60,9 +62,10 @@ class ReferenceExperts(nn.Module):
         for name, pooling in experts.poolings.items():
             values |= {f"center_{name}": pooling.center, f"scale_{name}": pooling.inverse_scale}
             values |= {f"matrix_{name}": experts.matrices[name], f"waves_{name}": experts.waves[name]}
+            values[f"lead_{name}"] = experts.leads[name]
         for number, expert in enumerate(experts.members):
             values[f"weights_{number}"] = expert.weights
-            result.joint_means[number] = torch.as_tensor(expert.joint_mean)
+            values[f"joint_mean_{number}"] = expert.joint_mean
             result.slopes[number] = torch.as_tensor(expert.slopes)
             result.intercepts[number] = torch.as_tensor(expert.intercepts)
             result.shares[number] = expert.weight
@@ -80,20 +83,25 @@ class ReferenceExperts(nn.Module):
         components = {name: self._components(batch, name) for name in self.modalities}
         return [self._predict(components, coalition) for coalition in coalitions]
 
-    def _components(self, batch: Batch, name: str) -> Float[Tensor, "n c"]:
+    def _components(self, batch: Batch, name: str) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n q"]]:
         moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
         scaled = (moments - getattr(self, f"center_{name}")) * getattr(self, f"scale_{name}")
         known = moments.isfinite() & batch.present[name].unsqueeze(1)
-        matrix: Tensor = getattr(self, f"matrix_{name}")
-        return torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0) @ matrix
+        pooled = torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0)
+        return pooled @ getattr(self, f"matrix_{name}"), pooled @ getattr(self, f"lead_{name}")
 
-    def _predict(self, components: Mapping[str, Tensor], coalition: frozenset[str]) -> Float[Tensor, "n k"]:
+    def _predict(
+        self, components: Mapping[str, tuple[Tensor, Tensor]], coalition: frozenset[str]
+    ) -> Float[Tensor, "n k"]:
         said = []
         for number, names in enumerate(self.coalitions):
-            given = [components[name] if name in coalition else 0 * components[name] for name in names]
+            given, leading = zip(
+                *([part * (name in coalition) for part in components[name]] for name in names), strict=True
+            )
             phases = [part @ getattr(self, f"waves_{name}") for part, name in zip(given, names, strict=True)]
-            joint = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
-            design = torch.cat([*given, joint - self.joint_means[number]], dim=1)
+            waves = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
+            joint = torch.cat([waves, *products(leading)], dim=1)
+            design = torch.cat([*given, joint - getattr(self, f"joint_mean_{number}")], dim=1)
             predicted = design @ getattr(self, f"weights_{number}")
             logits = predicted @ self.slopes[number] + self.intercepts[number]
             said.append(self.shares[number] * logits.softmax(1))
@@ -105,7 +113,8 @@ def shapes_of(experts: Experts) -> dict[str, Any]:
     order = list(experts.poolings)
     return {
         "modalities": {
-            name: [*experts.matrices[name].shape, pooling.spreads] for name, pooling in experts.poolings.items()
+            name: [*experts.matrices[name].shape, pooling.spreads, experts.leads[name].shape[1]]
+            for name, pooling in experts.poolings.items()
         },
         "coalitions": [[name for name in order if name in expert.coalition] for expert in experts.members],
     }

@@ -51,7 +51,8 @@ class Config:
             tell together is learned in these, whether or not the reference can see it.
         memory: of a coalition's predictions of validation over epochs, in [0, 1): 0 takes the newest alone.
         folds: weight of the evidence from the reference model's folds; 0 leaves validation alone.
-        least_rate: learning rate of a modality that is not read, as a share of the usual one, in [0, 1].
+        least_rate: learning rate of an open modality that is not read, as a share of the usual one, in [0, 1]. Below 1,
+            what it tells only together with another may never be found: a network needs many epochs before that helps.
         reference: whether predictions may lean on the closed-form reference, as far as validation says. Not where a
             language model is fine-tuned: the reference reads features.
     """
@@ -60,7 +61,7 @@ class Config:
     exploration: float = 0.5
     memory: float = 0.5
     folds: float = 1.0
-    least_rate: float = 0.1
+    least_rate: float = 1.0
     reference: bool = True
 
     def __post_init__(self) -> None:
@@ -122,8 +123,9 @@ class HeldOutEquilibrium(Modulation):
 
     def _adopt(self, weights: Float[np.ndarray, " c"]) -> None:
         self.strategy = weights
+        least = self.config.least_rate
         self.factors = {
-            name: self.config.least_rate + (1 - self.config.least_rate) * read for name, read in self._read().items()
+            name: 0.0 if name in self.closed else least + (1 - least) * read for name, read in self._read().items()
         }
 
     def _read(self) -> dict[str, float]:
@@ -140,7 +142,7 @@ class HeldOutEquilibrium(Modulation):
             opened = flags & torch.tensor([[name not in self.closed] for name in names], device=flags.device)
             flags = torch.where(opened.any(0), opened, flags)
             batch = dataclasses.replace(batch, present=dict(zip(names, flags.unbind(), strict=True)))
-        explored = withhold(batch, probability * float(__import__("os").environ.get("E_DROP", "1")))
+        explored = withhold(batch, probability)
         table = torch.tensor([[name in game for name in names] for game in self.games], device=flags.device)
         weights = torch.as_tensor(self.strategy, dtype=torch.float32, device=flags.device)
         drawn = table[torch.multinomial(weights, len(batch), replacement=True)].T & flags
@@ -180,7 +182,7 @@ class HeldOutEquilibrium(Modulation):
                 honest[mine] = conclude(~mine)[2][mine]
         self._adopt(weights)
         # what only several modalities tell together is found late, by the network that sees all of them
-        widest = max(np.flatnonzero(self._allowed), key=lambda row: len(self.games[row]))
+        widest = max(np.flatnonzero(self._allowed).tolist(), key=lambda row: len(self.games[row]))
         alone = calibrate(newest[widest : widest + 1], membership, everything)
         progress = float(_likelihood(alone, membership).mean())
         shares = dict(zip(self.games, weights.tolist(), strict=True))
@@ -190,7 +192,7 @@ class HeldOutEquilibrium(Modulation):
         """Take the learning rates of the modalities in hand."""
         owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type]
         for optimizer in trainer.optimizers:
-            scale_rates(optimizer, owner, lambda: self.factors if self.active and not __import__("os").environ.get("E_RATE") else {})
+            scale_rates(optimizer, owner, lambda: self.factors if self.active else {})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch down."""

@@ -5,19 +5,62 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pase_msa.errors import PaSEError
-
-if TYPE_CHECKING:
-    from pase_msa.serve.answers import ClipAnswer
+from pase_msa.strict_json import strict_json
 
 
-def predict_clip(
+def predict(
+    run: str,
+    clip: str | None = None,
+    text: str | None = None,
+    without: list[str] | None = None,
+    data: str | None = None,
+    out: str | None = None,
+    split: str | None = None,
+    json: bool = False,
+) -> None:
+    """Predict a clip, or features: score or label, confidence and contributions.
+
+    Args:
+        run: run folder, or a folder with a saved model.
+        clip: video, audio or text file; `pase predict RUN FILE` says the same.
+        text: transcript of the clip, or a text in place of one.
+        without: modalities to withhold from a clip, divided by commas.
+        data: features, in any format that `pase inspect` knows; no labels are needed.
+        out: file to write; standard output if left out.
+        split: of the features, predict this one only.
+        json: JSON (of features: one object a line) instead of a summary or CSV.
+    """
+    from pase_msa.serve.predictor import Predictor, write_predictions
+
+    if clip is not None or text is not None:
+        if data is not None or split is not None:
+            raise PaSEError("`pase predict` takes a clip or features; leave out --data and --split, or the clip.")
+        _predict_clip(run, clip, text, without or [], out, as_json=json)
+        return
+    if data is None:
+        raise PaSEError("`pase predict` needs a clip, or features: name a file after the run, or data with --data.")
+    if without:
+        raise PaSEError("--without withholds modalities from a clip; from data, leave their columns out.")
+    predictions = Predictor(run).predict(data, split=split)
+    if out is None:
+        write_predictions(predictions, sys.stdout, as_json=json)
+        return
+    target = Path(out)
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", newline="") as stream:
+        count = write_predictions(predictions, stream, as_json=json)
+    os.replace(partial, target)
+    print(f"{count} predictions in {target}", file=sys.stderr)
+
+
+def _predict_clip(
     run: str, clip: str | None, text: str | None, without: list[str], out: str | None, *, as_json: bool
 ) -> None:
     """Answer one clip: a summary, with `as_json` one JSON object; in a file JSON, or CSV with a line an utterance."""
@@ -26,11 +69,11 @@ def predict_clip(
 
     answer = one_thread(lambda: ClipPredictor(run).predict(clip, text, without=without))
     if out is None:
-        print(_json(answer) if as_json else render_answer(answer))
+        print(strict_json(answer.to_dict()) if as_json else render_answer(answer))
         return
     stream = io.StringIO(newline="")
     if as_json:
-        stream.write(_json(answer) + "\n")
+        stream.write(strict_json(answer.to_dict()) + "\n")
     else:
         rows = as_rows(answer)
         writer = csv.DictWriter(stream, list(rows[0]))
@@ -107,10 +150,6 @@ def one_thread(call: Any) -> Any:
         return call()
     finally:
         torch.set_num_threads(before)
-
-
-def _json(answer: ClipAnswer) -> str:
-    return json.dumps(answer.to_dict())
 
 
 def _need(module: str, extra: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib.resources import files
@@ -250,6 +252,7 @@ def launch(
         head=f"<style>{_FRAME}</style><script>{_text(home, 'page.js')}</script>",
     )
     print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what was written is removed then, too
     try:
         blocks.block_thread()
     finally:

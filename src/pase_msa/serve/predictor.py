@@ -16,7 +16,7 @@ from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer
-from pase_msa.extract.record import require_same
+from pase_msa.extract.record import check_table
 from pase_msa.models.base import Model
 from pase_msa.training.inputs import load_columns, make_dataset
 
@@ -81,7 +81,8 @@ class Predictor:
             empty: answer data in which there is nothing to read by what is said without any modality.
 
         Errors:
-            PaSEError: no such split, feature sizes other than in training, or none of the model's modalities.
+            PaSEError: no such split, feature sizes other than in training, features that were extracted otherwise than
+                in training, or none of the model's modalities.
         """
         table = data if isinstance(data, FeatureTable) else open_table(data)
         rows = np.arange(len(table)) if split is None else table.rows(split)
@@ -89,17 +90,15 @@ class Predictor:
             raise PaSEError(
                 f"There is no split {split!r}; the data have {', '.join(sorted(set(table.splits)))}; name one of these."
             )
-        found = table.meta.get("extraction")
-        if self.extraction is not None and found is not None:
-            require_same(self.extraction, found, self.model.task.modalities)
+        check_table(self.extraction, table.meta, self.model.inputs)
         columns = load_columns(table, self.model.inputs)
         if not empty and not any(column.present.any() for column in columns.values()):
             raise PaSEError(
                 f"The model reads {', '.join(columns)}, and the data hold none of these (they hold "
                 f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."
             )
-        inferred = infer(self.model, make_dataset(table, columns, rows.astype(np.int64), None))
-        return self._rows(table, rows, inferred)
+        found = infer(self.model, make_dataset(table, columns, rows.astype(np.int64), None))
+        return self._rows(table, rows, found)
 
     def _rows(self, table: FeatureTable, rows: Any, found: Any) -> Iterator[Prediction]:
         task = self.model.task

@@ -18,7 +18,7 @@ class RunFolder:
 
     `config.yaml`, `data.json` and `environment.json` are written when it starts; `logs/` (CSV and TensorBoard, one
     version a session) and `checkpoints/` while it trains; `model/` and `results.json` when it is complete;
-    `evaluation.json` and `report.html` by the evaluation.
+    `predictions.csv`, `evaluation.json` and `report.html` by the evaluation.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -33,6 +33,7 @@ class RunFolder:
         self.model = self.path / "model"
         self.results = self.path / "results.json"
         self.evaluation = self.path / "evaluation.json"
+        self.predictions = self.path / "predictions.csv"
         self.report = self.path / "report.html"
 
     @classmethod

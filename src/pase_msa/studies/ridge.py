@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from pase_msa.data import open_table
+from pase_msa.data.columns import SequenceColumn
 from pase_msa.encoders.text import TextConfig
+from pase_msa.errors import PaSEError
 from pase_msa.metrics import regression_metrics
+from pase_msa.training.diagnosing import open_data
 from pase_msa.training.inputs import (
     choose_label,
     choose_modalities,
@@ -23,34 +26,42 @@ from pase_msa.training.inputs import (
     make_dataset,
 )
 
+PENALTIES = 10.0 ** np.arange(-1, 5.5, 0.5)
 
-def ridge_cell(data: str, modalities: Sequence[str] | None) -> dict[str, Any]:
-    """Metrics of the ridge on validation and test; deterministic."""
+
+def ridge(
+    data: str | None, modalities: Sequence[str] | None = None, *, label: str | None = None, test: bool = True
+) -> dict[str, Any]:
+    """Metrics of the ridge on validation and, if asked, on test; deterministic.
+
+    Errors:
+        PaSEError: the label holds classes.
+    """
     began = time.perf_counter()
-    table = open_table(data)
+    table = open_data(data)
     text = TextConfig()
     names = choose_modalities(table, modalities, text)
-    task = infer_task(table, names, choose_label(table, None))
+    task = infer_task(table, names, choose_label(table, label))
+    if task.kind != "regression":
+        raise PaSEError("The baseline 'ridge' predicts scores, and these labels are classes; leave it out with --only.")
     columns = load_columns(table, describe_inputs(table, names, text))
-    labels = encode_labels(table, task)
+    splits = ("train", "valid", "test") if test else ("train", "valid")
+    labels = encode_labels(table, task, np.flatnonzero(np.isin(table.splits, splits)))
     blocks = {}
-    for split in ("train", "valid", "test"):
+    for split in splits:
         rows = make_dataset(table, columns, table.rows(split), labels).rows
         blocks[split] = (np.hstack([_pooled(column, rows) for column in columns.values()]), labels[rows])
     scaler = StandardScaler().fit(blocks["train"][0])
     scaled = {split: (np.clip(scaler.transform(x), -5, 5), y) for split, (x, y) in blocks.items()}
 
-    def fitted(penalty: float) -> Ridge:
-        return Ridge(penalty).fit(*scaled["train"])
-
     def error(model: Ridge) -> float:
         x, y = scaled["valid"]
         return float(np.abs(model.predict(x) - y).mean())
 
-    best = min((fitted(10.0**power) for power in np.arange(-1, 5.5, 0.5)), key=error)
+    best = min((Ridge(penalty).fit(*scaled["train"]) for penalty in PENALTIES), key=error)
     metrics = {s: regression_metrics(best.predict(x), y, task) for s, (x, y) in scaled.items() if s != "train"}
     return {
-        "test": metrics["test"],
+        "test": metrics.get("test"),
         "valid": metrics["valid"],
         "seconds": round(time.perf_counter() - began, 2),
         "epochs": 0,
@@ -60,7 +71,7 @@ def ridge_cell(data: str, modalities: Sequence[str] | None) -> dict[str, Any]:
     }
 
 
-def _pooled(column: Any, rows: Any) -> Any:
+def _pooled(column: SequenceColumn, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     found = [column[int(row)] for row in rows]
     empty = np.zeros(column.dim)
     return np.stack([empty if frames is None else np.nan_to_num(frames).mean(0) for frames in found])

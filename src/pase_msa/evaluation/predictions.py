@@ -1,0 +1,94 @@
+"""What a run said of each test utterance, kept beside its evaluation so that runs can be compared without data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pase_msa.data.table import FeatureTable
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation.inference import Inference
+from pase_msa.task import Task
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of N utterances.
+
+    Attributes:
+        ids: of the utterances.
+        videos: they were cut from; an utterance of unknown video is one of its own.
+        truth: label, or class number.
+        score: [N], None for classes.
+        probabilities: [N, K].
+    """
+
+    ids: list[str]
+    videos: list[str]
+    truth: NDArray[np.float64]
+    score: NDArray[np.float64] | None
+    probabilities: NDArray[np.float64]
+
+
+def write_utterances(
+    path: Path, task: Task, table: FeatureTable, rows: NDArray[np.int64], labels: Tensor, found: Inference
+) -> None:
+    """Write `predictions.csv`: id, video, truth, score or label, confidence, base, contributions, probabilities.
+
+    Args:
+        path: the file, written whole or not at all.
+        task: what was predicted.
+        table: the data.
+        rows: of the utterances in the table, [N].
+        labels: true scores or class numbers, [N].
+        found: what the model said.
+    """
+    named = [task.classes[int(k)] for k in found.predicted.tolist()]
+    content = pd.DataFrame(
+        {
+            "id": [table.ids[row] for row in rows],
+            "video": [table.videos[row] for row in rows],
+            "truth": labels.numpy() if found.score is not None else [task.classes[int(k)] for k in labels.tolist()],
+            **({"label": named} if found.score is None else {"score": found.score.numpy()}),
+            "confidence": found.confidence.numpy(),
+            "base": found.base.numpy(),
+            **{f"contribution/{name}": values.numpy() for name, values in found.contributions.items()},
+            **{f"probability/{name}": found.probabilities[:, k].numpy() for k, name in enumerate(task.classes)},
+        }
+    )
+    partial = path.with_name(f".{path.name}.partial")
+    content.to_csv(partial, index=False)  # as many digits as single precision has
+    os.replace(partial, path)
+
+
+def read_utterances(path: Path, task: Task) -> Predictions:
+    """Read what `write_utterances` wrote.
+
+    Errors:
+        PaSEError: there is no such file, or it lacks a column.
+    """
+    if not path.is_file():
+        raise PaSEError(
+            f"There is no {path}, because the run was evaluated before predictions were kept; remove its "
+            "evaluation.json and evaluate it again."
+        )
+    scored = task.kind == "regression"
+    kinds = {"id": str, "video": str, **({} if scored else {"truth": str})}
+    table = pd.read_csv(path, dtype=kinds, keep_default_na=False)
+    wanted = ["id", "video", "truth", *(["score"] if scored else []), *(f"probability/{k}" for k in task.classes)]
+    if missing := [name for name in wanted if name not in table.columns]:
+        raise PaSEError(f"{path} has no column {missing[0]!r}; the run folder is damaged.")
+    truth = table["truth"] if scored else table["truth"].map({k: i for i, k in enumerate(task.classes)})
+    return Predictions(
+        list(table["id"]),
+        [video or f"utterance {row}" for video, row in zip(table["video"], table["id"], strict=True)],
+        truth.to_numpy(np.float64, copy=True),
+        table["score"].to_numpy(np.float64, copy=True) if scored else None,
+        table[[f"probability/{k}" for k in task.classes]].to_numpy(np.float64, copy=True),
+    )

@@ -1,0 +1,147 @@
+"""What a language model meant: a score, a class, a refusal, or nothing that can be read.
+
+An answer is read only where it says one thing. Two different numbers of equal standing are no answer, a number that
+belongs to the scale ("2 out of 3", "between -3 and 3") is none, and a score outside the range stays outside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pase_msa.task import Task
+
+Status = Literal["answered", "refused", "unreadable", "out_of_range"]
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.S | re.I)
+_REFUSAL = re.compile(
+    r"\b(?:can(?:no|'|’)?t|can not|unable to|not able to|won(?:'|’)t|will not|not comfortable|refuse to|decline to)\b"
+    r"[^.]{0,60}?\b(?:help|assist|rat(?:e|ing)|scor(?:e|ing)|provid(?:e|ing)|answer\w*|determin(?:e|ing)|classify\w*|"
+    r"assess\w*|giv(?:e|ing)|comply\w*|judg(?:e|ing)|evaluat(?:e|ing)|do (?:that|this))\b"
+    r"|\bas an ai\b|\A\W*(?:i(?:'|’)m sorry|i am sorry|sorry\b|i apologi[sz]e)",
+    re.I,
+)
+_NUMBER = r"[-+]?(?:\d+(?:[.,]\d+)?|\.\d+)"
+_SCALE = re.compile(
+    rf"\b(?:between|from)\s+{_NUMBER}\s*(?:\([^)]*\)\s*)?(?:and|to|through)\s+{_NUMBER}"
+    rf"|{_NUMBER}\s*to\s+{_NUMBER}|[\[(]\s*{_NUMBER}\s*[,;]\s*{_NUMBER}\s*[\])]|\bout of\s+{_NUMBER}"
+    rf"|(?<=\d)\s*/\s*{_NUMBER}",
+    re.I,
+)
+_SAID = r"\b(?:score|rating|sentiment|answer|value|label|class|emotion|category)\b[^\w\n.;+-]*"
+_SAID += r"(?:(?:is|would be|as|of|be|it|this|at|a|an)\b[^\w\n.;+-]*)*"
+_KEYS = ("score", "rating", "sentiment", "answer", "value", "label", "class", "emotion", "category", "prediction")
+_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_SPELLED = re.compile(
+    rf"\b(minus |negative |plus )?({'|'.join(_WORDS)})(?: (point|and a half)(?: ({'|'.join(_WORDS)}))?)?\b"
+)
+_DENIED = re.compile(r"(?:\b(?:not|never|no|neither|nor|than)|n['’]t)\s+(?:(?!but\b)\w+\s+){0,2}$")
+_SHORT = 6  # words of an answer in which a spelled number or a bare word is taken as the answer
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was understood.
+
+    Attributes:
+        status: "answered", or why there is no value.
+        value: the score, or the number of the class.
+    """
+
+    status: Status
+    value: float | None = None
+
+
+def read(task: Task, answer: str | None) -> Reading:
+    """Understand an answer: a number or a class name, alone, in a sentence or in JSON."""
+    said = _THOUGHT.sub("", answer or "").strip()
+    if not said:
+        return Reading("unreadable")
+    content = _json(said, task.label)
+    value = None if content is None else _read(task, str(content))
+    if value is None:
+        declared = _declared(task, said)
+        if declared is None and _REFUSAL.search(said):
+            return Reading("refused")
+        value = declared if declared is not None else _read(task, said)
+    if value is None:
+        return Reading("unreadable")
+    if task.values is not None and not task.values[0] <= value <= task.values[-1]:
+        return Reading("out_of_range")
+    return Reading("answered", value)
+
+
+def _read(task: Task, said: str) -> float | None:
+    return _class(task, said) if task.values is None else _score(task, said)
+
+
+def _json(said: str, label: str) -> Any:
+    """The value of an object under a name that stands for the answer, or None."""
+    found = re.search(r"\{.*\}", said, re.S)
+    try:
+        content = json.loads(found.group()) if found else None
+    except ValueError:
+        return None
+    if not isinstance(content, dict):
+        return None
+    named = {str(key).casefold(): value for key, value in content.items()}
+    values = [named[key] for key in (label.casefold(), *_KEYS) if isinstance(named.get(key), int | float | str)]
+    return values[0] if values else None
+
+
+def _declared(task: Task, said: str) -> float | None:
+    """A first line that is the answer and nothing else, or else what follows the last "the score is" or "answer:"."""
+    first = _plain(said).splitlines()[0].strip().rstrip(" .:")
+    if task.values is None:
+        alone = [number for number, name in enumerate(task.classes) if name.casefold() == first.casefold()]
+        if alone:
+            return float(alone[0])
+    elif re.fullmatch(_NUMBER, first):
+        return _number(first)
+    if task.values is None:
+        names = "|".join(re.escape(name) for name in sorted(task.classes, key=len, reverse=True))
+        found = re.findall(rf"{_SAID}({names})\b", _plain(said), re.I)
+        return None if not found else _class(task, found[-1])
+    found = re.findall(rf"{_SAID}({_NUMBER})", _SCALE.sub("", _plain(said)), re.I)
+    return None if not found else _number(found[-1])
+
+
+def _score(task: Task, said: str) -> float | None:
+    plain = _SCALE.sub("", _plain(said))
+    numbers = {_number(text) for text in re.findall(rf"(?<![\w.]){_NUMBER}(?![\w%])", plain)}
+    if numbers:
+        return numbers.pop() if len(numbers) == 1 else None
+    if len(plain.split()) > _SHORT:
+        return None
+    words = plain.casefold()
+    if spelled := _SPELLED.search(words):
+        sign, whole, more, digit = spelled.groups()
+        value = float(_WORDS.index(whole))
+        value += 0.5 if more == "and a half" else _WORDS.index(digit) / 10 if digit else 0.0
+        return -value if sign in ("minus ", "negative ") else value
+    return task.center if words.strip(" .!") == "neutral" else None
+
+
+def _class(task: Task, said: str) -> float | None:
+    """The one class that is named and not denied; data sets also shorten names, so that "hap" is found in "happy"."""
+    for ending in ("", r"\w+"):
+        text, found = _plain(said).casefold(), set()
+        for number, name in sorted(enumerate(task.classes), key=lambda item: -len(item[1])):
+            pattern = rf"(?<![\w-]){re.escape(name.casefold())}{ending}(?![\w-])"
+            if any(not _DENIED.search(text[: match.start()]) for match in re.finditer(pattern, text)):
+                found.add(number)
+            text = re.sub(pattern, " # ", text)  # so that "happy" is not found again in "very happy"
+        if found:
+            return float(found.pop()) if len(found) == 1 else None
+    return None
+
+
+def _plain(said: str) -> str:
+    """Without emphasis and quotes, and with one kind of minus."""
+    bare = re.sub(r"[*_`\"]", "", said)
+    return re.sub(r"\b(?:minus|negative)\s+(?=\d)", "-", re.sub(r"[−–](?=\s?\d)", "-", bare), flags=re.I)
+
+
+def _number(text: str) -> float:
+    return float(text.replace(",", "."))

@@ -1,0 +1,203 @@
+"""Chat completions: over HTTP from any server that speaks OpenAI's protocol, or from a `transformers` model here."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from pase_msa.encoders.text import load_quietly, model_hash
+from pase_msa.errors import PaSEError
+from pase_msa.language_models.prompts import Message
+
+_AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
+_KEPT = "answers so far are kept, and the same command goes on from there"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        text: the answer.
+        finish: why it ended: "stop", "length", "content_filter"; "refusal" where the server marks one.
+        tokens_in: of the prompt, None where the server does not count.
+        tokens_out: of the answer.
+    """
+
+    text: str
+    finish: str
+    tokens_in: int | None
+    tokens_out: int | None
+
+
+class Chat(Protocol):
+    """Answers conversations.
+
+    Attributes:
+        name: of the model.
+        where: base URL, or "local".
+        options: what an answer depends on beside the conversation.
+    """
+
+    name: str
+    where: str
+    options: dict[str, Any]
+
+    def complete(self, messages: list[Message]) -> Reply:
+        """The model's next turn."""
+
+
+@dataclass
+class Endpoint:
+    """A server's `POST {where}/chat/completions`.
+
+    Too many requests, a server's fault and a lost connection are tried again, with growing pauses or after the pause
+    that the server asks for (urllib3's `Retry`).
+
+    Attributes:
+        name: of the model.
+        where: base URL, such as https://api.openai.com/v1.
+        options: of the request's body.
+        key: sent as a bearer token, if there is one.
+        retries: tries after the first.
+        pause: seconds before the second repetition; doubles from one to the next.
+        timeout: seconds for an answer.
+        connections: kept open.
+    """
+
+    name: str
+    where: str
+    options: dict[str, Any]
+    key: str | None = field(default=None, repr=False)
+    retries: int = 6
+    pause: float = 1.0
+    timeout: float = 300.0
+    connections: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.where.startswith(("http://", "https://")):
+            raise PaSEError(f"A base URL begins with http:// or https://, found {self.where!r}; or it is 'local'.")
+        self.where = self.where.rstrip("/")
+        retry = Retry(
+            total=self.retries,
+            backoff_factor=self.pause,
+            status_forcelist=_AGAIN,
+            allowed_methods=None,  # a completion may be asked for twice
+            raise_on_status=False,
+        )
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=self.connections, max_retries=retry))
+
+    def complete(self, messages: list[Message]) -> Reply:
+        """The model's next turn.
+
+        Errors:
+            PaSEError: no connection, a refused key or request, or an answer of another kind.
+        """
+        url = f"{self.where}/chat/completions"
+        try:
+            response = self._session.post(
+                url,
+                json={"model": self.name, "messages": messages, **self.options},
+                auth=self._sign,
+                timeout=(20, self.timeout),
+                allow_redirects=False,  # a redirected POST would become a GET, and the key might go elsewhere
+            )
+        except requests.RequestException as error:
+            raise PaSEError(f"{url} did not answer ({type(error).__name__}); check --base_url; {_KEPT}.") from error
+        if response.status_code != 200:
+            if "content_filter" in response.text:
+                return Reply("", "content_filter", 0, 0)  # nothing was written, and nothing is said of tokens
+            raise PaSEError(
+                f"{url} answered {response.status_code} {response.reason}: {_reason(response)}; check the base URL, "
+                f"the model and the key; {_KEPT}."
+            )
+        try:
+            content = response.json()
+            choice = content["choices"][0]
+            message, usage = choice["message"], content.get("usage") or {}
+            refusal = message.get("refusal")
+            text = message.get("content") or refusal or ""
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            raise PaSEError(f"{url} answered with something that is no chat completion; check --base_url.") from error
+        if isinstance(text, list):
+            text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        finish = "refusal" if refusal else str(choice.get("finish_reason") or "stop")
+        return Reply(str(text), finish, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # by hand: without any `auth`, requests would look for passwords in the user's .netrc
+        if self.key:
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
+
+
+def _reason(response: requests.Response) -> str:
+    """The server's own words, one line."""
+    try:
+        error = response.json()["error"]
+        said = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, KeyError, TypeError):
+        said = response.text
+    return " ".join(said.split())[:200] or "nothing more"
+
+
+@dataclass
+class Local:
+    """A `transformers` text-generation pipeline on this machine, one conversation at a time.
+
+    Attributes:
+        name: folder or hub name.
+        options: "max_tokens"; the hash of the weights is added.
+    """
+
+    name: str
+    options: dict[str, Any]
+    where: str = "local"
+
+    def __post_init__(self) -> None:
+        import torch
+        from transformers import pipeline
+
+        device = 0 if torch.cuda.is_available() else -1
+        self._pipeline = load_quietly(lambda name: pipeline("text-generation", model=name, device=device), self.name)
+        # the same folder may hold another model tomorrow
+        self.options = {**self.options, "weights": model_hash(self.name)}
+        self._lock = threading.Lock()
+
+    def complete(self, messages: list[Message]) -> Reply:
+        """The model's next turn, greedily.
+
+        Errors:
+            PaSEError: media, which a text-generation pipeline does not take.
+        """
+        if any(not isinstance(message["content"], str) for message in messages):
+            raise PaSEError(
+                "A local text-generation model takes text only; leave --media out, or serve a larger model."
+            )
+        tokenizer = self._pipeline.tokenizer
+        assert tokenizer is not None
+        if tokenizer.chat_template:
+            prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        else:
+            turns = {"system": "{}", "user": "Utterance: {}", "assistant": "Answer: {}"}
+            prompt = "\n".join([*(turns[m["role"]].format(m["content"]) for m in messages), "Answer:"])
+        count = int(self.options["max_tokens"])
+        with self._lock:
+            made = self._pipeline(
+                prompt,
+                max_new_tokens=count,
+                do_sample=False,
+                return_full_text=False,
+                add_special_tokens=not tokenizer.chat_template,
+            )
+        text = str(made[0]["generated_text"])
+        tokens_out = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        tokens_in = len(tokenizer(prompt, add_special_tokens=not tokenizer.chat_template)["input_ids"])
+        return Reply(text, "length" if tokens_out >= count else "stop", tokens_in, tokens_out)

@@ -1,0 +1,106 @@
+"""What a reproduction is about: the data, the split, the seeds, and the options of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pase_msa.data.table import FeatureTable
+from pase_msa.encoders.text import TextConfig
+from pase_msa.evaluation.tables import SHOWN
+from pase_msa.figures.quoted import quoted
+from pase_msa.metrics import headline
+from pase_msa.studies.study import dataset_names
+from pase_msa.task import Task
+from pase_msa.training.diagnosing import open_data
+from pase_msa.training.inputs import choose_label, choose_modalities, infer_task
+
+TextStyle = Literal["frozen", "fine-tuned"]
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One data set under one protocol.
+
+    Attributes:
+        name: of the data.
+        path: of the data; None is the synthetic benchmark.
+        table: the data.
+        seeds: of the runs.
+        split: what is measured on: "test", or "valid" where the test split must not be read.
+        text: how the text encoder is used.
+        base: options of every run.
+        language_models: whom Table 5 asks, and how; see `table5`.
+    """
+
+    name: str
+    path: str | None
+    table: FeatureTable
+    seeds: Sequence[int]
+    split: Literal["test", "valid"] = "test"
+    text: TextStyle = "frozen"
+    base: Mapping[str, Any] = field(default_factory=dict)
+    language_models: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, path: str | None, seeds: Sequence[int], **rest: Any) -> Subject:
+        """The subject that data at a path are."""
+        whole = None if path is None else str(Path(path).resolve())
+        return cls(dataset_names([whole])[whole], whole, open_data(whole), seeds, **rest)
+
+    @cached_property
+    def task(self) -> Task:
+        """With all modalities that runs may use.
+
+        Errors:
+            PaSEError: the data have no label, or no modality.
+        """
+        wanted = self.base.get("modalities")
+        names = choose_modalities(self.table, wanted, TextConfig(**self.base.get("text", {})))
+        rest = {key: self.base[key] for key in ("kind", "num_classes") if key in self.base}
+        return infer_task(self.table, names, choose_label(self.table, self.base.get("label")), **rest)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """In the order of the task."""
+        return self.task.modalities
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Metrics that a table shows."""
+        if self.task.kind == "classification":
+            return SHOWN["classification"]
+        return ("acc2_nonneg", "acc2_negpos", "f1_nonneg", "f1_negpos", "acc7", "mae", "corr")
+
+    @property
+    def accuracy(self) -> str:
+        """The accuracy that figures show."""
+        return "acc2_negpos" if self.task.kind == "regression" else "accuracy"
+
+    @property
+    def f1(self) -> str:
+        """The F1 that figures show."""
+        return "f1_negpos" if self.task.kind == "regression" else "f1_weighted"
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Metrics that differences are tested in: the one that selects epochs, and the accuracy."""
+        return (headline(self.task)[0], self.accuracy)
+
+    @property
+    def quoted(self) -> str | None:
+        """The data set whose published figures stand beside these, by the name of the data."""
+        known = sorted(dict.fromkeys(quoted()["dataset"]), key=len, reverse=True)
+        return next((name for name in known if name in self.name.lower()), None)
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder of what comes out: other protocols do not overwrite each other."""
+        words = [self.name.replace("/", "-")]
+        words += ["finetuned"] if self.text == "fine-tuned" else []
+        words += ["validation"] if self.split == "valid" else []
+        return "-".join(words)

@@ -1,0 +1,224 @@
+"""A trained model as one ONNX file, from the features on.
+
+The graph is what `model(batch)` does in evaluation: scalers, encoders, imputation, the mixture of trusted coalitions
+and of the closed-form reference, and the calibrated confidence. Batch size and numbers of steps are free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from pase_msa.batch import Batch
+from pase_msa.calibration import unchecked_confidence
+from pase_msa.encoders.scaler import Standardizer
+from pase_msa.errors import PaSEError
+from pase_msa.models.base import Model
+from pase_msa.serve.onnx_model import FEATURES, LENGTH, METADATA, OnnxModel
+from pase_msa.serve.predictor import Predictor
+
+TOLERANCE = 1e-4
+"""By how much a file may differ from PyTorch, in probabilities and in label units (beyond 1: relatively)."""
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_SIZES = ((1, 1), (2, 3), (9, 8), (4, 40))  # utterances and steps of the rows that a file is checked on
+
+
+class _Settled(nn.Module):
+    """Trust as plain numbers: which coalitions are played is decided when the graph is made."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.coalitions = model.trust.coalitions
+        self.reference = float(model.trust.reference)
+
+
+class Graph(nn.Module):
+    """What is exported: lists of padded features and lengths in the task's order become named outputs.
+
+    Args:
+        model: is copied.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).cpu().float().eval()
+        self.model.trust = _Settled(model)  # type: ignore[assignment]
+        self.temperature = float(model.temperature)
+        self.eval()
+
+    def forward(
+        self, features: list[Float[Tensor, "n t d"]], lengths: list[Int[Tensor, " n"]]
+    ) -> dict[str, Float[Tensor, "n ..."]]:
+        """Outputs; a length of 0 is an absent modality."""
+        task = self.model.task
+        steps = dict(zip(task.modalities, lengths, strict=True))
+        batch = Batch(
+            dict(zip(task.modalities, features, strict=True)), steps, {name: n > 0 for name, n in steps.items()}
+        )
+        outputs = self.model(batch)
+        found = {"probabilities": outputs.probabilities}
+        if outputs.score is not None:
+            found["score"] = outputs.score
+        return found | {"confidence": unchecked_confidence(task, outputs.logits, self.temperature)}
+
+
+def export_onnx(source: str | Path | Model, out: str | Path | None = None) -> Path:
+    """Write a model as an ONNX file, whole or not at all, after it has been found to agree with PyTorch.
+
+    Args:
+        source: a run folder, a folder that `save_pretrained` wrote, or a model.
+        out: the file; `model.onnx` in the folder if left out.
+
+    Errors:
+        PaSEError: a fine-tuned language model, a model that PyTorch cannot trace, a file that would say something else
+            than PyTorch (none is then left), or packages of the extra `onnx` that are missing.
+    """
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
+        raise PaSEError(
+            f"An export needs the package {missing[0]}; install what is missing: pip install 'pase-msa[onnx]'."
+        )
+    if out is None and isinstance(source, Model):
+        raise PaSEError("A model in memory has no folder to be exported to; give a file as `out`.")
+    target = Path(out) if out is not None else Path(str(source)) / "model.onnx"
+    model = source if isinstance(source, Model) else Predictor(source).model
+    if tuned := [name for name, spec in model.inputs.items() if not spec.dim]:
+        raise PaSEError(
+            f"The modality {tuned[0]!r} is read by a fine-tuned language model, which cannot be exported: the file "
+            "begins at features; train with --text.frozen true, so that text enters as features of a frozen one."
+        )
+    graph = Graph(model)
+    program = _trace(graph)
+    program.model.metadata_props[METADATA] = json.dumps(_metadata(model))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        partial = Path(folder) / target.name
+        program.save(str(partial), external_data=False)
+        check(graph, partial)
+        os.replace(partial, target)
+    return target
+
+
+def _trace(graph: Graph) -> Any:
+    task = graph.model.task
+    features, lengths = _rows(graph.model, 3, 5, seed=0)
+    free = torch.export.Dim.DYNAMIC
+    names = [FEATURES.format(name) for name in task.modalities] + [LENGTH.format(name) for name in task.modalities]
+    with torch.no_grad(), _quiet():
+        said = graph(features, lengths)  # constants are made, and kept, outside of the trace
+        try:
+            return torch.onnx.export(
+                graph,
+                (features, lengths),
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=list(said),
+                dynamic_shapes=([{0: free, 1: free}] * len(features), [{0: free}] * len(lengths)),
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            cause: BaseException = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            reason = str(cause).strip().splitlines()[0]
+            raise PaSEError(
+                f"The model {_name(graph.model)!r} cannot be exported, since torch.export cannot trace it ({reason}); "
+                "let it decide nothing by the values of a batch in evaluation."
+            ) from error
+
+
+def _metadata(model: Model) -> dict[str, Any]:
+    """What a reader of the file has to know beside the graph."""
+    return {
+        "format": 1,
+        "version": version("pase-msa"),
+        "model": _name(model),
+        "task": model.task.to_dict(),
+        "inputs": {name: {"dim": spec.dim, "text": spec.text} for name, spec in model.inputs.items()},
+        "temperature": float(model.temperature),
+        "coalitions": [[sorted(names), weight] for names, weight in model.trust.coalitions.items()],
+        "reference": float(model.trust.reference) if model.reference is not None else 0.0,
+    }
+
+
+def _name(model: Model) -> str:
+    return str(model.recipe.get("name", type(model).__name__))
+
+
+@torch.no_grad()
+def check(graph: Graph, file: Path) -> None:
+    """Refuse a file that disagrees with PyTorch on random rows like those of the training split, some absent.
+
+    Errors:
+        PaSEError: the largest difference is above `TOLERANCE`.
+    """
+    exported, task = OnnxModel(file), graph.model.task
+    for seed, (count, steps) in enumerate(_SIZES):
+        features, lengths = _rows(graph.model, count, steps, seed)
+        wanted = {name: value.numpy() for name, value in graph(features, lengths).items()}
+        inputs = {FEATURES.format(n): f.numpy() for n, f in zip(task.modalities, features, strict=True)}
+        inputs |= {LENGTH.format(n): steps.numpy() for n, steps in zip(task.modalities, lengths, strict=True)}
+        found = exported.run(inputs)
+        if "score" in wanted:
+            # a score at the centre is of either polarity, so that confidence in it may be that in the other
+            close = np.abs(wanted["score"] - task.center) <= TOLERANCE
+            for said in (wanted, found):
+                said["confidence"] = np.where(close, 0.5, said["confidence"])
+        for name, value in wanted.items():
+            difference = np.abs(found[name] - value) / np.maximum(1, np.abs(value))
+            if not bool((difference <= TOLERANCE).all()):
+                raise PaSEError(
+                    f"The exported {name} differs from PyTorch's by {float(difference.max()):.2g}, where {TOLERANCE:g} "
+                    "was wanted, so no file was written; other versions of torch or onnxscript may do better."
+                )
+
+
+def _rows(model: Model, count: int, steps: int, seed: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Random features and lengths, distributed as in training; the first utterance of several has no modality."""
+    generator = torch.Generator().manual_seed(seed)
+    features, lengths = [], []
+    for name, spec in model.inputs.items():
+        scaler = model.scalers[name]
+        assert isinstance(scaler, Standardizer)
+        scale, mean = scaler.inverse_scale, scaler.mean
+        deviation = torch.where(scale > 0, 1 / scale, 0.0)
+        values = mean + deviation * torch.randn(count, steps, spec.dim, generator=generator)
+        values[-1, 0, 0] = torch.nan  # a reader that found no value
+        long = torch.randint(0, steps + 1, (count,), generator=generator)
+        if count > 1:
+            long[:2] = torch.tensor([0, steps])
+        features.append(values)
+        lengths.append(long)
+    return features, lengths
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters report on their own progress, and on deprecations between PyTorch's modules."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes .* assigned during export")  # of a torch.nn.LSTM
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Many runs as one table: cells, the engine that plays them, studies, sweeps, ledger entries."""

@@ -1,0 +1,330 @@
+"""A sweep: Optuna looks for the options that validate best. The test split is never read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+import pandas as pd
+import yaml
+from filelock import FileLock, Timeout
+from joblib import delayed, parallel_config
+from lightning import Callback, LightningModule, Trainer
+from optuna.trial import Trial, TrialState
+from threadpoolctl import threadpool_limits
+
+from pase_msa.data.table import FeatureTable
+from pase_msa.errors import PaSEError
+from pase_msa.studies.cells import stable_key
+from pase_msa.studies.progress import Watched, display
+from pase_msa.studies.study import merge, read_mapping
+from pase_msa.studies.training_cell import run_config
+from pase_msa.training.best import BestWeights
+from pase_msa.training.diagnosing import open_data
+from pase_msa.training.inputs import choose_label, choose_modalities, infer_task
+from pase_msa.training.isolation import left_as_found
+from pase_msa.training.run import fit, monitored, prepare
+from pase_msa.training.run_folder import write_text
+
+_log = logging.getLogger(__name__)
+_FIXED = ("data", "out", "training.monitor")  # what makes trials comparable
+_SPENT = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the YAML says.
+
+    Attributes:
+        name: of the file.
+        base: options of a run.
+        space: by dotted option, {"low", "high", and "log" or "step"} or {"choices"}.
+        data: folder or file; None is the synthetic benchmark.
+    """
+
+    name: str
+    base: dict[str, Any]
+    space: dict[str, dict[str, Any]]
+    data: str | None = None
+
+
+def read_sweep(file: str | Path) -> Sweep:
+    """Read `base`, `space` and optionally `data`.
+
+    Errors:
+        PaSEError: there is no such file, or a part of it is none of a sweep.
+    """
+    path = Path(file)
+    content = read_mapping(path)
+    if unknown := sorted(set(content) - {"base", "space", "data"}):
+        raise PaSEError(f"{path} has {unknown[0]!r}; a sweep has base, space and data.")
+    space = content.get("space")
+    if not isinstance(space, dict) or not space:
+        raise PaSEError(f"{path} is no sweep: it wants `space`, a mapping of options to what they may be.")
+    for name, entry in space.items():
+        _check(str(name), entry)
+    return Sweep(path.stem, content.get("base") or {}, space, content.get("data"))
+
+
+def _check(name: str, entry: Any) -> None:
+    if name in _FIXED:
+        raise PaSEError(f"The space names {name!r}, which makes trials incomparable; put it into base.")
+    keys = set(entry) if isinstance(entry, dict) else set()
+    if keys == {"choices"} and isinstance(entry["choices"], list) and entry["choices"]:
+        return
+    numbers = [entry[key] for key in ("low", "high", "step") if key in keys]
+    if not {"low", "high"} <= keys <= {"low", "high", "log", "step"} or any(
+        isinstance(number, bool) or not isinstance(number, int | float) for number in numbers
+    ):
+        raise PaSEError(f"The space gives {name} {entry!r}; give it {{low, high}}, with log or step, or {{choices}}.")
+    if entry["low"] > entry["high"] or (entry.get("log") and (entry["low"] <= 0 or "step" in keys)):
+        raise PaSEError(
+            f"The space gives {name} {entry!r}; low is at most high, and log wants low > 0 and goes without step."
+        )
+
+
+def options_of(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a run in which those of the space have these values."""
+    found = sweep.base
+    for name, value in values.items():
+        change: Any = value
+        for part in reversed(name.split(".")):
+            change = {part: change}
+        found = merge(found, change)
+    return found
+
+
+def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A value for every option."""
+    found: dict[str, Any] = {}
+    for name, entry in space.items():
+        if "choices" in entry:
+            # Optuna keeps numbers, strings and truth values; anything else goes by its place in the list
+            found[name] = entry["choices"][trial.suggest_categorical(name, range(len(entry["choices"])))]
+        elif isinstance(entry["low"], int) and isinstance(entry["high"], int):
+            found[name] = trial.suggest_int(
+                name, entry["low"], entry["high"], step=entry.get("step", 1), log=entry.get("log", False)
+            )
+        else:
+            found[name] = trial.suggest_float(
+                name, entry["low"], entry["high"], step=entry.get("step"), log=entry.get("log", False)
+            )
+    return found
+
+
+class _Pruning(Callback):
+    """Reports the validation metric after each epoch and stops a trial that is behind the others."""
+
+    def __init__(self, trial: Trial, metric: str) -> None:
+        super().__init__()
+        self.trial, self.metric, self.pruned = trial, metric, False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report."""
+        value = trainer.callback_metrics.get(self.metric)
+        if value is None:
+            return
+        self.trial.report(float(value), trainer.current_epoch)
+        if self.trial.should_prune():
+            self.pruned = trainer.should_stop = True
+
+
+@lru_cache(maxsize=1)
+def _table(path: str | None) -> FeatureTable:
+    return open_data(path)
+
+
+def _objective(trial: Trial, sweep: Sweep) -> float:
+    """Train once, in memory; the best validation metric of an epoch."""
+    options = options_of(sweep, suggest(trial, sweep.space))
+    trial.set_user_attr("options", options)
+    began = time.perf_counter()
+    try:
+        config = run_config(options, data=sweep.data)
+        prepared = prepare(config, _table(sweep.data))
+        metric, _ = monitored(config, prepared.task)
+        pruning = _Pruning(trial, metric)
+        trainer, _ = fit(config, prepared, None, progress=False, extra=[pruning])
+    except PaSEError as error:
+        trial.set_user_attr("error", str(error))
+        raise
+    trial.set_user_attr("epochs", trainer.current_epoch)
+    trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
+    if pruning.pruned:
+        raise optuna.TrialPruned
+    best = next(kept for kept in trainer.callbacks if isinstance(kept, BestWeights))  # type: ignore[attr-defined]
+    return best.sign * best.value
+
+
+def _open(
+    home: Path,
+    sampler: optuna.samplers.BaseSampler | None = None,
+    direction: Literal["minimize", "maximize"] | None = None,
+) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # a database, so that a kill leaves neither half a trial nor a lock
+    storage = optuna.storages.RDBStorage(
+        f"sqlite:///{home / 'trials.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
+    )
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
+    if direction is None:
+        return optuna.load_study(study_name="sweep", storage=storage, sampler=sampler, pruner=pruner)
+    return optuna.create_study(
+        study_name="sweep", storage=storage, direction=direction, load_if_exists=True, pruner=pruner
+    )
+
+
+def _play(sweep: Sweep, home: Path, seed: int, index: int, threads: int) -> None:
+    """One trial, in a worker process."""
+    with threadpool_limits(threads), left_as_found(verbose=True, threads=threads), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        # a sampler a trial: two workers with the same seed would draw the same
+        study = _open(home, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))
+        study.optimize(partial(_objective, sweep=sweep), n_trials=1, catch=(PaSEError,))
+
+
+def run_sweep(
+    sweep: Sweep,
+    home: str | Path,
+    *,
+    trials: int = 40,
+    jobs: int = 2,
+    threads: int = 1,
+    seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Search until there are this many trials, and write what was found.
+
+    Trials are kept in `home/trials.db`; the same call after a kill goes on from there, and one with more trials adds to
+    them. Trials that are behind the median of the others are cut short (pruned). Written at the end: `trials.csv`, and
+    `best.yaml`, a configuration for `pase train`.
+
+    Args:
+        sweep: base and space.
+        home: folder of the sweep.
+        trials: in all, those of earlier calls included; failed ones do not count.
+        jobs: worker processes; with 1, a sweep is a function of its seed.
+        threads: of each.
+        seed: of the search; the runs' is in base.
+        progress: show a progress bar.
+
+    Returns:
+        One row a trial, the best first: "trial", "state", "value" (of the validation metric that selects epochs),
+        "epochs", "seconds", the options of the space, "error".
+
+    Errors:
+        PaSEError: options that are none of a run, another sweep in the folder, no trial that worked.
+    """
+    if min(trials, jobs, threads) < 1:
+        raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
+    folder = Path(home).resolve()
+    table = open_data(sweep.data)
+    if sweep.data is not None:
+        sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
+    config = run_config(sweep.base, data=sweep.data)
+    names = choose_modalities(table, config.modalities, config.text)
+    task = infer_task(table, names, choose_label(table, config.label), config.kind, config.num_classes)
+    _, mode = monitored(config, task)
+    mark = stable_key({"base": sweep.base, "space": sweep.space, "data": table.fingerprint(), "seed": seed})
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            study = _open(folder, direction="minimize" if mode == "min" else "maximize")
+            if study.user_attrs.setdefault("mark", mark) != mark:
+                raise PaSEError(f"{folder} holds a sweep of other options or data; give this one a folder of its own.")
+            study.set_user_attr("mark", mark)
+            for cut in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                study.tell(cut.number, state=TrialState.FAIL)  # its process is dead
+            _search(study, sweep, folder, trials, jobs, threads, seed, progress)
+    except Timeout as error:
+        raise PaSEError(
+            f"Another process is sweeping in {folder}; wait for it, or give this one another --out."
+        ) from error
+    found = trial_table(study, sweep)
+    _write(study, sweep, folder, found)
+    return found
+
+
+def _search(
+    study: optuna.Study, sweep: Sweep, home: Path, trials: int, jobs: int, threads: int, seed: int, progress: bool
+) -> None:
+    begun = len(study.get_trials(deepcopy=False))
+    left = trials - len(study.get_trials(deepcopy=False, states=_SPENT))
+    with display(sweep.name, progress) as bar, parallel_config(backend="loky", idle_worker_timeout=20):
+
+        def report() -> None:
+            if bar is not None:
+                known = study.get_trials(deepcopy=False)
+                spent = sum(trial.state in _SPENT for trial in known)
+                bar.show(spent, trials, sum(trial.state == TrialState.FAIL for trial in known))
+
+        report()
+        tasks = (delayed(_play)(sweep, home, seed, begun + i, threads) for i in range(max(left, 0)))
+        Watched(report, n_jobs=jobs)(tasks)
+
+
+def trial_table(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
+    """The trials, the best first; pruned and failed ones last."""
+    rows = []
+    for trial in study.get_trials(deepcopy=False):
+        values = {}
+        for name, entry in sweep.space.items():
+            drawn = trial.params.get(name)
+            values[name] = entry["choices"][drawn] if "choices" in entry and drawn is not None else drawn
+        complete = trial.state == TrialState.COMPLETE
+        rows.append(
+            {
+                "trial": trial.number,
+                "state": trial.state.name.lower(),
+                "value": trial.value if complete else None,
+                **{key: trial.user_attrs.get(key) for key in ("epochs", "seconds")},
+                **values,
+                "error": trial.user_attrs.get("error"),
+            }
+        )
+    up = study.direction == optuna.study.StudyDirection.MINIMIZE
+    return pd.DataFrame(rows).sort_values("value", ascending=up, kind="stable", ignore_index=True)
+
+
+def _write(study: optuna.Study, sweep: Sweep, home: Path, table: pd.DataFrame) -> None:
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    if not done:
+        errors = [error for error in table["error"] if isinstance(error, str)]
+        raise PaSEError(f"No trial of the sweep was complete: {errors[0] if errors else 'all were cut short'}")
+    partial_file = home / ".trials.csv.partial"
+    table.to_csv(partial_file, index=False)
+    os.replace(partial_file, home / "trials.csv")
+    best = dict(study.best_trial.user_attrs["options"])
+    if sweep.data is not None:
+        best["data"] = sweep.data
+    head = f"# The best of {len(done)} complete trials, by validation: {study.best_value:.6g}.\n"
+    write_text(home / "best.yaml", head + yaml.safe_dump(best, sort_keys=False))
+
+
+def importances(home: str | Path) -> dict[str, float]:
+    """How much of the spread over complete trials each option explains (fANOVA, Hutter et al. 2014); {} for a few."""
+    study = _open(Path(home).resolve())
+    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(done) < 10 or len({trial.value for trial in done}) == 1:
+        return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+def shown(table: pd.DataFrame, sweep: Sweep, count: int = 5) -> Sequence[str]:
+    """The best trials in lines of Markdown."""
+    names = ["trial", "value", *sweep.space]
+    lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
+    for row in table[table["state"] == "complete"].head(count).to_dict("records"):
+        lines.append(
+            "| " + " | ".join(f"{row[k]:.4g}" if isinstance(row[k], float) else str(row[k]) for k in names) + " |"
+        )
+    return lines

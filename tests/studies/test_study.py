@@ -1,0 +1,258 @@
+"""A study: the grid of a YAML, one run a cell, a table, a ledger entry; the command."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from pase_msa.cli import main
+from pase_msa.data.synthetic import synthetic_table
+from pase_msa.errors import PaSEError
+from pase_msa.studies.ledger import append, ledger_entry, mean_and_sd, render_split
+from pase_msa.studies.study import dataset_names, merge, read_study, run_study, study_cells
+from pase_msa.training.run import train
+from tests.toys import tiny_spec
+
+ROOT = Path(__file__).parents[2]
+BASE = {"model": {"width": 4}, "training": {"epochs": 2, "batch_size": 16, "threads": 1, "accelerator": "cpu"}}
+VARIANTS = {
+    "PaSE - PCL": {"model": {"calibration": False}},
+    "text": {"model": {"name": "concat"}, "modalities": ["text"]},
+    "ridge": {"model": {"name": "ridge"}},
+    "smell": {"modalities": ["smell"]},
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    synthetic_table(tiny_spec(), path=folder / "data")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump({"base": BASE, "variants": VARIANTS, "seeds": 2}, sort_keys=False))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(home):
+    """The study of two seeds, on the test split too."""
+    return run_study(read_study(home / "tiny.yaml"), home / "out", data=[str(home / "data")], jobs=1, progress=False)
+
+
+def test_the_grid_is_run_with_metrics_and_circumstances(table, home):
+    assert list(zip(table.variant, table.seed, strict=True)) == [
+        (variant, seed) for variant in ("PaSE - PCL", "text", "ridge") for seed in (1, 2)
+    ]
+    assert set(table.status) == {"done"}
+    for column in ("test/mae", "valid/mae", "test/acc2_negpos", "parameters", "epochs", "seconds", "peak_memory_mb"):
+        assert table[column].notna().all(), column
+    trained = table[table.variant != "ridge"]
+    assert (trained.epochs == 2).all()
+    assert (trained.seconds_an_epoch > 0).all()
+    for run, variant, seed in zip(trained.run, trained.variant, trained.seed, strict=True):
+        folder = home / "out" / run
+        kept = yaml.safe_load((folder / "config.yaml").read_text())
+        assert kept["seed"] == seed
+        assert kept["model"]["name" if variant == "text" else "calibration"] in ("concat", False)
+    assert table.loc[4, "test/mae"] == table.loc[5, "test/mae"], "the ridge has no seed"
+
+
+def test_a_finished_study_trains_nothing_and_gives_the_same_table(table, home, monkeypatch):
+    monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *_, **__: pytest.fail("trained again"))
+    again = run_study(read_study(home / "tiny.yaml"), home / "out", data=[str(home / "data")], jobs=1, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+
+
+def test_a_run_that_was_cut_short_is_resumed(table, home, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    shutil.copytree(home / "out", out)
+    first = table.iloc[0]
+    shutil.rmtree(out / "cells" / first.key)
+    (out / first.run / "results.json").unlink()
+    resumed = []
+    monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *a, **k: resumed.append(1) or train(*a, **k))
+    again = run_study(read_study(home / "tiny.yaml"), out, data=[str(home / "data")], jobs=1, progress=False)
+    assert resumed == [1]
+    same = [
+        name for name in table.columns if name.split("/")[0] in ("variant", "seed", "test", "valid", "epochs", "run")
+    ]
+    pd.testing.assert_frame_equal(again[same], table[same])
+
+
+def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(home, tmp_path):
+    study = tmp_path / "killed.yaml"
+    variants = {name: VARIANTS[name] for name in ("PaSE - PCL", "text")}
+    study.write_text(yaml.safe_dump({"base": BASE, "variants": variants}, sort_keys=False))
+    words = ["study", str(study), "--data", str(home / "data"), "--seeds", "2", "--validation-only", "--out"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pase_msa.cli", *words, str(tmp_path / "killed")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 90
+    while child.poll() is None and not list(tmp_path.glob("killed/runs/*/checkpoints/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(np.random.default_rng().uniform(0, 1.5))
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait(30)
+    assert main([*words, str(tmp_path / "killed"), "--jobs", "1"]) == 0
+    assert main([*words, str(tmp_path / "whole"), "--jobs", "1"]) == 0
+    killed, whole = (pd.read_parquet(tmp_path / name / "table.parquet") for name in ("killed", "whole"))
+    vary = {"seconds", "training_seconds", "seconds_an_epoch", "peak_memory_mb"}
+    same = [name for name in whole.columns if name not in vary]
+    pd.testing.assert_frame_equal(killed[same], whole[same])
+
+
+def test_validation_only_reads_no_test_split_and_testing_later_trains_nothing(home, tmp_path, monkeypatch):
+    study = read_study(home / "tiny.yaml")
+    options = {"data": [str(home / "data")], "only": ["text"], "seeds": 1, "jobs": 1, "progress": False}
+    with monkeypatch.context() as without:
+        without.setattr("pase_msa.studies.training_cell.evaluate", lambda *_, **__: pytest.fail("tested"))
+        found = run_study(study, tmp_path, test=False, **options)
+    assert list(found.status) == ["done"]
+    assert not [name for name in found.columns if name.startswith("test/")]
+    monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *_, **__: pytest.fail("trained again"))
+    tested = run_study(study, tmp_path, test=True, **options)
+    assert tested.loc[0, "valid/mae"] == found.loc[0, "valid/mae"]
+    assert tested.loc[0, "test/mae"] > 0
+
+
+def test_a_variant_that_cannot_be_trained_loses_no_other(home, tmp_path):
+    file = tmp_path / "half.yaml"
+    bad = {"good": {"model": {"name": "concat"}}, "bad": {"model": {"name": "concat", "widht": 3}}}
+    file.write_text(yaml.safe_dump({"base": {"training": BASE["training"]}, "variants": bad}, sort_keys=False))
+    found = run_study(
+        read_study(file), tmp_path / "out", data=[str(home / "data")], seeds=1, jobs=1, test=False, progress=False
+    )
+    assert list(found.status) == ["done", "failed"]
+    assert "widht" in found.error[1]
+
+
+def test_the_key_follows_from_configuration_data_seed_and_split(home):
+    study = read_study(home / "tiny.yaml")
+
+    def keys(**options):
+        return {cell.key for cell in study_cells(study, data=[str(home / "data")], only=["text"], **options)}
+
+    one = keys(seeds=[1])
+    assert keys(seeds=[1]) == one
+    assert not keys(seeds=[2]) & one
+    assert not keys(seeds=[1], test=False) & one
+    assert not {cell.key for cell in study_cells(study, only=["text"], seeds=[1])} & one, "other data"
+    shutil.copytree(home / "data", home / "moved")
+    assert {cell.key for cell in study_cells(study, data=[str(home / "moved")], only=["text"], seeds=[1])} == one
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("variants: [a]", "wants `variants`"),
+        ("base: {}", "wants `variants`"),
+        ("variants: {a: {}}\nbase: {}\nmore: 1", "'more'"),
+        ("[1]", "must hold a mapping"),
+        ("a: [", "not valid YAML"),
+        ("variants: {a: {}}\nseeds: []", "one seed or more"),
+    ],
+)
+def test_what_is_no_study_is_refused(content, words, tmp_path):
+    (tmp_path / "x.yaml").write_text(content)
+    with pytest.raises(PaSEError) as caught:
+        read_study(tmp_path / "x.yaml")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"only": ["txt"]}, "not 'txt'"),
+        ({"only": ["smell"]}, "No variant of the study"),
+        ({"data": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_a_grid_of_nothing_is_refused(options, words, home):
+    with pytest.raises(PaSEError) as caught:
+        study_cells(read_study(home / "tiny.yaml"), **{"data": [str(home / "data")], **options})
+    assert words in str(caught.value)
+
+
+def test_options_that_are_none_are_refused_before_anything_runs(home, tmp_path):
+    (tmp_path / "x.yaml").write_text("variants: {a: {trainning: {}}}")
+    with pytest.raises(PaSEError, match="trainning"):
+        study_cells(read_study(tmp_path / "x.yaml"), data=[str(home / "data")])
+
+
+def test_changes_are_merged_into_the_base():
+    assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}, "d": [1]}) == {"a": {"b": 5, "c": 2}, "d": [1]}
+
+
+def test_data_sets_are_told_apart_by_as_much_of_the_path_as_it_takes():
+    assert dataset_names(["/x/mosi", "/y/mmmo"]) == {"/x/mosi": "mosi", "/y/mmmo": "mmmo"}
+    assert dataset_names(["/x/mosi", "/y/mosi", None]) == {"/x/mosi": "x/mosi", "/y/mosi": "y/mosi", None: "synthetic"}
+
+
+def test_mean_and_deviation_are_written_as_the_field_does():
+    assert mean_and_sd("acc7", pd.Series([0.5, 0.6])) == "55.0 ± 7.1"
+    assert mean_and_sd("mae", pd.Series([0.9])) == "0.900 ± 0.000"
+    assert mean_and_sd("mae", pd.Series([float("nan")])) == "n/a"
+
+
+def test_the_entry_names_data_seeds_command_and_links_to_the_runs(table, home, tmp_path):
+    place = tmp_path / "experiments"
+    place.mkdir()
+    words = ["pase", "study", "tiny.yaml", "--only", "PaSE - PCL"]
+    entry = ledger_entry(
+        table, home / "out", title="tiny", command=words, fingerprints={"data": "0123456789abcdef99"}, place=place
+    )
+    assert "pase study tiny.yaml --only 'PaSE - PCL'" in entry
+    assert "`data` (0123456789abcdef)" in entry
+    assert "Seeds: 1, 2. Cells: 6, of which 0 failed." in entry
+    assert render_split(table, "test") in entry
+    links = [part.split(")")[0] for part in entry.split("](")[1:]]
+    assert len(links) == 4
+    assert all((place / link / "results.json").is_file() for link in links)
+    ledger = place / "LEDGER.md"
+    ledger.write_text("# Ledger\n\nOld.\n")
+    append(ledger, entry)
+    append(ledger, entry)
+    assert ledger.read_text() == f"# Ledger\n\nOld.\n\n{entry}"
+
+
+def test_the_command_prints_the_table_and_writes_the_entry(table, home, capsys):
+    words = ["study", str(home / "tiny.yaml"), "--data", str(home / "data"), "--jobs", "1", "--out", str(home / "out")]
+    assert main([*words, "--only", "text", "--only", "ridge", "--seeds", "2", "--ledger", str(home / "L.md")]) == 0
+    printed = capsys.readouterr().out
+    assert "| text |" in printed
+    assert "PCL" not in printed
+    assert (home / "out" / "ledger.md").read_text().startswith("## tiny\n")
+    assert "out/runs/text-data-seed1-" in (home / "L.md").read_text()
+
+
+def test_failed_cells_are_told_in_one_sentence_at_the_end(home, tmp_path, capsys):
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump({"variants": {"bad": {"model": {"name": "concat", "widht": 3}}}}, sort_keys=False))
+    words = [
+        "study",
+        str(file),
+        "--data",
+        str(home / "data"),
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert main(words) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("pase: 1 of 1 cells failed (bad, data, seed 1:")
+    assert "widht" in json.loads(next((tmp_path / "o").glob("cells/*/error.json")).read_text())["error"]
