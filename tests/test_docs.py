@@ -71,6 +71,7 @@ def test_the_readme_shows_every_command() -> None:
         "ask",
         "compare",
         "convert",
+        "demo",
         "diagnose",
         "evaluate",
         "export",
@@ -79,6 +80,7 @@ def test_the_readme_shows_every_command() -> None:
         "predict",
         "report",
         "reproduce",
+        "serve",
         "study",
         "sweep",
         "train",
@@ -188,6 +190,7 @@ def test_every_package_is_accounted_for() -> None:
         "docs/figures.md",
         "docs/studies.md",
         "docs/media.md",
+        "docs/demo.md",
     ],
 )
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

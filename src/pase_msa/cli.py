@@ -19,10 +19,12 @@ from pase_msa.commands import reproduce, studies
 from pase_msa.errors import PaSEError
 from pase_msa.extract.command import extract
 from pase_msa.language_models.command import ask
+from pase_msa.serve.command import demo, predict, serve
 from pase_msa.strict_json import strict_json
 
 _MORE = {**studies.COMMANDS, **reproduce.COMMANDS}
-_FIRST = {"train": "--config", "diagnose": "--data"}  # option that a word without one stands for
+# options that words without one stand for, by their place
+_FIRST = {"train": {1: "--config"}, "diagnose": {1: "--data"}, "predict": {2: "--clip"}}
 
 
 def evaluate(
@@ -47,35 +49,6 @@ def evaluate(
     report = Path(run) / "report.html"
     if report.is_file():
         print(f"report: {report}")
-
-
-def predict(
-    run: str, data: str | None = None, out: str | None = None, split: str | None = None, json: bool = False
-) -> None:
-    """Predict: id, score or label, confidence and contributions, as CSV or JSON lines.
-
-    Args:
-        run: run folder, or a folder with a saved model.
-        data: folder or file in any format that `pase inspect` knows; no labels are needed.
-        out: file to write; standard output if left out.
-        split: predict this split only.
-        json: one JSON object a line instead of CSV.
-    """
-    from pase_msa.serve.predictor import Predictor, write_predictions
-
-    if data is None:
-        raise PaSEError("`pase predict` needs data to predict; name a folder or a file with --data.")
-    predictions = Predictor(run).predict(data, split=split)
-    if out is None:
-        write_predictions(predictions, sys.stdout, as_json=json)
-        return
-    target = Path(out)
-    partial = target.with_name(f".{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="") as stream:
-        count = write_predictions(predictions, stream, as_json=json)
-    os.replace(partial, target)
-    print(f"{count} predictions in {target}", file=sys.stderr)
 
 
 def export(run: str, format: Literal["onnx"] = "onnx", out: str | None = None) -> None:
@@ -282,6 +255,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "diagnose": diagnose,
     "extract": extract,
+    "demo": demo,
+    "serve": serve,
 }
 
 
@@ -295,9 +270,11 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
         commands.add_subcommand("train", train_parser(argv), help="train a model")
     for name, function in _COMMANDS.items():
         sub = _parser(str(function.__doc__).split("\n")[0])
-        sub.add_function_arguments(function, as_positional=True, skip={"json", "modalities"})
+        sub.add_function_arguments(function, as_positional=True, skip={"json", "modalities", "without"})
         if "modalities" in signature(function).parameters:
             _add_modalities(sub)
+        if "without" in signature(function).parameters:
+            sub.add_argument("--without", type=_names, default=None, help="modalities to withhold from a clip")
         if "json" in signature(function).parameters:
             sub.add_argument("--json", action="store_true", help="JSON instead of tables or CSV")
         commands.add_subcommand(name, sub, help=str(function.__doc__).split("\n")[0])
@@ -309,10 +286,11 @@ def build_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
 
 
 def spelled_out(argv: Sequence[str]) -> list[str]:
-    """The words with the option that a first one without it stands for: `train FILE` is `train --config FILE`."""
+    """The words with the option that one without it stands for: `train FILE` is `train --config FILE`."""
     words = list(argv)
-    if len(words) > 1 and words[0] in _FIRST and not words[1].startswith("-"):
-        words.insert(1, _FIRST[words[0]])
+    for place, option in _FIRST.get(words[0] if words else "", {}).items():
+        if len(words) > place and not any(word.startswith("-") for word in words[: place + 1]):
+            words.insert(place, option)
     return words
 
 

@@ -91,10 +91,12 @@ def coalitions(players: Sequence[str]) -> list[frozenset[str]]:
 
 
 @lru_cache(maxsize=8)
-def attribution(players: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], NDArray[np.float64]]:
+def attribution(
+    players: tuple[str, ...], permutations: int = _PERMUTATIONS
+) -> tuple[tuple[frozenset[str], ...], NDArray[np.float64]]:
     """Coalitions to play, the empty one first and all players last, and the matrix [k, C] that makes Shapley values.
 
-    Exact for up to 8 players, else by 64 antithetic permutations.
+    Exact for up to 8 players, else by antithetic permutations, an even number of them.
     """
     count = len(players)
     if count <= _EXACT_GAMES:
@@ -102,7 +104,7 @@ def attribution(players: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], N
     generator = random.Random(0)
     number = {frozenset[str](): 0}
     terms: list[tuple[int, int, int]] = []
-    for _ in range(_PERMUTATIONS // 2):
+    for _ in range(permutations // 2):
         order = generator.sample(range(count), count)
         for permutation in (order, order[::-1]):
             members: frozenset[str] = frozenset()
@@ -114,8 +116,8 @@ def attribution(players: tuple[str, ...]) -> tuple[tuple[frozenset[str], ...], N
     place = {number[game]: i for i, game in enumerate(games)}
     matrix = np.zeros((count, len(games)))
     for player, with_player, without in terms:
-        matrix[player, place[with_player]] += 1 / _PERMUTATIONS
-        matrix[player, place[without]] -= 1 / _PERMUTATIONS
+        matrix[player, place[with_player]] += 1 / permutations
+        matrix[player, place[without]] -= 1 / permutations
     return tuple(games), matrix
 
 

@@ -77,6 +77,10 @@ class FeatureExtractor(ABC):
     def extract(self, media: Media) -> Track | None:
         """The features, or None (with a note) where the clip has nothing of the kind."""
 
+    def extract_many(self, media: Sequence[Media]) -> list[Track | None]:
+        """Several at once, where that is faster."""
+        return [self.extract(item) for item in media]
+
     def state(self) -> dict[str, Any]:
         """Further facts for the record that the options do not tell, for example the hash of a model."""
         return {}

@@ -25,7 +25,7 @@ class Info:
     """What a media file holds.
 
     Attributes:
-        duration: in seconds; 0 where the file does not say.
+        duration: in seconds; 0 where neither the file nor its packets say.
         audio: whether there is sound.
         video: whether there are pictures.
         width: of a picture, in pixels.
@@ -98,7 +98,18 @@ def _duration(container: Any, *streams: Any) -> float:
     if container.duration:
         return float(container.duration) / 1e6
     known = [float(s.duration * s.time_base) for s in streams if s is not None and s.duration and s.time_base]
-    return max(known, default=0.0)
+    return max(known, default=0.0) or _counted(container)
+
+
+def _counted(container: Any) -> float:
+    """The end of the last packet: what a browser records does not say how long it is."""
+    av = require("av", "av")
+    end = 0.0
+    with contextlib.suppress(av.FFmpegError, OSError):
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(0.0, end - _origin(container))
 
 
 def _origin(container: Any) -> float:

@@ -28,8 +28,18 @@ PORTRAIT = Weights(
 )
 
 
-def speak(text: str, voice: str = "en-us") -> tuple[Array, int]:
-    """A text said aloud: int16 [n] and the sampling rate in Hz."""
+_PARAMETERS = {"speed": 1, "volume": 2, "pitch": 3, "span": 4}  # eSpeak NG's numbers for them
+
+
+def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
+    """A text said aloud: int16 [n] and the sampling rate in Hz.
+
+    Args:
+        text: English.
+        voice: of eSpeak NG, for example "en-us" or "en-us+f3".
+        prosody: speed in words a minute (80 to 450), volume (0 to 200), pitch and span of the pitch (0 to 100); what is
+            left out is as the voice has it.
+    """
     loader = require("espeakng_loader", "espeakng-loader")
     engine = ctypes.CDLL(loader.get_library_path())
     rate = engine.espeak_Initialize(2, 0, str(loader.get_data_path()).encode(), 0)  # 2: samples to a callback, at once
@@ -45,6 +55,8 @@ def speak(text: str, voice: str = "en-us") -> tuple[Array, int]:
     engine.espeak_SetSynthCallback(callback)
     if engine.espeak_SetVoiceByName(voice.encode()):
         raise PaSEError(f"eSpeak NG has no voice {voice!r}; take another, for example 'en-us'.")
+    for name, value in prosody.items():
+        engine.espeak_SetParameter(_PARAMETERS[name], int(value), 0)
     said = text.encode()
     engine.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 0, 0, 1, None, None)
     engine.espeak_Synchronize()
@@ -77,7 +89,8 @@ def write_clip(
         if frames is not None:
             pictures = iter(frames)
             first = next(pictures)
-            video = container.add_stream("mpeg4", rate=frame_rate)
+            # what a browser shows, where this build of FFmpeg has it
+            video = container.add_stream("libx264" if "libx264" in av.codecs_available else "mpeg4", rate=frame_rate)
             video.width, video.height, video.pix_fmt, video.bit_rate = *first.size, "yuv420p", 2_000_000
             streams.append((video, (av.VideoFrame.from_image(image) for image in _chain(first, pictures))))
         if sound is not None:
@@ -98,9 +111,11 @@ def _chain(first: Image.Image, rest: Iterable[Image.Image]) -> Iterable[Image.Im
     yield from rest
 
 
-def write_example(path: str | Path, text: str, *, size: tuple[int, int] = (320, 240), frame_rate: int = 10) -> Path:
-    """A video of the portrait saying a text."""
-    sound, rate = speak(text)
+def write_example(
+    path: str | Path, text: str, *, size: tuple[int, int] = (320, 240), frame_rate: int = 10, **prosody: int
+) -> Path:
+    """A video of the portrait saying a text; `prosody` as in `speak`."""
+    sound, rate = speak(text, "en-us", **prosody)
     count = max(2, round(len(sound) / rate * frame_rate))
     frames = (portrait(*size, i / (count - 1)) for i in range(count))
     return write_clip(path, sound=sound, rate=rate, frames=frames, frame_rate=frame_rate)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.extract.align import pool, windows, word_spans
 from pase_msa.extract.base import Media
-from pase_msa.extract.clip import Clip, Span, Timing, Word
+from pase_msa.extract.clip import Clip, Span, Timing, Track, Word
 from pase_msa.extract.config import ExtractConfig
 from pase_msa.extract.decode import RATE, Info, probe, read_audio
 from pase_msa.extract.record import config_of, make_record, require_same
@@ -164,9 +165,27 @@ class Extractor:
             spans = windows(clip.start, clip.duration, config.window)
         clip.steps = spans or []
         for name, track in clip.tracks.items():
-            timeless = track.by_word and (clip.aligned == "word" or bool(np.isnan(track.times).any()))
-            deviations = self.extractors[name].deviations
-            clip.features[name] = track.values if timeless else pool(track, clip.steps, deviations=deviations)
+            clip.features[name] = self._by_step(name, track, clip)
+
+    def _by_step(self, name: str, track: Track, clip: Clip) -> Array:
+        """A modality's features as they go into a table."""
+        if clip.aligned == "frame":
+            return track.values
+        timeless = track.by_word and (clip.aligned == "word" or bool(np.isnan(track.times).any()))
+        deviations = self.extractors[name].deviations
+        return track.values if timeless else pool(track, clip.steps, deviations=deviations)
+
+    def reread(self, clip: Clip, texts: Sequence[Sequence[Word]]) -> list[dict[str, Array]]:
+        """The features that a clip would have with each of some other texts: what is read from words is read again,
+        what was heard and seen stays."""
+        kept = {name: values for name, values in clip.features.items() if not clip.tracks[name].by_word}
+        found = [dict(kept) for _ in texts]
+        media = [Media(clip.path, words=list(words)) for words in texts]
+        for name in clip.tracks.keys() - kept.keys():
+            for features, track in zip(found, self.extractors[name].extract_many(media), strict=True):
+                if track is not None and len(track.values):
+                    features[name] = self._by_step(name, track, clip)
+        return found
 
 
 def _text_of(path: Path) -> str | None:

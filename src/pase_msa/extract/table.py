@@ -32,7 +32,7 @@ from pase_msa.parallel import Backend, parallel_backend
 
 Cut = Literal["auto", "always", "never"]
 REPORT, PARTS = "report.csv", "parts"
-_LONG = 30.0  # seconds from which on an unlabelled clip is cut into utterances
+LONG = 30.0  # seconds from which on an unlabelled clip is cut into utterances
 _SOME = 16  # clips a process between two looks at what is finished, on Ray
 _MOST_JOBS = 8  # unless more are asked for; a process takes about 1.2 GB
 _log = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
     media = item.path is not None and item.path.suffix.lower() != TEXT_SUFFIX
     if media and item.text is None and (cut == "always" or (cut == "auto" and not whole)):
         assert item.path is not None
-        if cut == "always" or probe(item.path).duration > _LONG:
+        if cut == "always" or probe(item.path).duration > LONG:
             yield from extractor.extract_utterances(item.path)
             return
     yield extractor.extract_clip(item.path, item.text, start=item.start, end=item.end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,8 +14,9 @@ from pase_msa.data.columns import Array
 from pase_msa.encoders.text import load_model, load_tokenizer, model_hash, state_size
 from pase_msa.errors import PaSEError
 from pase_msa.extract.base import FeatureExtractor, Media
-from pase_msa.extract.clip import Track
+from pase_msa.extract.clip import Track, Word
 
+_TEXTS = 32  # read together
 _WORDS = 96  # a pass; a word has rarely more than two tokens, so this fits into the usual 512 positions
 
 
@@ -42,31 +44,57 @@ class WordStates(FeatureExtractor):
 
     def extract(self, media: Media) -> Track | None:
         """One state a word."""
-        if not media.words:
-            return None
-        words = [word.text.lower() if self.config.lowercase else word.text for word in media.words]
-        values = np.concatenate([self._read(words[i : i + _WORDS]) for i in range(0, len(words), _WORDS)])
-        times = [
-            np.nan if word.start is None or word.end is None else (word.start + word.end) / 2 for word in media.words
+        return self.extract_many([media])[0]
+
+    def extract_many(self, media: Sequence[Media]) -> list[Track | None]:
+        """One state a word; texts of about the same length are read together."""
+        pieces = [
+            (i, [word.text.lower() if self.config.lowercase else word.text for word in item.words[j : j + _WORDS]])
+            for i, item in enumerate(media)
+            for j in range(0, len(item.words), _WORDS)
         ]
-        return Track(values, np.array(times), by_word=True)
+        order = sorted(range(len(pieces)), key=lambda k: len(pieces[k][1]))
+        states: dict[int, Array] = {}
+        for k in range(0, len(order), _TEXTS):
+            some = order[k : k + _TEXTS]
+            states |= zip(some, self._read([pieces[i][1] for i in some]), strict=True)
+        parts: dict[int, list[Array]] = {}
+        for k, (i, _) in enumerate(pieces):
+            parts.setdefault(i, []).append(states[k])
+        return [
+            Track(np.concatenate(parts[i]), _times(item.words), by_word=True) if i in parts else None
+            for i, item in enumerate(media)
+        ]
 
     def state(self) -> dict[str, Any]:
         """The hash of the model."""
         return {"model_sha256": model_hash(self.config.model)}
 
     @torch.inference_mode()
-    def _read(self, words: list[str]) -> Array:
-        """States [n, D] of up to `_WORDS` words; NaN for a word that has no token."""
+    def _read(self, texts: list[list[str]]) -> list[Array]:
+        """States [n, D] of texts of up to `_WORDS` words each; NaN for a word that has no token."""
         tokens = load_tokenizer(self.config.model)(
-            words, is_split_into_words=True, truncation=True, max_length=512, return_tensors="pt"
+            texts,
+            is_split_into_words=True,
+            truncation=True,
+            max_length=512,
+            padding=len(texts) > 1,
+            return_tensors="pt",
         )
-        states = _model(self.config.model)(**tokens).last_hidden_state[0].float().numpy()
-        owner = np.array([-1 if i is None else i for i in tokens.word_ids(0)])
-        values = np.full((len(words), self.dim), np.nan, np.float32)
-        for i in np.unique(owner[owner >= 0]):
-            values[i] = states[owner == i].mean(0)
-        return values
+        states = _model(self.config.model)(**tokens).last_hidden_state.float().numpy()
+        read = []
+        for k, words in enumerate(texts):
+            owner = np.array([-1 if i is None else i for i in tokens.word_ids(k)])
+            values = np.full((len(words), self.dim), np.nan, np.float32)
+            for i in np.unique(owner[owner >= 0]):
+                values[i] = states[k, owner == i].mean(0)
+            read.append(values)
+        return read
+
+
+def _times(words: Sequence[Word]) -> Array:
+    """The middle of each word; NaN where its time is unknown."""
+    return np.array([np.nan if w.start is None or w.end is None else (w.start + w.end) / 2 for w in words])
 
 
 @lru_cache(maxsize=1)

@@ -70,8 +70,15 @@ class Predictor:
         """How the features were made that the model was trained on (`pase_msa.extract.record`); None if unknown."""
         return self.model.extraction
 
-    def predict(self, data: FeatureTable | str | Path, *, split: str | None = None) -> Iterator[Prediction]:
+    def predict(
+        self, data: FeatureTable | str | Path, *, split: str | None = None, empty: bool = False
+    ) -> Iterator[Prediction]:
         """Predictions in the order of the rows. Labels are not read.
+
+        Args:
+            data: a table, or where it is.
+            split: this one only.
+            empty: answer data in which there is nothing to read by what is said without any modality.
 
         Errors:
             PaSEError: no such split, feature sizes other than in training, features that were extracted otherwise than
@@ -85,7 +92,7 @@ class Predictor:
             )
         check_table(self.extraction, table.meta, self.model.inputs)
         columns = load_columns(table, self.model.inputs)
-        if not any(column.present.any() for column in columns.values()):
+        if not empty and not any(column.present.any() for column in columns.values()):
             raise PaSEError(
                 f"The model reads {', '.join(columns)}, and the data hold none of these (they hold "
                 f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."

@@ -1,0 +1,44 @@
+"""How much a server takes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pase_msa.errors import PaSEError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a server.
+
+    Attributes:
+        max_seconds: longest clip.
+        max_megabytes: largest request.
+        clips: that are read at the same time.
+        waiting: clips that may wait.
+        batch: most utterances of features that are predicted together.
+        wait: seconds that the first of them waits for others.
+        queue: utterances of features that may wait.
+        max_steps: longest sequence of features.
+    """
+
+    max_seconds: float = 120.0
+    max_megabytes: float = 50.0
+    clips: int = 1
+    waiting: int = 4
+    batch: int = 32
+    wait: float = 0.005
+    queue: int = 256
+    max_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if min(self.clips, self.batch, self.max_steps) < 1 or self.waiting < 0 or self.queue < self.batch:
+            raise PaSEError(
+                "A server needs clips and batch of 1 or more, waiting of 0 or more and a queue no smaller than batch, "
+                f"found {self.clips}, {self.batch}, {self.waiting} and {self.queue}."
+            )
+        if not (self.max_seconds > 0 and self.max_megabytes > 0 and 0 <= self.wait <= 1):
+            raise PaSEError(
+                "A server needs max_seconds and max_megabytes above 0 and wait between 0 and 1 s, found "
+                f"{self.max_seconds:g}, {self.max_megabytes:g} and {self.wait:g}."
+            )

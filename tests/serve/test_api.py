@@ -1,0 +1,237 @@
+"""The server, over its own interface."""
+
+import asyncio
+import pickle
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("python_multipart")
+from fastapi.testclient import TestClient
+
+from pase_msa.data.table import FeatureTable, Schema, Utterance
+from pase_msa.errors import PaSEError
+from pase_msa.models.base import Model
+from pase_msa.serve.api import build_app
+from pase_msa.serve.batching import Batcher, Saturated
+from pase_msa.serve.limits import Limits
+from pase_msa.serve.predictor import Predictor
+
+LIMITS = Limits(max_seconds=10, max_megabytes=2, clips=1, waiting=0, batch=4, wait=0.01, queue=8, max_steps=5)
+SIZES = {"text": 384, "audio": 114}
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory):
+    """Where the server stores uploads."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def client(run, temporary):
+    with TestClient(build_app(run, LIMITS), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(temporary):
+    yield
+    assert list(temporary.iterdir()) == []
+
+
+def rows(count=2, *, seed=0):
+    rng = np.random.default_rng(seed)
+    return [
+        {"id": f"u{i}", "features": {name: rng.normal(size=(3, dim)).tolist() for name, dim in SIZES.items()}}
+        for i in range(count)
+    ]
+
+
+def directly(run, given):
+    features = [{name: np.array(steps, np.float32) for name, steps in row["features"].items()} for row in given]
+    table = [Utterance(str(i), "", "", features=item) for i, item in enumerate(features)]
+    return [found.score for found in Predictor(run).predict(FeatureTable.build(table, Schema(SIZES, {})))]
+
+
+def refused(response, status):
+    """The sentence of a refusal."""
+    assert response.status_code == status, response.text
+    sentence = response.json()["detail"]
+    assert isinstance(sentence, str)
+    assert "\n" not in sentence
+    assert "Traceback" not in sentence
+    return sentence
+
+
+def test_a_clip_is_answered(client, clip_predictor, video):
+    with video.open("rb") as stream:
+        response = client.post("/predict/clip", files={"file": ("any name", stream)}, data={"explain": "false"})
+    assert response.status_code == 200
+    expected = clip_predictor.predict(video, words=False)
+    assert response.json()["score"] == pytest.approx(expected.overall.score, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no media at all",
+        pickle.dumps({"a": 1}),
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n",
+        b"RIFF\xff\xff\xff\x7fWAVE",
+    ],
+    ids=["nothing", "text", "pickle", "playlist", "cut off"],
+)
+def test_bad_media_get_a_sentence(client, temporary, content):
+    response = client.post("/predict/clip", files={"file": ("../../../etc/passwd.txt", content)})
+    assert str(temporary) not in refused(response, 422)
+
+
+def test_a_clip_that_is_too_long_is_refused(client, tmp_path):
+    from pase_msa.extract.example_clip import write_clip
+
+    path = write_clip(tmp_path / "long.wav", sound=np.zeros(11 * 8000, np.int16), rate=8000)
+    response = client.post("/predict/clip", files={"file": ("x", path.read_bytes())})
+    assert "10 s at most" in refused(response, 422)
+
+
+def test_a_request_that_is_too_large_is_refused_whatever_it_says(client):
+    assert "2 MB" in refused(client.post("/predict/clip", files={"file": ("x", b"0" * 2_100_000)}), 413)
+    pieces = (b"0" * 100_000 for _ in range(30))  # sent without a length
+    response = client.post("/predict/features", content=pieces, headers={"content-type": "application/json"})
+    assert "2 MB" in refused(response, 413)
+
+
+def test_features_get_what_they_get_directly(run, client):
+    given = rows(3)
+    found = client.post("/predict/features", json={"utterances": given}).json()["predictions"]
+    assert [item["id"] for item in found] == ["u0", "u1", "u2"]
+    assert [item["score"] for item in found] == pytest.approx(directly(run, given), abs=1e-5)
+
+
+def test_requests_at_the_same_time_do_not_mix(run, client):
+    given = [rows(1, seed=seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        answers = pool.map(lambda some: client.post("/predict/features", json={"utterances": some}), given)
+        found = [answer.json()["predictions"][0]["score"] for answer in answers]
+    assert found == pytest.approx([directly(run, some)[0] for some in given], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"features": {"text": [[0.0] * 5]}}, "5 numbers, and the model was trained on 384"),
+        ({"features": {"audio": [[]]}}, "empty step"),
+        ({"features": {"text": [[0.0] * 384] * 6}}, "6 steps of text, and this server takes 5"),
+        ({"features": {"smell": [[1.0]]}}, "not 'smell'"),
+        ({"features": {}}, "holds nothing that the model reads"),
+        ({"features": {"text": [["a"] * 384]}}, "valid number"),
+        ({"path": "/etc/passwd"}, "not permitted"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(client, row, said):
+    assert said in refused(client.post("/predict/features", json={"utterances": [row]}), 422)
+
+
+def test_a_number_that_is_unknown_is_null(client):
+    row = rows(1)[0]
+    row["features"]["audio"][0][0] = None
+    found = client.post("/predict/features", json={"utterances": [row]}).json()["predictions"]
+    assert np.isfinite(found[0]["score"])
+
+
+def test_more_than_may_wait_is_told_to_come_back(client):
+    response = client.post("/predict/features", json={"utterances": rows(9)})
+    refused(response, 503)
+    assert response.headers["retry-after"] == "1"
+
+
+def test_a_clip_more_than_may_wait_is_told_to_come_back(client, video, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+    service = client.app.state.service
+
+    def slow(*given):
+        begun.set()
+        go.wait(20)
+        raise PaSEError("That was a slow one.")
+
+    monkeypatch.setattr(service, "_read", slow)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/predict/clip", files={"file": ("x", b"x")})
+        assert begun.wait(20)
+        refused(client.post("/predict/clip", files={"file": ("x", b"x")}), 503)
+        assert "pase_clips 1.0" in client.get("/metrics").text
+        go.set()
+        assert "slow" in refused(first.result(), 422)
+
+
+def test_a_fault_of_ours_tells_nothing_of_the_inside(client, monkeypatch):
+    monkeypatch.setattr(client.app.state.service, "_read", lambda *given: 1 / 0)
+    assert "fault of ours" in refused(client.post("/predict/clip", files={"file": ("x", b"x")}), 500)
+
+
+def test_health_and_the_description_and_the_metrics(client):
+    health = client.get("/health").json()
+    assert health["status"] == "ok"
+    assert health["modalities"] == ["text", "audio"]
+    assert set(client.get("/openapi.json").json()["paths"]) >= {"/predict/clip", "/predict/features"}
+    client.get("/no/such/page")
+    metrics = client.get("/metrics").text
+    assert 'pase_requests_total{path="/health",status="200"}' in metrics
+    assert "/no/such/page" not in metrics
+
+
+def test_a_model_that_cannot_read_clips_still_reads_features(run, tmp_path):
+    model = Model.from_pretrained(run / "model")
+    model.extraction = None
+    model.save_pretrained(tmp_path)
+    with TestClient(build_app(tmp_path)) as client:
+        assert "do not say how" in refused(client.post("/predict/clip", files={"file": ("x", b"x")}), 422)
+        assert client.post("/predict/features", json={"utterances": rows(1)}).status_code == 200
+
+
+def test_limits_that_make_no_sense_are_refused():
+    with pytest.raises(PaSEError, match="queue no smaller than batch"):
+        Limits(batch=8, queue=4)
+
+
+def test_what_comes_together_is_worked_on_together():
+    seen = []
+
+    async def go():
+        batcher = Batcher(lambda items: [2 * item for item in items], 4, 0.2, 16, seen.append)
+        batcher.start()
+        try:
+            return await asyncio.gather(*(batcher.submit([i, 10 * i]) for i in range(2)))
+        finally:
+            await batcher.stop()
+
+    assert asyncio.run(go()) == [[0, 0], [2, 20]]
+    assert seen == [4]
+
+
+def test_a_batch_that_fails_takes_no_other_with_it():
+    def work(items):
+        return [1 / item for item in items]
+
+    async def go():
+        batcher = Batcher(work, 1, 0.0, 4)
+        batcher.start()
+        try:
+            found = await asyncio.gather(*(batcher.submit([i]) for i in (1, 0, 2)), return_exceptions=True)
+            with pytest.raises(Saturated):
+                await batcher.submit([1] * 5)
+            return found
+        finally:
+            await batcher.stop()
+
+    first, second, third = asyncio.run(go())
+    assert (first, third) == ([1.0], [0.5])
+    assert isinstance(second, ZeroDivisionError)
