@@ -44,7 +44,7 @@ demo: setup
 test: setup $(VENV)/.media $(VENV)/.egemaps
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 
-check: setup
+check: setup $(VENV)/.media
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
