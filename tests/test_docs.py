@@ -78,6 +78,8 @@ def test_the_readme_shows_every_command() -> None:
         "extract",
         "inspect",
         "predict",
+        "report",
+        "reproduce",
         "serve",
         "study",
         "sweep",

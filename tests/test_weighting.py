@@ -126,3 +126,8 @@ def test_training_moves_the_weights():
 def test_another_reading_is_refused():
     with pytest.raises(PaSEError, match="entropy_sign"):
         plugins.configure(Config, {"entropy_sign": "doubt"}, "The model pase")
+
+
+def test_uniform_weights_are_equal_whatever_the_posteriors_say():
+    weights = weights_of("uniform")
+    assert [float(value) for value in weights.values()] == [0.5, 0.5]

@@ -88,7 +88,8 @@ def reproduce(
     if page is not None:
         print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_RESULTS))}")
     if failures:
-        raise PaSEError(f"{len(failures)} failures: {'; '.join(failures)}. The same command tries them again.")
+        said = "; ".join(sentence.rstrip(".") for sentence in failures)
+        raise PaSEError(f"Not finished: {said}. The same command tries it again.")
 
 
 def _report_options(parser: jsonargparse.ArgumentParser) -> None:

@@ -36,19 +36,24 @@ _ALL_SUBSETS = 5  # beyond this many modalities: each alone, each left out, and 
 
 
 def evaluate(
-    run: str | Path, *, data: str | None = None, dialect: Dialect | None = None, batch_size: int = 256
+    run: str | Path,
+    *,
+    data: str | None = None,
+    dialect: Dialect | None = None,
+    batch_size: int = 256,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run on its test split: metrics, subsets of modalities, contributions, calibration.
 
     The result goes to `evaluation.json` and `report.html` in the run folder, what was said of each utterance to
-    `predictions.csv`; a second call returns it from there
-    and does not read the test split again.
+    `predictions.csv`; a second call returns it from there and does not read the test split again.
 
     Args:
         run: a complete run folder.
         data: where the data are now, if they have moved; or other data to evaluate on, whose result is returned only.
         dialect: of the metrics, for a result that is returned only; that of the run if left out.
         batch_size: utterances a pass.
+        report: whether to draw `report.html`, which takes longer than the rest; a later call can.
 
     Errors:
         PaSEError: the run is not complete, the data have changed since training, or hold no labelled test split.
@@ -58,7 +63,10 @@ def evaluate(
     trained_on = read_json(folder.data)
     own = data is None and dialect in (None, config["dialect"])
     if own and folder.evaluation.is_file():
-        return dict(read_json(folder.evaluation))
+        known = dict(read_json(folder.evaluation))
+        if report and not folder.report.is_file():
+            write_report(known, folder.report, history=folder.history())
+        return known
     path = data if data is not None else trained_on["path"]
     table = open_data(path)
     here = describe_data(table, path)
@@ -112,7 +120,8 @@ def evaluate(
         # before the evaluation, which says that all of it is there
         write_utterances(folder.predictions, model.task, table, dataset.rows, labels, found)
         write_json(folder.evaluation, result)
-        write_report(result, folder.report, history=folder.history())
+        if report:
+            write_report(result, folder.report, history=folder.history())
     return result
 
 

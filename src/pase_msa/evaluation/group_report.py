@@ -141,11 +141,12 @@ def write_group_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         seconds=_training(ranked),
         comparisons=_comparisons(best, ranked[1:], dict.fromkeys([main, shown[2]])),
         scores=bars_picture(f"{metric_label(main)} by group", axis, means, main),
-        subsets={
-            group.name: bars_picture(f"{group.name}: {metric_label(main)} by modalities given", axis, given, main)
+        subsets=[
+            picture
             for group in ranked
             if len(given := _subsets(group, main)) > 1
-        },
+            for picture in bars_picture(f"{group.name}: {metric_label(main)} by modalities given", axis, given, main)
+        ],
         differences=_differences(ranked),
         environments=_environments(ranked),
     )
@@ -182,7 +183,11 @@ def _comparisons(best: Group, others: Sequence[Group], metrics: Mapping[str, Non
     rows: list[dict[str, Any]] = []
     for other in others:
         seeds = sorted(best.runs.keys() & other.runs.keys())
-        if seeds:
+        if not seeds:
+            rows.append({"name": other.name, "why": "no seed in common"})
+        elif best.results[seeds[0]]["count"] != other.results[seeds[0]]["count"]:
+            rows.append({"name": other.name, "why": "tested on other utterances, those that have its modalities"})
+        else:
             found = compare([best.runs[s].path for s in seeds], [other.runs[s].path for s in seeds])
             rows.append({"name": other.name, "seeds": len(seeds), "videos": found["videos"], **found["metrics"]})
     for metric in metrics:

@@ -69,11 +69,12 @@ def build(found: Results) -> Part:
             added = row.metric.removeprefix("f1_gain_T+").removesuffix("_over_T")
             lines.append([f"quoted: {row.method}", f"+{added}", f"{row.value:+.2f}", "", "quoted"])
     label = metric_label(metric)
+    what = ", ".join(str(name).replace("+", " and ") for name in dict.fromkeys(frame["added"]))
     columns = ["method", "added", f"improvement of {label}, points", "95 % interval", "seeds"]
     return Part(
         f"Figure 1: what is added to {base} on {subject.name}",
         [Grid("figure1-gains", f"Improvement over {base} alone, paired by seed", columns, lines, pd.DataFrame(data))],
-        [Picture("figure1", f"Improvement of {label} over {base} alone.", gains.draw(frame), frame)],
+        [Picture("figure1", f"Improvement of {label} over {base} alone by adding {what}.", gains.draw(frame), frame)],
         [
             "Each method against itself on one modality, so that a weak start makes a large gain: read the heights "
             "beside Table 1's scores."

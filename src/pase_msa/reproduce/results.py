@@ -10,6 +10,7 @@ import pandas as pd
 from pase_msa.errors import PaSEError
 from pase_msa.figures.runs import LoadedRun, load_run
 from pase_msa.reproduce.subject import Subject
+from pase_msa.training.run_folder import RunFolder, read_json
 
 
 class Results:
@@ -51,6 +52,13 @@ class Results:
         """Run folders of a method by seed; a method that is solved has none."""
         rows = self.rows(variant).dropna(subset=["run"])
         return {int(row.seed): self.home / str(row.run) for row in rows.itertuples()}
+
+    def count(self, variant: str) -> int | None:
+        """Test utterances that a method was evaluated on; None where there is no evaluation, or one a fold."""
+        folders = list(self.folders(variant).values())
+        if self.subject.split != "test" or not folders or self.done["data"].nunique() > 1:
+            return None
+        return int(read_json(RunFolder(folders[0]).evaluation)["count"])
 
     def each_run(
         self, variants: Sequence[str], measure: Callable[[Sequence[LoadedRun]], pd.DataFrame], *, first: bool = False

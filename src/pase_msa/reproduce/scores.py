@@ -141,8 +141,9 @@ def comparison_grid(
     others: Sequence[str],
     *,
     names: Mapping[str, str] | None = None,
+    rivals: Sequence[str] = (),
 ) -> Grid | None:
-    """Our paired difference from every other method, by seeds and by test videos; p-values by Holm over rivals.
+    """Our paired difference from every other method, by seeds and by test videos, corrected over them (Holm).
 
     By seeds the unit is a run: would other seeds say the same? Where there are several data sets (folds), it is one of
     these, the mean over its seeds. By videos it is a test video: would other videos? The latter wants predictions on
@@ -153,8 +154,9 @@ def comparison_grid(
         stem: of the CSV.
         title: above.
         ours: a method.
-        others: those it is compared with: rivals, of which the best is marked, or parts of ours if they have `names`.
+        others: those it is compared with.
         names: what they are called here.
+        rivals: those of the others that are no work of ours, of which the best is marked.
 
     Returns:
         None where there is nothing to compare with.
@@ -168,7 +170,7 @@ def comparison_grid(
     if not entries:
         return None
     data = pd.DataFrame(entries)
-    best = best_of(found, others) if names is None and len(others) > 1 else None
+    best = best_of(found, rivals)
     columns = ["less"]
     shown = []
     for metric in found.subject.tested:
@@ -183,8 +185,9 @@ def comparison_grid(
                     line += ["n/a", "n/a"]
                     continue
                 row = chosen.iloc[0]
-                ends = interval(metric, row["low"], row["high"], signed=True)
-                line += [f"{number(metric, row['difference'], signed=True)} {ends}", f"{row['p_holm']:.3f}"]
+                # of one difference nothing is known about the spread
+                ends = " " + interval(metric, row["low"], row["high"], signed=True) if row["count"] > 1 else ""
+                line += [f"{number(metric, row['difference'], signed=True)}{ends}", f"{row['p_holm']:.3f}"]
         shown.append(line)
     return Grid(stem, title, columns, shown, data)
 
@@ -231,7 +234,8 @@ def _by_videos(found: Results, ours: str, rivals: Sequence[str]) -> list[dict[st
     for rival in rivals:
         other = found.folders(rival)
         seeds = sorted(mine.keys() & other.keys())
-        if seeds:
+        # a modality that some utterances lack cannot be tested on these: another set of utterances
+        if seeds and found.count(rival) == found.count(ours):
             results[rival] = compare([mine[s] for s in seeds], [other[s] for s in seeds])
     entries = []
     for metric in found.subject.tested:
@@ -267,6 +271,13 @@ def reading(found: Results) -> list[str]:
         f"The smallest p-value that {count} {unit}{'s' if count > 1 else ''} can give is {2.0 ** (1 - count):.3g}, "
         "before correction.",
     ]
+    counts = {name: count for name in found.variants if (count := found.count(name)) is not None}
+    fewer = [f"{name} ({count})" for name, count in counts.items() if count < max(counts.values())]
+    if fewer:
+        lines.append(
+            f"Of {max(counts.values())} test utterances, these were measured on fewer, those that have their "
+            f"modalities: {', '.join(fewer)}. They are not compared by video."
+        )
     if found.subject.quoted is not None:
         lines.append(
             "Rows marked quoted are printed in the paper, with its features, encoders and splits; they were not "

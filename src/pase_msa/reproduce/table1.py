@@ -38,8 +38,10 @@ def variants(subject: Subject) -> dict[str, Options]:
 def build(found: Results) -> Part:
     """The plug-in's entry point."""
     order = found.variants
-    own = [name for name in order if name.startswith(methods.PASE)]
-    rivals = [name for name in order if name not in own]
+    # PaSE with a rival's balancing, and rivals with ours, are compared with, but they are no rivals
+    rivals = [
+        name for name in order if not name.startswith(methods.PASE) and not name.endswith((" + held_out", " + sgm"))
+    ]
     grids = [
         score_grid(
             found,
@@ -51,7 +53,10 @@ def build(found: Results) -> Part:
         )
     ]
     for ours, stem in ((methods.PASE, "table1-differences"), (methods.PAPER, "table1-differences-paper")):
-        if ours in order and (grid := comparison_grid(found, stem, f"{ours} less its rivals", ours, rivals)):
+        others = [name for name in order if name != ours]
+        if ours in order and (
+            grid := comparison_grid(found, stem, f"{ours} less each of the others", ours, others, rivals=rivals)
+        ):
             grids.append(grid)
     notes = reading(found)
     notes += [

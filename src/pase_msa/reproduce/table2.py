@@ -82,7 +82,9 @@ def build(found: Results) -> Part:
     rivals = [name for name in order if name not in ours]
     grids = [_emotions(found, order), score_grid(found, "table2-overall", "Over all emotions", order)]
     for name, stem in zip(ours, ("table2-differences-paper", "table2-differences"), strict=False):
-        if grid := comparison_grid(found, stem, f"{name} less its rivals, paired by session", name, rivals):
+        if grid := comparison_grid(
+            found, stem, f"{name} less its rivals, paired by session", name, rivals, rivals=rivals
+        ):
             grids.append(grid)
     return Part(
         f"Table 2: emotions on {found.subject.name}",
