@@ -1,6 +1,7 @@
 """The diagnosis' reference as a part of a model, against a naive computation from the diagnosis' own parts."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ import torch
 
 from pase_msa.data.synthetic import synthetic_table
 from pase_msa.data.synthetic_spec import ModalitySpec
+from pase_msa.errors import PaSEError
+from pase_msa.models.base import Model
 from pase_msa.models.reference import ReferenceExperts
 from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import evaluation_loader
 from pase_msa.training.diagnosing import diagnose_datasets
 from pase_msa.training.run import prepare
 from tests.reference import ridge
-from tests.toys import NAMES, rows_of, tiny_spec, toy_batch, toy_reference
+from tests.toys import NAMES, rows_of, tiny_spec, toy_batch, toy_model, toy_reference
 
 EVERYONE = frozenset(NAMES)
 GAMES = [EVERYONE, frozenset({"text"}), frozenset({"audio", "vision"}), frozenset()]
@@ -192,3 +195,11 @@ def test_everything_is_state_and_nothing_is_trained():
     other.load_state_dict(model.state_dict())
     assert not list(model.parameters())
     assert all(torch.equal(*pair) for pair in zip(model(toy_batch(), GAMES), other(toy_batch(), GAMES), strict=True))
+
+
+def test_a_model_of_another_format_is_refused_by_name(tmp_path):
+    folder = toy_model().save_pretrained(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "format": 1}))
+    with pytest.raises(PaSEError, match=r"format 2, found 1.*train it again"):
+        Model.from_pretrained(folder)

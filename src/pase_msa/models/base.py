@@ -27,6 +27,7 @@ from pase_msa.models.trust import Trust, mix
 from pase_msa.objective import Losses
 from pase_msa.task import Task
 
+_FORMAT = 2  # of a saved model: 2 since the reference knows products
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -190,7 +191,7 @@ class Model(nn.Module):
         reference = None if self.reference is None else self.reference.shapes
         content = {
             "reference": reference,
-            "format": 1,
+            "format": _FORMAT,
             "recipe": self.recipe,
             "task": self.task.to_dict(),
             "inputs": inputs,
@@ -213,6 +214,11 @@ class Model(nn.Module):
             )
         try:
             content = json.loads((home / _CONFIG).read_text())
+            if content["format"] != _FORMAT:
+                raise PaSEError(
+                    f"{home} was to hold a model of format {_FORMAT}, found {content['format']}, which another version "
+                    "wrote; train it again."
+                )
             inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
             task = Task.from_dict(content["task"])
             recipe, shapes = content["recipe"], content["reference"]
