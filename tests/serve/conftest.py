@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     features = {name: torch.randn(14, 3, spec.dim) for name, spec in inputs.items()}
     labels = torch.arange(14).float() % 7 - 3
     batch = Batch(features, {name: 3 * there.long() for name in inputs}, dict.fromkeys(inputs, there), labels)
-    train_steps(model, [batch] * 5)
+    train_steps(model, [batch] * 80)
     model.extraction = record
     model.save_pretrained(folder / "model")
     (folder / "model" / "README.md").write_text("# A toy\n\n- **Text: nothing <b>real</b>.** Untrained.\n")

@@ -271,7 +271,7 @@ def _alternatives(linear: int, pairs: Sequence[int]) -> Iterator[Features]:
     if linear:
         yield slice(linear)
     blocks = torch.arange(linear + FOURIER, linear + FOURIER + sum(pairs)).split_with_sizes(list(pairs))
-    if pairs:
+    if sum(pairs):
         yield torch.cat([torch.arange(linear), *blocks])
     # a product of two need not be drowned by those of either with a third
     if 1 < len(pairs) <= _FEW:
