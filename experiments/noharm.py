@@ -29,6 +29,7 @@ from scipy.stats import t as student
 from experiments.partitions import partition
 from experiments.synthetic_cases import CASES
 from pase_msa.data import open_table
+from pase_msa.evaluation.statistics import sign_flip_test
 from pase_msa.studies.study import held
 from pase_msa.studies.training_cell import train_and_evaluate
 
@@ -85,12 +86,7 @@ def paired(differences: NDArray[np.float64]) -> tuple[float, float, float, float
     """Mean, 95 % interval (Student) and the p-value of the exact sign-flip test (two-sided)."""
     count, mean = len(differences), float(differences.mean())
     half = float(student.ppf(0.975, count - 1) * differences.std(ddof=1) / count**0.5)
-    if count <= 14:
-        signs = np.array(list(itertools.product((1, -1), repeat=count)))
-    else:
-        signs = np.random.default_rng(0).choice((1, -1), size=(20_000, count))
-    flipped = np.abs((signs * differences).mean(1))
-    return mean, mean - half, mean + half, float((flipped >= abs(mean) - 1e-12).mean())
+    return mean, mean - half, mean + half, sign_flip_test(differences)
 
 
 def table(rows: Rows) -> str:

@@ -1,4 +1,4 @@
-"""Where parallel work runs: processes of this machine, or a Ray cluster, both through joblib."""
+"""Where parallel work runs (processes of this machine or a Ray cluster, through joblib), and on how many threads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,28 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from joblib import parallel_config
+from threadpoolctl import threadpool_limits
 
 from pase_msa.errors import PaSEError
 
 Backend = Literal["loky", "ray"]
+
+
+@contextlib.contextmanager
+def threads(count: int | None, *, numpy: bool = False) -> Iterator[None]:
+    """Torch's threads for a while, and NumPy's if asked for; None leaves them. Serves as a decorator too.
+
+    Sums in another order round differently, so what must come out the same everywhere is computed on one thread.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        with threadpool_limits(count if numpy else None):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

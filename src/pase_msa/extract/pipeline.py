@@ -20,6 +20,7 @@ from pase_msa.extract.decode import RATE, Info, probe, read_audio
 from pase_msa.extract.record import config_of, make_record, require_same
 from pase_msa.extract.speech import cut, find_speech
 from pase_msa.extract.words import align, recognise, words_of_file
+from pase_msa.parallel import threads
 
 TEXT_SUFFIX = ".txt"
 _SILENT = 1e-4  # of full scale, -80 dB
@@ -52,6 +53,7 @@ class Extractor:
         require_same(record, extractor.record, record["modalities"])
         return extractor
 
+    @threads(1, numpy=True)
     def extract_clip(
         self, path: str | Path | None, text: str | None = None, *, start: float = 0.0, end: float | None = None
     ) -> Clip:
@@ -93,6 +95,7 @@ class Extractor:
         self._align(clip)
         return clip
 
+    @threads(1, numpy=True)
     def segments(self, path: str | Path) -> list[Span]:
         """Utterances of a long video or sound, cut at pauses; even parts where nobody speaks.
 
@@ -175,6 +178,7 @@ class Extractor:
         deviations = self.extractors[name].deviations
         return track.values if timeless else pool(track, clip.steps, deviations=deviations)
 
+    @threads(1, numpy=True)
     def reread(self, clip: Clip, texts: Sequence[Sequence[Word]]) -> list[dict[str, Array]]:
         """The features that a clip would have with each of some other texts: what is read from words is read again,
         what was heard and seen stays."""

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import joblib
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from threadpoolctl import threadpool_limits
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
@@ -142,14 +141,8 @@ def _extractor(settings: str) -> Extractor:
 
 def _work(settings: str, item: Item, target: Path, cut: Cut) -> Done:
     """Extract one clip; whatever is wrong with it stays with it."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        extractor = _extractor(settings)
-        with threadpool_limits(1):
-            clips = list(_utterances(extractor, item, cut))
+        clips = list(_utterances(_extractor(settings), item, cut))
         parts.save(target, clips)
         return Done(item.id, item.written, "ok", "", parts.facts(target) or [])
     except PaSEError as error:
@@ -158,8 +151,6 @@ def _work(settings: str, item: Item, target: Path, cut: Cut) -> Done:
         _log.debug("clip %s", item.id, exc_info=True)
         reason = " ".join(f"It could not be extracted ({type(error).__name__}: {error}).".split())
         return Done(item.id, item.written, "failed", reason, [])
-    finally:
-        torch.set_num_threads(before)
 
 
 def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:

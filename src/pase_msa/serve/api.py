@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -22,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.extract.decode import probe
+from pase_msa.parallel import threads
 from pase_msa.serve.batching import Batcher, Saturated
 from pase_msa.serve.bodies import FeatureRequest, LimitBody, utterance
 from pase_msa.serve.clips import ClipPredictor
@@ -138,12 +138,10 @@ def build_app(run: str | Path, limits: Limits | None = None) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        service.batcher.start()
-        yield
-        await service.stop()
-        torch.set_num_threads(threads)
+        with threads(1):
+            service.batcher.start()
+            yield
+            await service.stop()
 
     app = FastAPI(title="PaSE", version=version("pase-msa"), lifespan=lifespan, summary="Multimodal sentiment analysis")
     app.state.service = service

@@ -16,6 +16,7 @@ from pase_msa.extract.clip import Clip, Word
 from pase_msa.extract.decode import probe
 from pase_msa.extract.pipeline import TEXT_SUFFIX, Extractor
 from pase_msa.extract.table import LONG
+from pase_msa.parallel import threads
 from pase_msa.serve.answers import ClipAnswer, Moment, UtteranceAnswer, WordInfluence, overall, value_of
 from pase_msa.serve.predictor import Prediction, Predictor
 from pase_msa.shapley import attribution
@@ -101,6 +102,7 @@ class ClipPredictor:
             clips.append(self.extractor.extract_clip(path, start=span.start, end=span.end))
         return clips
 
+    @threads(1)
     def answer(
         self, clips: Sequence[Clip], *, without: Collection[str] = (), words: bool = True, name: str = "clip"
     ) -> ClipAnswer:

@@ -8,7 +8,6 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from pase_msa.errors import PaSEError
 from pase_msa.strict_json import strict_json
@@ -67,7 +66,7 @@ def _predict_clip(
     from pase_msa.serve.clips import ClipPredictor, as_rows
     from pase_msa.serve.summary import render_answer
 
-    answer = one_thread(lambda: ClipPredictor(run).predict(clip, text, without=without))
+    answer = ClipPredictor(run).predict(clip, text, without=without)
     if out is None:
         print(strict_json(answer.to_dict()) if as_json else render_answer(answer))
         return
@@ -138,18 +137,6 @@ def serve(
 
     limits = Limits(max_seconds, max_megabytes, clips, waiting, batch, wait, queue)
     run_server(run, limits, host=host, port=port)
-
-
-def one_thread(call: Any) -> Any:
-    """Run with one torch thread: the networks here are small, and threads would only wait for each other."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return call()
-    finally:
-        torch.set_num_threads(before)
 
 
 def _need(module: str, extra: str) -> None:

@@ -19,7 +19,6 @@ from pase_msa.extract.decode import probe
 from pase_msa.extract.manifest import MEDIA
 from pase_msa.serve import render
 from pase_msa.serve.clips import ClipPredictor, as_rows
-from pase_msa.serve.command import one_thread
 
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The answer appears here.</div>'
 _SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView() }"
@@ -41,7 +40,7 @@ class Page:
     def __init__(self, run: str | Path, max_seconds: float) -> None:
         self.home = Path(run)
         self.max_seconds = max_seconds
-        self.predictor = one_thread(lambda: ClipPredictor(run))
+        self.predictor = ClipPredictor(run)
         folder = self.home / "examples"
         self.examples = sorted(p.resolve() for p in folder.glob("*") if p.suffix in MEDIA) if folder.is_dir() else []
         self.written = tempfile.TemporaryDirectory(prefix="pase_page_")
@@ -79,10 +78,8 @@ class Page:
                         "cut it."
                     )
                 shown = "" if info is None else render.player(path, video=info.video)
-            clips = one_thread(
-                lambda: self.predictor.extract(
-                    path or None, text or None, progress=lambda done, of: progress((done, of), desc="Reading the clip")
-                )
+            clips = self.predictor.extract(
+                path or None, text or None, progress=lambda done, of: progress((done, of), desc="Reading the clip")
             )
         except PaSEError as error:
             return "", [], render.message(_short(error, path))
@@ -94,7 +91,7 @@ class Page:
             return _EMPTY
         without = [name for name in self.predictor.modalities if name not in kept]
         try:
-            said = one_thread(lambda: self.predictor.answer(clips, without=without, name="The clip"))
+            said = self.predictor.answer(clips, without=without, name="The clip")
         except PaSEError as error:
             return render.message(str(error))
         return render.render(said, self.predictor.predictor.model.task)
@@ -107,7 +104,7 @@ class Page:
             try:
                 if Path(path).suffix.lower() != ".txt" and probe(path).duration > self.max_seconds:
                     raise PaSEError(f"The clip is longer than {self.max_seconds:g} s.")
-                said = one_thread(lambda path=path: self.predictor.predict(path, words=False))
+                said = self.predictor.predict(path, words=False)
                 rows += as_rows(said)
             except PaSEError as error:
                 rows.append({"clip": Path(path).name, "text": _short(error, path)})

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from pase_msa import parallel
+
 _SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # Lightning's `seed_everything` sets these
 
 
@@ -23,19 +25,16 @@ def left_as_found(verbose: bool, threads: int | None) -> Iterator[None]:
         threads: torch threads meanwhile; None leaves them.
     """
     logger = logging.getLogger("pase_msa")
-    level, count = logger.level, torch.get_num_threads()
+    level = logger.level
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     seeds = {name: os.environ.get(name) for name in _SEEDS}
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
+    with torch.random.fork_rng(range(torch.cuda.device_count())), parallel.threads(threads):
         try:
             if not verbose:
                 logger.setLevel(logging.ERROR)
-            if threads:
-                torch.set_num_threads(threads)
             yield
         finally:
             logger.setLevel(level)
-            torch.set_num_threads(count)
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
             for name, value in seeds.items():

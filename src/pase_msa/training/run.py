@@ -27,6 +27,7 @@ from pase_msa.metrics import headline, task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.models.reference import ReferenceExperts
 from pase_msa.modulation.base import Measured, Modulation
+from pase_msa.parallel import threads
 from pase_msa.task import Task
 from pase_msa.training.best import BestWeights
 from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
@@ -179,17 +180,6 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
 def fine_tunes(model: Model) -> bool:
     """Whether a language model is among what is trained."""
     return any(spec.encoder == "language_model" for spec in model.inputs.values())
-
-
-@contextlib.contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Torch's threads for a while; None leaves them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def default_folder(config: RunConfig, data: dict[str, Any]) -> Path:
