@@ -151,7 +151,8 @@ class Reference:
         self.leads: dict[str, Tensor] = {}
         self.leading: dict[str, Tensor] = {}
         for name, values in features.items():
-            self.matrices[name] = _components(torch.from_numpy(values), self.count, most)
+            spread, axes = _principal(torch.from_numpy(values[: self.count]))
+            self.matrices[name] = _components(torch.from_numpy(values), self.count, axes[:, -most:])
             components = (torch.from_numpy(values) @ self.matrices[name])[whole]
             self.columns[name] = sum(block.shape[1] for block in linear) + torch.arange(components.shape[1])
             linear.append(components)
@@ -159,7 +160,7 @@ class Reference:
             waves = torch.randn(components.shape[1], FOURIER, generator=generator, dtype=components.dtype)
             self.waves[name] = waves
             self.phases[name] = components @ waves
-            self.leads[name] = _leading(torch.from_numpy(values), self.count, leading)
+            self.leads[name] = _leading(spread[-leading:], axes[:, -leading:])
             self.leading[name] = (torch.from_numpy(values) @ self.leads[name])[whole]
         self.linear = torch.cat(linear, dim=1)
         self.offset = 2 * torch.pi * torch.rand(FOURIER, generator=generator, dtype=torch.float64)
@@ -323,20 +324,23 @@ def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float])
     return torch.stack(found)
 
 
-def _leading(values: Tensor, training: int, most: int) -> Float[Tensor, "p q"]:
-    """Projection to the leading principal components of the training rows, of unit variance each."""
-    train = values[:training]
-    spread, axes = torch.linalg.eigh(train.T @ train / max(training, 1))
-    kept = torch.nonzero(spread > 1e-6 * spread.max().clamp(min=1e-12))[-most:, 0]
+def _principal(train: Float[Tensor, "n p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, "p p"]]:
+    """Variances along the principal axes, and these, the leading one last."""
+    spread, axes = torch.linalg.eigh(train.T @ train)
+    return spread / max(len(train), 1), axes
+
+
+def _leading(spread: Float[Tensor, " q"], axes: Float[Tensor, "p q"]) -> Float[Tensor, "p q"]:
+    """Projection to principal components, of unit variance each; those that are constant are left out."""
+    kept = spread > 1e-6 * spread[-1:].clamp(min=1e-12)
     return torch.div(axes[:, kept], spread[kept].sqrt())
 
 
-def _components(values: Tensor, training: int, most: int) -> Float[Tensor, "p c"]:
+def _components(values: Tensor, training: int, axes: Float[Tensor, "p c"]) -> Float[Tensor, "p c"]:
     """Projection to the leading principal components of the training rows, at a mean square norm of 1."""
     train = values[:training]
-    matrix = torch.eye(values.shape[1], dtype=values.dtype)
-    if values.shape[1] > most:
-        matrix = torch.linalg.eigh(train.T @ train)[1][:, -most:]
+    # of features that are few all are kept, as they are
+    matrix = axes if axes.shape[1] < values.shape[1] else torch.eye(values.shape[1], dtype=values.dtype)
     norm = float((train @ matrix).square().sum(1).mean().sqrt())
     # columns of zeros would tell nothing, but count in the penalty
     return matrix / norm if norm > 0 else matrix[:, :0]
