@@ -159,10 +159,12 @@ class HeldOutEquilibrium(Modulation):
         memory, kept = self.config.memory, self._kept
         known = self._kept = newest if kept is None else memory * kept + (1 - memory) * newest
 
+        candidates = tempered(known)
+
         def conclude(rows: Bool[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " c"], float, Tensor]:
             """Weights and the reference's share by these utterances, and the probabilities that follow for all."""
             # a network that is too sure of good predictions is not to be taken for one that makes bad ones
-            values = _likelihood(calibrate(known, membership, rows), membership)
+            values = _likelihood(likeliest(candidates, membership, rows), membership)
             weights = self._weigh([(values.numpy()[:, rows], cluster[rows])])
             mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), newest)
             if played.reference is None or not self.config.reference:
@@ -239,11 +241,22 @@ def calibrate(
     probabilities: Float[Tensor, "c n k"], membership: Float[Tensor, "n k"], rows: Bool[np.ndarray, " n"]
 ) -> Float[Tensor, "c n k"]:
     """Every coalition's probabilities at the temperature that makes the given utterances most likely."""
+    return likeliest(tempered(probabilities), membership, rows)
+
+
+def tempered(probabilities: Float[Tensor, "c n k"]) -> Float[Tensor, "t c n k"]:
+    """Log-probabilities at every temperature."""
     logs = probabilities.clamp(min=1e-12).log()
-    tempered = torch.stack([(logs * power).log_softmax(2) for power in _POWERS])  # [t, c, n, k]
+    return torch.stack([(logs * power).log_softmax(2) for power in _POWERS])
+
+
+def likeliest(
+    candidates: Float[Tensor, "t c n k"], membership: Float[Tensor, "n k"], rows: Bool[np.ndarray, " n"]
+) -> Float[Tensor, "c n k"]:
+    """Of the temperatures of `tempered`, for every coalition the one that makes the given utterances most likely."""
     chosen = torch.as_tensor(np.flatnonzero(rows))
-    fit = (membership[chosen] * tempered[:, :, chosen]).sum(3).mean(2)  # [t, c]
-    return tempered[fit.argmax(0), torch.arange(len(logs))].exp()
+    fit = (membership[chosen] * candidates[:, :, chosen]).sum(3).mean(2)  # [t, c]
+    return candidates[fit.argmax(0), torch.arange(candidates.shape[1])].exp()
 
 
 def _likelihood(probabilities: Float[Tensor, "c n k"], membership: Float[Tensor, "n k"]) -> Float[Tensor, "c n"]:

@@ -150,7 +150,7 @@ class SentimentModule(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions, or those of every coalition that the balancing method asks for."""
         if self.games.games:
-            reference = self.model.reference
+            reference = self.model.reference if self.games.reference is None else None
             said = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
             self.games.take(self.model.play(batch, self.games.games), batch, said)
         else:

@@ -20,11 +20,15 @@ class ValidationGames:
     Args:
         task: what is predicted.
         games: coalitions, in the order of their outputs.
+
+    Attributes:
+        reference: what the model's reference said in the first pass; it does not learn, so it is not asked again.
     """
 
     def __init__(self, task: Task, games: Sequence[frozenset[str]]) -> None:
         self.task = task
         self.games = list(games)
+        self.reference: Float[Tensor, "n k"] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -54,13 +58,15 @@ class ValidationGames:
     def played(self) -> Played:
         """All of it."""
         videos = torch.cat(self._videos)
+        if self._reference:
+            self.reference = torch.cat(self._reference)
         known = np.unique(videos.numpy())
         # video numbers may follow an order that means something
         order = np.random.default_rng(0).permutation(len(known)) % 2
         halves = torch.as_tensor(order)[torch.as_tensor(np.searchsorted(known, videos.numpy()))]
         return Played(
             torch.cat(self._probabilities, dim=1),
-            torch.cat(self._reference) if self._reference else None,
+            self.reference,
             self.task.membership(self.labels),
             videos,
             halves,
