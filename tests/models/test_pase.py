@@ -147,6 +147,45 @@ def test_alignment_is_part_of_every_nth_step_and_n_times_as_heavy():
             assert torch.allclose(own["inter"], 3 * losses["inter"], rtol=1e-4)
 
 
+def without(batch, name):
+    """A batch in which nobody has a modality."""
+    return dataclasses.replace(batch, present=batch.present | {name: torch.zeros_like(batch.present[name])})
+
+
+@pytest.mark.parametrize("marginals", ["balanced", "source"])
+def test_nobody_is_aligned_with_a_modality_that_does_not_occur(marginals):
+    whole, part = after_steps(marginals=marginals), after_steps(marginals=marginals)
+    batch = without(COMPLETE[0], "audio")
+    outputs = whole(batch)
+    gradients = encoder_gradients(whole, whole.losses(outputs, batch)["inter"])
+    assert [name for name in outputs.details if name.startswith("inter/")] == ["inter/text+vision"]
+    assert gradients["text"] > 1e-7
+    assert gradients["vision"] > 1e-7
+    assert not gradients.get("audio")
+    # the solution found is kept for the pair that was solved, and the others' stay where they were
+    rows, before = outputs.state["row_potentials"], part.row_potentials
+    moved = [index for index in range(len(rows)) if not torch.equal(rows[index], before[index])]
+    assert moved == [index for index in range(len(rows)) if whole.pairs[index % 3] == ("text", "vision")]
+
+
+def test_a_single_modality_that_occurs_has_nobody_to_align_with():
+    model = after_steps()
+    batch = without(without(COMPLETE[0], "audio"), "vision")
+    assert not model.losses(model(batch), batch)["inter"].detach()
+
+
+@pytest.mark.parametrize("name", ["pase", "concat"])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_modality_that_nobody_has_is_not_encoded_and_changes_nothing(monkeypatch, name, training):
+    model = train_steps(toy_model(name), BATCHES)
+    model.train(training)
+    batch = without(COMPLETE[0], "audio")
+    wanted = model(dataclasses.replace(batch, features=batch.features | {"audio": 0 * batch.features["audio"]}))
+    monkeypatch.setattr(model.encoders["audio"], "forward", lambda *_: pytest.fail("encoded"))
+    found = model(batch)
+    assert torch.equal(found.logits, wanted.logits)
+
+
 def test_the_first_batch_aligns_too():
     model, batch = toy_model().train(), BATCHES[0]
     gradients = encoder_gradients(model, model.losses(model(batch), batch)["inter"])

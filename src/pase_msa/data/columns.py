@@ -78,8 +78,15 @@ class SequenceColumn:
         steps = max(int(lengths.max(initial=0)), 1)
         dtype = self._values[0].dtype if self._values else np.float32
         result = np.zeros((len(index), steps, self.dim) if self.dim else (len(index), steps), dtype=dtype)
-        for i in np.flatnonzero(present):
-            result[i, : lengths[i]] = self[int(index[i])]
+        chunks = np.searchsorted(self._starts, index, side="right") - 1
+        for chunk in np.unique(chunks[present]):  # looked up together: a training step asks for hundreds of rows
+            mine = np.flatnonzero(present & (chunks == chunk))
+            values, offsets = self._values[chunk], self._offsets[chunk]
+            local = index[mine] - self._starts[chunk]
+            bounds = zip(mine.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True)
+            for i, begin, end in bounds:
+                row = values[begin:end]
+                result[i, : lengths[i]] = row.reshape(-1, self.dim) if self.dim else row
         return result, lengths, present
 
     def frames(self, rows: Sequence[int] | Array) -> Array:

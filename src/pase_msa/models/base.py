@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -150,17 +151,23 @@ class Model(nn.Module):
         return list(self.encoders[modality].parameters())
 
     def encode(self, batch: Batch) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
-        """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero."""
-        vectors, present = {}, {}
-        for name, encoder in self.encoders.items():
+        """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero.
+
+        A modality that no utterance of the batch has, such as one that the equilibrium has closed, costs nothing.
+        """
+        for name in self.encoders:
             if name not in batch.features:
                 raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
-            features, flag = batch.features[name], batch.present[name]
+        present = {name: batch.present[name] for name in self.encoders}
+        vectors: dict[str, Tensor | None] = dict.fromkeys(present)
+        for name in _occurring(present):
+            features = batch.features[name]
             if name in self.scalers:
                 features = self.scalers[name](features)
-            vectors[name] = encoder(features, batch.lengths[name]) * flag.unsqueeze(1)
-            present[name] = flag
-        return vectors, present
+            vectors[name] = self.encoders[name](features, batch.lengths[name]) * present[name].unsqueeze(1)
+        like = next((vector for vector in vectors.values() if vector is not None), self.class_prior)
+        nothing = like.new_zeros(len(batch), self.width)
+        return {name: nothing if vector is None else vector for name, vector in vectors.items()}, present
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
         """Fit the standardisation on the given (training) rows."""
@@ -241,6 +248,15 @@ class Model(nn.Module):
             raise PaSEError(f"{home / _WEIGHTS} does not fit its {_CONFIG}; save the model again.") from error
         model.extraction = extraction
         return model.eval().to(device)
+
+
+def _occurring(present: Mapping[str, Bool[Tensor, " n"]]) -> list[str]:
+    """The modalities that some utterance has; all of them where one may not look, or where processes must agree."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if several or torch.compiler.is_compiling():
+        return list(present)
+    found = torch.stack(list(present.values())).any(1).tolist()
+    return [name for name, occurs in zip(present, found, strict=True) if occurs]
 
 
 def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options: Mapping[str, Any]) -> Model:

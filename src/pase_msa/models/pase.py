@@ -19,6 +19,7 @@ from pase_msa.encoders.base import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.fusion.base import Fusion, Mixes, Stacked
 from pase_msa.models.base import Model, head, make_outputs
+from pase_msa.models.copies import split
 from pase_msa.objective import Losses, align_losses, task_losses
 from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior
 from pase_msa.task import Task
@@ -181,7 +182,7 @@ class PaSE(Model):
             repeated = _Reading(reading.logs.repeat(1, copies, 1), reading.prototypes, reading.initialised)
             present = (some.unsqueeze(2) & flags.unsqueeze(1)).flatten(1)
             vectors = (stacked.unsqueeze(1) * some.view(len(some), -1, 1, 1)).flatten(1, 2)
-            outputs += _parts(self._fuse(vectors, present, repeated, None), copies)
+            outputs += split(self._fuse(vectors, present, repeated, None), copies)
         return outputs
 
     def _encode(self, batch: Batch) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"]]:
@@ -310,25 +311,45 @@ class PaSE(Model):
     def _inter(
         self, outputs: Outputs, prototypes: Float[Tensor, "m k d"], initialised: Bool[Tensor, "m k"]
     ) -> Float[Tensor, ""]:
-        """Eq. 9 over the classes that every modality has a prototype of."""
-        config = self.config
+        """Eq. 9 over the modalities that occur in the batch and the classes that each of them has a prototype of.
+
+        The prototypes of a modality that does not occur stand still, and nobody is to follow them: one that the
+        equilibrium has closed keeps those of an encoder that has learned nothing.
+        """
+        config, state = self.config, outputs.state
         self._complete = self._complete or bool(initialised.all())
-        common = prototypes if self._complete else prototypes[:, initialised.all(0)]
-        if common.shape[1] < 2:
+        names, chosen = self.task.modalities, list(range(len(self.task.modalities)))
+        if "present" in state:
+            chosen = state["present"].any(1).nonzero().flatten().tolist()
+        common = prototypes[chosen]
+        if not self._complete:
+            common = common[:, initialised[chosen].all(0)]
+        if len(chosen) < 2 or common.shape[1] < 2:
             return prototypes.sum() * 0.0
+        solves = self._solves([names[index] for index in chosen])
         terms = alignment_terms(
-            dict(zip(self.task.modalities, common.unbind(), strict=True)),
+            {names[index]: part for index, part in zip(chosen, common.unbind(), strict=True)},
             config.regularization,
             config.consistency,
             config.structure,
             marginals=config.marginals,
             relaxation=config.relaxation,
-            potentials=(self.row_potentials, self.column_potentials) if self._complete else None,
+            potentials=(self.row_potentials[solves], self.column_potentials[solves]) if self._complete else None,
         )
         if self._complete and terms.potentials is not None:
-            outputs.state["row_potentials"], outputs.state["column_potentials"] = terms.potentials
+            rows, columns = terms.potentials
+            index = torch.tensor(solves, device=self.row_potentials.device)
+            state["row_potentials"] = self.row_potentials.index_copy(0, index, rows)
+            state["column_potentials"] = self.column_potentials.index_copy(0, index, columns)
         outputs.details |= {f"inter/{m}+{n}": value.detach() for (m, n), value in terms.pairs.items()}
         return terms.loss
+
+    def _solves(self, names: Sequence[str]) -> list[int]:
+        """Which of the transport problems are between the modalities named."""
+        found = [index for index, pair in enumerate(self.pairs) if set(pair) <= set(names)]
+        if self.config.marginals == "source":
+            found += [index + len(self.pairs) for index in found]
+        return found
 
     @torch.no_grad()
     def update(self, outputs: Outputs, batch: Batch) -> None:
@@ -356,41 +377,6 @@ class PaSE(Model):
         rho = self.config.utility_mix
         mean_inter = sum(inter) / len(inter) if inter else 0.0
         return rho / (1 + mean_inter) + (1 - rho) / (1 + sum(intra) / len(intra))
-
-
-def _parts(outputs: Outputs, count: int) -> list[Outputs]:
-    """The outputs of `count` batches of the same size that went through the model as one."""
-
-    def cut(value: Tensor, dim: int = 0) -> list[Tensor]:
-        # not `chunk`, which does not know the number of pieces where the number of rows is a symbol
-        return list(value.unflatten(dim, (count, -1)).unbind(dim))  # type: ignore[no-untyped-call]
-
-    def cut_all(group: Mapping[str, Tensor], dim: int = 0) -> list[dict[str, Tensor]]:
-        pieces = {name: cut(value, dim) for name, value in group.items()}
-        return [{name: values[index] for name, values in pieces.items()} for index in range(count)]
-
-    rows = ("vectors", "posteriors", "logs", "present")
-    whole = {name: value for name, value in outputs.state.items() if name not in rows}
-    states = cut_all({name: value for name, value in outputs.state.items() if name in rows}, dim=1)
-    logits, probabilities, fused = cut(outputs.logits), cut(outputs.probabilities), cut(outputs.fused)
-    scores = [None] * count if outputs.score is None else cut(outputs.score)
-    vectors, present = cut_all(outputs.vectors), cut_all(outputs.present)
-    posteriors, gates = cut_all(outputs.posteriors), cut_all(outputs.gates)
-    return [
-        Outputs(
-            logits[index],
-            probabilities[index],
-            scores[index],
-            fused[index],
-            vectors=vectors[index],
-            present=present[index],
-            posteriors=posteriors[index],
-            gates=gates[index],
-            weights=dict(outputs.weights),
-            state=whole | states[index],
-        )
-        for index in range(count)
-    ]
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> PaSE:

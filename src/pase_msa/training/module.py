@@ -241,7 +241,6 @@ def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
 def log_now(module: lightning.LightningModule, values: Mapping[str, float]) -> None:
     """Log an epoch's values and have them written: Lightning would only after the checkpoint, where a kill between the
     two loses them."""
-    module.log_dict(dict(values), logger=False)
     for logger in module.loggers:
         logger.log_metrics({**values, "epoch": module.current_epoch}, step=module.global_step)
         logger.save()
