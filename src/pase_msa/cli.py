@@ -155,6 +155,8 @@ def train_parser(argv: Sequence[str]) -> jsonargparse.ArgumentParser:
 
 def train(parsed: jsonargparse.Namespace) -> None:
     """Run `pase train`."""
+    from lightning.pytorch.utilities import rank_zero_only
+
     from pase_msa.training.config import RunConfig
     from pase_msa.training.run import train as train_run
     from pase_msa.training.run_folder import read_json
@@ -165,6 +167,8 @@ def train(parsed: jsonargparse.Namespace) -> None:
     plain.pop("config", None)
     config = _run_config(RunConfig, plain)
     folder = train_run(config, progress=progress and sys.stderr.isatty())
+    if getattr(rank_zero_only, "rank", 0):  # one of several processes: the first one speaks
+        return
     results = read_json(folder.results)
     metrics = ", ".join(
         f"{name} {value:.3f}" for name, value in results["validation"].items() if isinstance(value, float)

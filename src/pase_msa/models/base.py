@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -251,9 +250,8 @@ class Model(nn.Module):
 
 
 def _occurring(present: Mapping[str, Bool[Tensor, " n"]]) -> list[str]:
-    """The modalities that some utterance has; all of them where one may not look, or where processes must agree."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    if several or torch.compiler.is_compiling():
+    """The modalities that some utterance has; all of them in a graph, which cannot look before it decides."""
+    if torch.compiler.is_compiling():
         return list(present)
     found = torch.stack(list(present.values())).any(1).tolist()
     return [name for name, occurs in zip(present, found, strict=True) if occurs]

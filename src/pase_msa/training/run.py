@@ -262,7 +262,8 @@ def fit(
 
 def make_trainer(options: TrainingConfig, **rest: Any) -> lightning.Trainer:
     """Lightning's trainer, or a sentence where the hardware that is asked for is not there."""
-    try:
+
+    def build(**strategy: Any) -> lightning.Trainer:
         return lightning.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
@@ -274,7 +275,13 @@ def make_trainer(options: TrainingConfig, **rest: Any) -> lightning.Trainer:
             use_distributed_sampler=False,
             log_every_n_steps=1_000_000,
             **rest,
+            **strategy,
         )
+
+    try:
+        trainer = build()
+        # a modality that nobody of a process's batch has is not encoded, and what is one step long is not pooled
+        return trainer if trainer.world_size == 1 else build(strategy="ddp_find_unused_parameters_true")
     except (ValueError, MisconfigurationException) as error:
         raise PaSEError(f"training.accelerator, devices or precision do not go here: {error}") from error
 
@@ -317,25 +324,25 @@ def finish(
     logits, labels = conclude(prepared, config.training.batch_size)
     probabilities = logits.softmax(1)
     score = prepared.task.score(probabilities) if prepared.task.kind == "regression" else None
-    if not trainer.is_global_zero:
-        return
-    model.save_pretrained(folder.model)
-    best = int(checkpoint["epoch"])
-    stood = stand(prepared, best, config.training.batch_size)
-    write_json(
-        folder.results,
-        {
-            "status": "complete",
-            "epochs": trainer.current_epoch,
-            "best_epoch": best,
-            "seconds": round(seconds, 2),
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
-            "modulation": getattr(prepared.modulation, "history", []),
-            "validation": task_metrics(prepared.task, probabilities, score, labels, config.dialect),
-            **({} if stood is None else {"equilibrium": stood}),
-        },
-    )
+    if trainer.is_global_zero:
+        best = int(checkpoint["epoch"])
+        model.save_pretrained(folder.model)
+        stood = stand(prepared, best, config.training.batch_size)
+        write_json(
+            folder.results,
+            {
+                "status": "complete",
+                "epochs": trainer.current_epoch,
+                "best_epoch": best,
+                "seconds": round(seconds, 2),
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
+                "modulation": getattr(prepared.modulation, "history", []),
+                "validation": task_metrics(prepared.task, probabilities, score, labels, config.dialect),
+                **({} if stood is None else {"equilibrium": stood}),
+            },
+        )
+    trainer.strategy.barrier()  # the other processes' callers look for what the first one has written
 
 
 def stand(prepared: Prepared, epoch: int | None, batch_size: int) -> dict[str, Any] | None:

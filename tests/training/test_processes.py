@@ -1,0 +1,24 @@
+"""Training in two processes: one run folder, one summary, nothing missed by either."""
+
+import json
+import subprocess
+import sys
+
+from pase_msa.data.synthetic import ModalitySpec, synthetic_table
+from tests.toys import tiny_spec
+
+
+def test_two_processes_make_one_run(tmp_path):
+    spec = tiny_spec()
+    deceiver = ModalitySpec(4, strength=0.0, noise=0.3, deception=1.0, length=(1, 1))
+    spec.modalities["vision"] = deceiver
+    synthetic_table(spec, path=tmp_path / "data")
+    command = [sys.executable, "-m", "pase_msa.cli", "train", "--data", str(tmp_path / "data")]
+    command += ["--out", str(tmp_path / "run"), "--model.width", "8", "--training.epochs", "2"]
+    command += ["--training.accelerator", "cpu", "--training.devices", "2", "--training.threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "pase: " not in done.stderr, done.stderr
+    assert done.stdout.count("next: pase evaluate") == 1
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["status"] == "complete"
