@@ -1,5 +1,6 @@
 """The command line, in process: what it prints, writes and exits with."""
 
+import errno
 import json
 
 import numpy as np
@@ -288,6 +289,18 @@ def test_a_mistake_is_one_sentence_and_status_2(case, run, folder, tmp_path, cap
     assert named in printed.err
     assert "Traceback" not in printed.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_one_sentence(folder, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "table.parquet")
+
+    monkeypatch.setattr("pase_msa.training.run.train", full)
+    assert main(["train", "--data", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "the disk is full" in said
+    assert "table.parquet" in said
 
 
 def test_every_configuration_that_is_shipped_parses():

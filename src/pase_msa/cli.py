@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -314,13 +315,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         except (PaSEError, jsonargparse.ArgumentError) as error:
             print(f"pase: {_sentence(error)}", file=sys.stderr)
             return 2
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            full = "the disk is full; free some space and give the same command again, which keeps what is finished"
+            print(f"pase: {full} ({_sentence(error)})", file=sys.stderr)
+            return 2
         except KeyboardInterrupt:
             unit = "clip" if words[:1] == ["extract"] else "epoch"
             print(f"pase: stopped; the same command goes on from the last complete {unit}", file=sys.stderr)
             return 130
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
     return 0
 
 

@@ -113,7 +113,8 @@ def test_in_a_browser_on_a_phone(run, request):
     webdriver = pytest.importorskip("selenium.webdriver")
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--mute-audio"):
+    camera = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--mute-audio", *camera):
         options.add_argument(word)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -160,5 +161,28 @@ def test_in_a_browser_on_a_phone(run, request):
     browser.execute_script("document.querySelectorAll('#pase-kept input')[1].click()")
     assert soon(lambda: "absent" in browser.find_element("css selector", ".pase-answer").text)
     assert score() != both
+
+    browser.execute_script("document.querySelectorAll('#pase-kept input')[1].click()")
+    assert soon(lambda: score() == both)
+
+    # a clip is recorded: Chromium's own camera shows a dial and beeps
+    def press(place):
+        soon(lambda: next(e for e in browser.find_elements("css selector", place) if e.is_displayed())).click()
+
+    def media():
+        return browser.find_element("css selector", ".pase-media").get_attribute("src")
+
+    before = media()
+    press("#pase-video [aria-label='Capture from camera']")
+    press("#pase-video .upload-container button")  # asks for the camera
+    soon(lambda: browser.execute_script("return document.querySelector('#pase-video video').videoWidth"))
+    press("#pase-video .capture-button")
+    soon(lambda: "Stop" in browser.find_element("css selector", "#pase-video .capture-button").text)
+    time.sleep(1.5)
+    press("#pase-video .capture-button")
+    soon(lambda: browser.find_element("css selector", "#pase-video video[src]"))
+    press("#pase-go-video")
+    assert soon(lambda: media() != before)
+    assert soon(score)
     severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert [line for line in severe if "favicon" not in line["message"]] == []

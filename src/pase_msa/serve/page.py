@@ -150,7 +150,13 @@ def build(page: Page) -> gr.Blocks:
             clips = gr.State([], time_to_live=_KEPT)
             with gr.Column(scale=5, min_width=260):
                 with gr.Tab("Video"):
-                    video = gr.Video(sources=["upload", "webcam"], include_audio=True, show_label=False, height=260)
+                    video = gr.Video(
+                        sources=["upload", "webcam"],
+                        include_audio=True,
+                        show_label=False,
+                        height=280,
+                        elem_id="pase-video",
+                    )
                     video_go = gr.Button("Answer this video", variant="primary", elem_id="pase-go-video")
                 with gr.Tab("Sound"):
                     sound = gr.Audio(sources=["upload", "microphone"], type="filepath", show_label=False)
