@@ -292,7 +292,7 @@ def test_a_mistake_is_one_sentence_and_status_2(case, run, folder, tmp_path, cap
 
 
 def test_a_full_disk_is_one_sentence(folder, monkeypatch, capsys):
-    def full(*_):
+    def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", "table.parquet")
 
     monkeypatch.setattr("pase_msa.training.run.train", full)
