@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gc
 import json
 import logging
 import os
@@ -122,7 +123,9 @@ def _run(
     settings = json.dumps(config.to_dict())
     # a worker elsewhere has another current folder
     calls = (
-        joblib.delayed(_work)(settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut)
+        joblib.delayed(_work if count == 1 else _work_apart)(
+            settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut
+        )
         for item, target in todo
     )
     with parallel_backend(backend, count, 1):
@@ -151,6 +154,19 @@ def _work(settings: str, item: Item, target: Path, cut: Cut) -> Done:
         _log.debug("clip %s", item.id, exc_info=True)
         reason = " ".join(f"It could not be extracted ({type(error).__name__}: {error}).".split())
         return Done(item.id, item.written, "failed", reason, [])
+
+
+def _work_apart(settings: str, item: Item, target: Path, cut: Cut) -> Done:
+    """The same in a process that does nothing else."""
+    done = _work(settings, item, target, cut)
+    _freeze()
+    return done
+
+
+@lru_cache(maxsize=1)
+def _freeze() -> None:
+    """Let no collection look at the networks again: the pool collects after every task, for a quarter of a second."""
+    gc.freeze()
 
 
 def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
