@@ -158,15 +158,17 @@ class Model(nn.Module):
             if name not in batch.features:
                 raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
         present = {name: batch.present[name] for name in self.encoders}
-        vectors: dict[str, Tensor | None] = dict.fromkeys(present)
+        vectors: dict[str, Tensor] = {}
         for name in _occurring(present):
             features = batch.features[name]
             if name in self.scalers:
                 features = self.scalers[name](features)
             vectors[name] = self.encoders[name](features, batch.lengths[name]) * present[name].unsqueeze(1)
-        like = next((vector for vector in vectors.values() if vector is not None), self.class_prior)
-        nothing = like.new_zeros(len(batch), self.width)
-        return {name: nothing if vector is None else vector for name, vector in vectors.items()}, present
+        if len(vectors) < len(present):
+            like = next(iter(vectors.values()), self.class_prior)
+            nothing = like.new_zeros(len(batch), self.width)
+            vectors = {name: vectors.get(name, nothing) for name in present}
+        return vectors, present
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
         """Fit the standardisation on the given (training) rows."""
