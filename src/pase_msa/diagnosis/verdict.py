@@ -59,8 +59,8 @@ class Evidence:
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """The verdict and one clause that says why.
 
-    - deceptive: the folds of the training split promise what validation does not keep; only data from outside the
-      training split can tell (contamination, or a shift).
+    - deceptive: the folds of the training split promise what validation does not keep, or surely not half of it; only
+      data from outside the training split can tell (contamination, or a shift).
     - useful: validation alone shows a contribution, and the folds agree.
     - identity: random folds show a contribution that folds by video do not: it recognises the video.
     - memorised, uninformative: the contribution is less than 0.01 nats at its upper bound; memorised where
@@ -70,8 +70,9 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     videos = min(evidence.grouped.videos, evidence.valid.videos)
     sure = quantile(SURE, videos)
     promises = evidence.grouped.bound(SURE) > 0 and evidence.grouped.value > NEGLIGIBLE
-    kept = evidence.valid.bound(LIKELY) > 0
-    if promises and gap > sure * gap_error and not (kept and evidence.valid.value > 0.5 * evidence.grouped.value):
+    # who keeps a part of it is closed only if that is shown to be less than half
+    kept = evidence.valid.bound(LIKELY) > 0 and evidence.valid.upper(LIKELY) > 0.5 * evidence.grouped.value
+    if promises and gap > sure * gap_error and not kept:
         return "deceptive", "promises on the training split what it does not keep on validation"
     if evidence.valid.bound(SURE) > 0 and evidence.grouped.value > 0 and evidence.valid.value > NEGLIGIBLE:
         return "useful", "contributes on new videos"
