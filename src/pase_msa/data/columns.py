@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,12 +64,15 @@ class SequenceColumn:
         return len(self.present)
 
     def __getitem__(self, row: int) -> Array | None:
-        if not self.present[row]:
-            return None
-        chunk = int(np.searchsorted(self._starts, row, side="right")) - 1
-        offsets, local = self._offsets[chunk], row - self._starts[chunk]
-        values: Array = self._values[chunk][offsets[local] : offsets[local + 1]]
-        return values.reshape(-1, self.dim) if self.dim else values
+        return next(self._found(np.array([row]))) if self.present[row] else None
+
+    def _found(self, index: NDArray[np.int64]) -> Iterator[Array]:
+        """Rows that are present, looked up together: a training step asks for hundreds."""
+        chunks = np.searchsorted(self._starts, index, side="right") - 1
+        for chunk, row in zip(chunks.tolist(), (index - self._starts[chunks]).tolist(), strict=True):
+            begin, end = self._offsets[chunk][row : row + 2].tolist()
+            values: Array = self._values[chunk][begin:end]
+            yield values.reshape(-1, self.dim) if self.dim else values
 
     def padded(self, rows: Sequence[int] | Array) -> tuple[Array, Array, Array]:
         """Rows as one zero-padded array [n, T, dim] (or [n, T]) with lengths [n] and presence [n]."""
@@ -78,21 +81,15 @@ class SequenceColumn:
         steps = max(int(lengths.max(initial=0)), 1)
         dtype = self._values[0].dtype if self._values else np.float32
         result = np.zeros((len(index), steps, self.dim) if self.dim else (len(index), steps), dtype=dtype)
-        chunks = np.searchsorted(self._starts, index, side="right") - 1
-        for chunk in np.unique(chunks[present]):  # looked up together: a training step asks for hundreds of rows
-            mine = np.flatnonzero(present & (chunks == chunk))
-            values, offsets = self._values[chunk], self._offsets[chunk]
-            local = index[mine] - self._starts[chunk]
-            bounds = zip(mine.tolist(), offsets[local].tolist(), offsets[local + 1].tolist(), strict=True)
-            for i, begin, end in bounds:
-                row = values[begin:end]
-                result[i, : lengths[i]] = row.reshape(-1, self.dim) if self.dim else row
+        where = np.flatnonzero(present)
+        for i, row in zip(where.tolist(), self._found(index[where]), strict=True):
+            result[i, : len(row)] = row
         return result, lengths, present
 
     def frames(self, rows: Sequence[int] | Array) -> Array:
         """All valid steps of the rows, one below the other, [sum T, dim]; for fitting scalers."""
         if not self.dim:
             raise PaSEError("A column of token ids has no frames.")
-        found = [self[int(row)] for row in rows]
-        kept = [row for row in found if row is not None]
+        index = np.asarray(rows, dtype=np.int64)
+        kept = list(self._found(index[self.present[index]]))
         return np.concatenate(kept) if kept else np.zeros((0, self.dim), dtype=np.float32)
