@@ -70,8 +70,8 @@ def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
         )
         for names in coalitions
     ]
-    offset = rng.uniform(0, 2 * np.pi, FOURIER)
-    return ReferenceExperts.of(task, Experts(poolings, matrices, waves, offset, leads, members))
+    offset, prior = rng.uniform(0, 2 * np.pi, FOURIER), rng.dirichlet(np.ones(task.num_classes))
+    return ReferenceExperts.of(task, Experts(poolings, matrices, waves, offset, leads, members, prior))
 
 
 def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):

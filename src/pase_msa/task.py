@@ -111,6 +111,11 @@ class Task:
         result.scatter_(1, (upper - 1).unsqueeze(1), (1 - share).unsqueeze(1))
         return result.scatter_(1, upper.unsqueeze(1), share.unsqueeze(1))
 
+    def frequencies(self, labels: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
+        """Share of each class among labels; half an utterance is added to each."""
+        counts = self.membership(labels).sum(0) + 0.5
+        return counts / counts.sum()
+
     def score(self, probabilities: Float[Tensor, "*n k"]) -> Float[Tensor, "*n"]:
         """Expectation of the class values under class probabilities (regression only)."""
         if self.values is None:

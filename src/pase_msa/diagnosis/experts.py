@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 
 from pase_msa.diagnosis.probe import Pooling, Predictions, Reference
+from pase_msa.objective import task_losses
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
@@ -52,6 +53,7 @@ class Experts:
         offset: their phases, [f].
         leads: projections to the components whose products are taken, by modality, [p, q].
         members: one a coalition.
+        prior: class frequencies of the training labels, [k].
     """
 
     poolings: dict[str, Pooling]
@@ -60,6 +62,7 @@ class Experts:
     offset: Array
     leads: dict[str, Array]
     members: list[Expert]
+    prior: Array
 
 
 def make_experts(
@@ -96,26 +99,33 @@ def make_experts(
         reference.offset.numpy(),
         {name: matrix.numpy() for name, matrix in reference.leads.items()},
         members,
+        task.frequencies(torch.from_numpy(labels)).numpy(),
     )
 
 
 def _calibrate(task: Task, said: Array, labels: Array) -> tuple[Array, Array]:
-    """Logistic regression of the classes on out-of-fold predictions: slopes [o, k] and intercepts [k].
+    """Class logits of what is predicted out of fold: slopes [o, k] and intercepts [k].
 
-    A score's classes are soft, so each utterance counts for its two neighbouring classes, by its membership. The shape
-    of the labels' distribution (scores at both ends, few in the middle) is learned with it.
+    They are fitted by the objective that a network has (eq. 16 and the absolute error of the score), so that the two
+    can be mixed: a least-squares prediction is a mean, and where ratings crowd at both ends the score that errs least
+    is not. The shape of the labels' distribution is learned with it.
     """
-    membership = task.membership(torch.from_numpy(labels)).double().numpy()
     scale = max(float(said.std()), 1e-12)
-    rows, classes = np.nonzero(membership)
-    slopes, intercepts = np.zeros((said.shape[1], task.num_classes)), np.full(task.num_classes, _UNSEEN)
-    seen = np.unique(classes)
-    if len(seen) < 2:
-        intercepts[seen] = 0.0
-        return slopes, intercepts
-    model = LogisticRegression(max_iter=1000).fit(said[rows] / scale, classes, membership[rows, classes])
-    # of two classes scikit-learn keeps the difference
-    both = len(seen) == 2
-    slopes[:, seen] = np.r_[-model.coef_, model.coef_].T / (2 * scale) if both else model.coef_.T / scale
-    intercepts[seen] = np.r_[-model.intercept_, model.intercept_] / 2 if both else model.intercept_
-    return slopes, intercepts
+    given, truth = torch.from_numpy(said / scale), torch.from_numpy(labels).double()
+    membership = task.membership(truth).double()
+    size = said.shape[1] * task.num_classes
+
+    def objective(values: Array) -> tuple[float, Array]:
+        parameters = torch.tensor(values, requires_grad=True)
+        slopes, intercepts = parameters[:size].view(said.shape[1], -1), parameters[size:]
+        logits = given @ slopes + intercepts
+        score = task.score(logits.softmax(1)) if task.values is not None else None
+        losses = task_losses(logits, score, truth, membership)
+        loss = torch.stack([*losses.values(), slopes.square().sum() / (2 * len(given))]).sum()
+        loss.backward()
+        assert parameters.grad is not None
+        return loss.item(), parameters.grad.numpy()
+
+    frequencies = membership.mean(0).log().clamp(min=_UNSEEN).numpy()
+    found = minimize(objective, np.r_[np.zeros(size), frequencies], jac=True, method="L-BFGS-B").x
+    return found[:size].reshape(said.shape[1], -1) / scale, found[size:]

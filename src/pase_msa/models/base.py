@@ -27,7 +27,7 @@ from pase_msa.models.trust import Trust, mix
 from pase_msa.objective import Losses
 from pase_msa.task import Task
 
-_FORMAT = 2  # of a saved model: 2 since the reference knows products
+_FORMAT = 3  # of a saved model: 2 since the reference knows products, 3 since it knows the class prior
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -170,15 +170,28 @@ class Model(nn.Module):
             vectors = {name: vectors.get(name, nothing) for name in present}
         return vectors, present
 
+    def outputs(
+        self,
+        logits: Float[Tensor, "n k"],
+        fused: Tensor,
+        present: dict[str, Bool[Tensor, " n"]],
+        **details: Any,
+    ) -> Outputs:
+        """Outputs from logits, eq. 14; of an utterance that has no modality, the class prior."""
+        something = torch.stack(list(present.values())).any(0)
+        logits = torch.where(something.unsqueeze(1), logits, self.class_prior.log())
+        probabilities = logits.softmax(1)
+        score = self.task.score(probabilities) if self.task.kind == "regression" else None
+        return Outputs(logits, probabilities, score, fused, present=present, **details)
+
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
         """Fit the standardisation on the given (training) rows."""
         for name, scaler in self.scalers.items():
             scaler.fit(columns[name].frames(rows))  # type: ignore[operator]
 
     def fit_prior(self, labels: Float[Tensor, " n"]) -> None:
-        """Take the class frequencies of training labels; half an utterance is added to each class."""
-        counts = self.task.membership(labels).sum(0) + 0.5
-        self.class_prior.copy_(counts / counts.sum())
+        """Take the class frequencies of training labels."""
+        self.class_prior.copy_(self.task.frequencies(labels))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
@@ -231,6 +244,8 @@ class Model(nn.Module):
             task = Task.from_dict(content["task"])
             recipe, shapes = content["recipe"], content["reference"]
             extraction = content.get("extraction")
+        except PaSEError:
+            raise
         except (ValueError, KeyError, TypeError) as error:
             raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
         for spec in inputs.values():
@@ -267,13 +282,6 @@ def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options:
     model.modulation = getattr(module, "MODULATION", "none")
     model.recipe = {"name": name, "options": {**dataclasses.asdict(config)}}
     return model
-
-
-def make_outputs(task: Task, logits: Float[Tensor, "n k"], fused: Tensor, **details: Any) -> Outputs:
-    """Outputs from logits, eq. 14."""
-    probabilities = logits.softmax(1)
-    score = task.score(probabilities) if task.kind == "regression" else None
-    return Outputs(logits, probabilities, score, fused, **details)
 
 
 def head(width: int, num_classes: int, dropout: float) -> nn.Sequential:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pase_msa.batch import Batch, Outputs
-from pase_msa.models.base import Model, make_outputs
+from pase_msa.models.base import Model
 from pase_msa.objective import Losses, task_losses
 
 
@@ -62,7 +62,7 @@ class FusedModel(Model):
     def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
         fused = self.fuse(parts, present)
         vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are no vectors
-        return make_outputs(self.task, self.head(fused), fused, vectors=vectors, present=present)
+        return self.outputs(self.head(fused), fused, present, vectors=vectors)
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """L_task only."""

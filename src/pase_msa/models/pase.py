@@ -18,7 +18,7 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.encoders.base import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.fusion.base import Fusion, Mixes, Stacked
-from pase_msa.models.base import Model, head, make_outputs
+from pase_msa.models.base import Model, head
 from pase_msa.models.copies import split
 from pase_msa.objective import Losses, align_losses, task_losses
 from pase_msa.prototypes import PrototypeBank, class_centroids, log_posterior
@@ -220,12 +220,11 @@ class PaSE(Model):
         vectors, weights, present = Stacked(names, stacked), Stacked(names, alpha), Stacked(names, flags)
         chosen = Mixes(names, self._gate_shares(posteriors, membership), prototypes)
         fused = self.fusion(vectors, weights, chosen, present)
-        return make_outputs(
-            self.task,
+        return self.outputs(
             self.head(fused.vector),
             fused.vector,
+            present,
             vectors=vectors,
-            present=present,
             posteriors=Stacked(names, posteriors),
             gates=fused.gates,
             weights=weights,

@@ -27,6 +27,7 @@ class ReferenceExperts(nn.Module):
     slopes: Tensor
     intercepts: Tensor
     shares: Tensor
+    prior: Tensor
     offset: Tensor
 
     def __init__(self, task: Task, shapes: Mapping[str, Any]) -> None:
@@ -52,13 +53,14 @@ class ReferenceExperts(nn.Module):
         self.register_buffer("slopes", torch.zeros(count, outputs, task.num_classes))
         self.register_buffer("intercepts", torch.zeros(count, task.num_classes))
         self.register_buffer("shares", torch.zeros(count))
+        self.register_buffer("prior", torch.zeros(task.num_classes))
         self.register_buffer("offset", torch.zeros(FOURIER))
 
     @classmethod
     def of(cls, task: Task, experts: Experts) -> ReferenceExperts:
         """From a diagnosis."""
         result = cls(task, shapes_of(experts))
-        values: dict[str, Any] = {"offset": experts.offset}
+        values: dict[str, Any] = {"offset": experts.offset, "prior": experts.prior}
         for name, pooling in experts.poolings.items():
             values |= {f"center_{name}": pooling.center, f"scale_{name}": pooling.inverse_scale}
             values |= {f"matrix_{name}": experts.matrices[name], f"waves_{name}": experts.waves[name]}
@@ -79,9 +81,12 @@ class ReferenceExperts(nn.Module):
 
     @torch.no_grad()
     def forward(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Float[Tensor, "n k"]]:
-        """Class probabilities with only the named modalities; one that is withheld or absent counts as average."""
+        """Class probabilities with only the named modalities.
+
+        One that is withheld or absent counts as average; an expert that lacks all of its own says the class prior.
+        """
         components = {name: self._components(batch, name) for name in self.modalities}
-        return [self._predict(components, coalition) for coalition in coalitions]
+        return [self._predict(components, batch.only(coalition).present) for coalition in coalitions]
 
     def _components(self, batch: Batch, name: str) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n q"]]:
         moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
@@ -91,20 +96,22 @@ class ReferenceExperts(nn.Module):
         return pooled @ getattr(self, f"matrix_{name}"), pooled @ getattr(self, f"lead_{name}")
 
     def _predict(
-        self, components: Mapping[str, tuple[Tensor, Tensor]], coalition: frozenset[str]
+        self,
+        components: Mapping[str, tuple[Tensor, Tensor]],
+        present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Float[Tensor, "n k"]:
         said = []
         for number, names in enumerate(self.coalitions):
-            given, leading = zip(
-                *([part * (name in coalition) for part in components[name]] for name in names), strict=True
-            )
+            here = {name: present[name].unsqueeze(1) for name in names}
+            given, leading = zip(*([part * here[name] for part in components[name]] for name in names), strict=True)
             phases = [part @ getattr(self, f"waves_{name}") for part, name in zip(given, names, strict=True)]
             waves = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
             joint = torch.cat([waves, *products(leading)], dim=1)
             design = torch.cat([*given, joint - getattr(self, f"joint_mean_{number}")], dim=1)
             predicted = design @ getattr(self, f"weights_{number}")
             logits = predicted @ self.slopes[number] + self.intercepts[number]
-            said.append(self.shares[number] * logits.softmax(1))
+            something = torch.cat(list(here.values()), dim=1).any(1, keepdim=True)
+            said.append(self.shares[number] * torch.where(something, logits.softmax(1), self.prior))
         return torch.stack(said).sum(0)
 
 

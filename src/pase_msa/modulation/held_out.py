@@ -94,6 +94,7 @@ class HeldOutEquilibrium(Modulation):
         self.config = config or Config()
         self.diagnosis: Diagnosis | None = None
         self.modalities: tuple[str, ...] = ()
+        self.values: Tensor | None = None  # of the classes of a score
         self.closed: tuple[str, ...] = ()
         self.strategy = np.ones(0)
         self.factors: dict[str, float] = {}
@@ -104,6 +105,7 @@ class HeldOutEquilibrium(Modulation):
     def brief(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
         """Diagnose, and choose the coalitions to play: all of them, or those that the reference believes most."""
         self.modalities = task.modalities
+        self.values = None if task.values is None else torch.tensor(task.values, dtype=torch.float64)
         found = self.diagnosis = diagnose()
         self.closed = found.closed
         everyone = frozenset(task.modalities)
@@ -171,8 +173,8 @@ class HeldOutEquilibrium(Modulation):
                 return weights, 0.0, mixture
             other = played.reference.double()
             ours = calibrate(mixture[None], membership, rows)[0]
-            blends = torch.stack([torch.lerp(ours, other, float(share)) for share in _SHARES])
-            gains = _likelihood(blends, membership).numpy()
+            fitted, said = (torch.stack([torch.lerp(p, other, float(r)) for r in _SHARES]) for p in (ours, mixture))
+            gains = self._worth(fitted, said, membership).numpy()
             share = float(leading(gains[:, rows], cluster[rows]) @ _SHARES)
             return weights, share, torch.lerp(mixture, other, share)
 
@@ -189,6 +191,16 @@ class HeldOutEquilibrium(Modulation):
         progress = float(_likelihood(alone, membership).mean())
         shares = dict(zip(self.games, weights.tolist(), strict=True))
         return Settlement(shares, self.reference, honest.float(), progress)
+
+    def _worth(
+        self, fitted: Float[Tensor, "r n k"], said: Float[Tensor, "r n k"], membership: Float[Tensor, "n k"]
+    ) -> Float[Tensor, "r n"]:
+        """What predictions are worth by the objective that networks are trained by: minus eq. 16, at the temperature
+        that suits them, and for a score minus its absolute error, which a temperature is not to move."""
+        worth = _likelihood(fitted, membership)
+        if self.values is not None:
+            worth = worth - ((said - membership) @ self.values).abs()
+        return worth
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the learning rates of the modalities in hand."""
