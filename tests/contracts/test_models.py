@@ -195,6 +195,25 @@ def test_a_modality_can_be_withheld_altogether(name, kind, k):
 
 @each_model
 @each_kind
+@each_size
+def test_an_utterance_without_any_modality_is_answered_with_the_class_prior(name, kind, k):
+    model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
+    model.fit_prior(batch.labels)
+    one = {modality: flag.clone() for modality, flag in batch.present.items()}
+    for flag in one.values():
+        flag[0] = False
+    with torch.no_grad():
+        found = model(dataclasses.replace(batch, present=one))
+        played = model.play(batch, [frozenset()])[0]
+    assert torch.allclose(found.probabilities[0], model.class_prior)
+    assert torch.allclose(played.probabilities, model.class_prior.expand_as(played.probabilities))
+    assert torch.allclose(found.probabilities[1:], predicted(model, batch)[1:], atol=1e-6)
+    if kind == "regression":
+        assert torch.allclose(found.score[0], model.task.score(model.class_prior))
+
+
+@each_model
+@each_kind
 def test_a_batch_without_one_modality_trains(name, kind):
     batch = toy_batch(kind).only(["audio", "text"])
     model = train_steps(made(name, kind), [batch, batch])

@@ -274,6 +274,22 @@ def test_the_reference_takes_part_as_far_as_validation_says(network, reference, 
     assert method.log_values()["trust/reference"] == found.reference
 
 
+@pytest.mark.parametrize(("kind", "low", "high"), [("regression", 0.9, 1.0), ("classification", 0.0, 0.1)])
+def test_between_two_that_are_as_likely_the_error_of_their_scores_decides(kind, low, high):
+    task = Task.regression(NAMES, -3, 3) if kind == "regression" else Task.classification(NAMES, list("abcdefg"))
+    method = HeldOutEquilibrium()
+    method.brief(task, lambda: drawn(0))
+    played = told([0.0] * len(method.games))
+    # both give the truth one half; the rest is far off in what the network says, and next to it in the reference's
+    membership = torch.eye(7)[torch.zeros(len(played.membership), dtype=torch.long)]
+    said, other = torch.eye(7)[0] + torch.eye(7)[6], torch.eye(7)[0] + torch.eye(7)[1]
+    network = (said / 2).expand_as(played.probabilities)
+    found = method.settle(
+        dataclasses.replace(played, probabilities=network, reference=(other / 2).expand(40, 7), membership=membership)
+    )
+    assert low <= found.reference <= high
+
+
 @pytest.mark.parametrize(("reference", "options"), [(None, {}), (0.8, {"reference": False})])
 def test_where_there_is_no_reference_or_none_is_wanted_it_has_no_share(reference, options):
     method = briefed(drawn(0), **options)
