@@ -2,6 +2,7 @@
 
     python -m experiments.noharm standard   --data ../shared/data/mosi3 --seeds 10
     python -m experiments.noharm partitions --data ../shared/data/mosi --seeds 3
+    python -m experiments.noharm partitions --data ../shared/data/mosi --count 6 --seeds 1 --fine-tuned
     python -m experiments.noharm synthetic  --draws 20
 
 `standard`: the split of the data, seeds 1 to N, differences paired by seed and, with an interval from a bootstrap over
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.stats import t as student
@@ -32,7 +34,7 @@ from experiments.synthetic_cases import CASES
 from pase_msa.data import FeatureTable, open_table
 from pase_msa.diagnosis.probe import pool
 from pase_msa.evaluation.statistics import sign_flip_test
-from pase_msa.studies.study import held
+from pase_msa.studies.study import held, merge
 from pase_msa.studies.training_cell import train_and_evaluate
 
 METRICS = {"acc2_negpos": (100, 1), "mae": (1, 3), "corr": (1, 3)}
@@ -56,6 +58,13 @@ def best_single(data: str) -> str:
 def alone(name: str) -> dict[str, dict[str, Any]]:
     """One modality with the same encoder."""
     return {name: {**CONCAT, "modalities": [name]}}
+
+
+def fine_tuned() -> dict[str, dict[str, Any]]:
+    """Text alone and the methods with text fine-tuned, as the study of that name has them."""
+    study = yaml.safe_load(Path("experiments/finetuned.yaml").read_text())
+    names = {"text": "text", "concat": "concat", "paper": "PaSE paper", "held-out": "PaSE"}
+    return {ours: merge(study["base"], study["variants"][name]) for ours, name in names.items()}
 
 
 def play(jobs: Sequence[tuple[str, str, str, int, dict[str, Any]]], home: Path, workers: int) -> Rows:
@@ -197,26 +206,27 @@ def standard(data: str, seeds: int, workers: int, ablations: bool) -> None:
     )
 
 
-def partitions(data: str, count: int, seeds: int, workers: int, chosen: Sequence[str]) -> None:
+def partitions(data: str, count: int, seeds: int, workers: int, chosen: Sequence[str], tuned: bool) -> None:
     """Random partitions by video."""
-    name = Path(data).name
+    name = Path(data).name + ("-finetuned" if tuned else "")
     folders = [str(partition(Path(data), Path("build/partitions"), number)) for number in range(count)]
     best = best_single(data)
-    methods = alone(best) | {name: METHODS[name] for name in chosen}
+    known = fine_tuned() if tuned else alone(best) | METHODS
+    methods = {name: known[name] for name in (best, *chosen)}
     jobs = [
         (v, Path(folder).name, folder, seed, options)
         for folder in folders
         for v, options in methods.items()
         for seed in range(1, seeds + 1)
     ]
-    rows = play(jobs, Path("runs/noharm/partitions"), workers)
+    rows = play(jobs, Path("runs/noharm/partitions-finetuned" if tuned else "runs/noharm/partitions"), workers)
     write(
         f"noharm-partitions-{name}",
         f"{name}, {count} random partitions by video, seeds 1 to {seeds} each: test, over partitions",
         rows,
         table(rows),
         "Paired by partition: mean [95 % interval], exact sign-flip test.",
-        comparison(rows, chosen, [best, "concat"]),
+        comparison(rows, chosen, [name for name in (best, "concat") if name in methods]),
     )
 
 
@@ -301,6 +311,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=20, help="of each synthetic case")
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=list(METHODS), help="not of `standard`")
+    parser.add_argument("--fine-tuned", action="store_true", help="of `partitions`: text as in finetuned.yaml")
     parser.add_argument("--ablations", action="store_true", help="of `standard`: ours less its parts")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
@@ -311,7 +322,7 @@ def main() -> None:
     elif options.suite == "standard":
         standard(options.data, options.seeds, options.jobs, options.ablations)
     else:
-        partitions(options.data, options.count, options.seeds, options.jobs, options.methods)
+        partitions(options.data, options.count, options.seeds, options.jobs, options.methods, options.fine_tuned)
 
 
 if __name__ == "__main__":

@@ -105,3 +105,18 @@ def test_a_draw_names_kinds_and_verdicts():
     assert found[0][0] == "truthful"
     assert {verdict for _, verdict in found} <= set(verdicts.VERDICTS)
     assert seconds > 0
+
+
+def test_the_fine_tuned_methods_share_everything_but_what_they_differ_in():
+    found = noharm.fine_tuned()
+    assert set(noharm.METHODS) | {"text"} == set(found)
+    assert found["text"]["modalities"] == ["text"]
+    assert all(options["text"]["frozen"] is False for options in found.values())
+    assert len({str(options["training"]) for options in found.values()}) == 1
+
+
+def test_the_rule_that_has_the_form_of_the_bayes_rule_is_near_it(tmp_path):
+    table = open_table(CASES["weak"].write(tmp_path / "weak", 1))
+    found = noharm.reachable(table, CASES["weak"].best)
+    assert 75 < found < 90
+    assert noharm.reachable(table, ("x",)) < found - 5
