@@ -2,14 +2,15 @@
 
     python -m experiments.noharm standard   --data ../shared/data/mosi3 --seeds 10
     python -m experiments.noharm partitions --data ../shared/data/mosi --seeds 3
-    python -m experiments.noharm partitions --data ../shared/data/mosi --count 6 --seeds 1 --fine-tuned
+    python -m experiments.noharm partitions --data ../shared/data/mosi --count 4 --seeds 1 --fine-tuned --development
     python -m experiments.noharm synthetic  --draws 20
 
 `standard`: the split of the data, seeds 1 to N, differences paired by seed and, with an interval from a bootstrap over
 test videos, by utterance. `partitions`: ten random partitions by video (`experiments.partitions`), every method with
 every seed on each, differences paired by partition. `synthetic`: the cases of `experiments.synthetic_cases`, a fresh
-data set a draw. Epochs, trust and everything else is chosen on validation; the test split is read once a run. Finished
-runs are kept under `runs/noharm`, tables go to `experiments/results/`.
+data set a draw. `--development` draws other partitions: those that choices may be made on. Epochs, trust and everything
+else is chosen on validation; the test split is read once a run. Finished runs are kept under `runs/noharm`, tables go to
+`experiments/results/`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from experiments.partitions import partition
+from experiments.partitions import DEVELOPMENT, SEED, partition
 from experiments.synthetic_cases import CASES
 from pase_msa.data import FeatureTable, open_table
 from pase_msa.diagnosis.probe import pool
@@ -206,10 +207,14 @@ def standard(data: str, seeds: int, workers: int, ablations: bool) -> None:
     )
 
 
-def partitions(data: str, count: int, seeds: int, workers: int, chosen: Sequence[str], tuned: bool) -> None:
+def partitions(
+    data: str, count: int, seeds: int, workers: int, chosen: Sequence[str], tuned: bool, development: bool
+) -> None:
     """Random partitions by video."""
-    name = Path(data).name + ("-finetuned" if tuned else "")
-    folders = [str(partition(Path(data), Path("build/partitions"), number)) for number in range(count)]
+    kind = ("-finetuned" if tuned else "") + ("-development" if development else "")
+    name, out = Path(data).name + kind, Path(f"build/partitions{'-development' if development else ''}")
+    seed = DEVELOPMENT if development else SEED
+    folders = [str(partition(Path(data), out, number, seed)) for number in range(count)]
     best = best_single(data)
     known = fine_tuned() if tuned else alone(best) | METHODS
     methods = {name: known[name] for name in (best, *chosen)}
@@ -219,7 +224,7 @@ def partitions(data: str, count: int, seeds: int, workers: int, chosen: Sequence
         for v, options in methods.items()
         for seed in range(1, seeds + 1)
     ]
-    rows = play(jobs, Path("runs/noharm/partitions-finetuned" if tuned else "runs/noharm/partitions"), workers)
+    rows = play(jobs, Path(f"runs/noharm/partitions{kind}"), workers)
     write(
         f"noharm-partitions-{name}",
         f"{name}, {count} random partitions by video, seeds 1 to {seeds} each: test, over partitions",
@@ -312,6 +317,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(CASES))
     parser.add_argument("--methods", nargs="*", choices=tuple(METHODS), default=list(METHODS), help="not of `standard`")
     parser.add_argument("--fine-tuned", action="store_true", help="of `partitions`: text as in finetuned.yaml")
+    parser.add_argument("--development", action="store_true", help="of `partitions`: others, to choose by")
     parser.add_argument("--ablations", action="store_true", help="of `standard`: ours less its parts")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
@@ -322,7 +328,15 @@ def main() -> None:
     elif options.suite == "standard":
         standard(options.data, options.seeds, options.jobs, options.ablations)
     else:
-        partitions(options.data, options.count, options.seeds, options.jobs, options.methods, options.fine_tuned)
+        partitions(
+            options.data,
+            options.count,
+            options.seeds,
+            options.jobs,
+            options.methods,
+            options.fine_tuned,
+            options.development,
+        )
 
 
 if __name__ == "__main__":

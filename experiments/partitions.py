@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 SEED = 20260611
+DEVELOPMENT = 0  # of other partitions, on which choices may be made
 
 
 def partition(data: Path, out: Path, number: int, seed: int = SEED) -> Path:
