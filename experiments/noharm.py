@@ -9,8 +9,8 @@
 test videos, by utterance. `partitions`: ten random partitions by video (`experiments.partitions`), every method with
 every seed on each, differences paired by partition. `synthetic`: the cases of `experiments.synthetic_cases`, a fresh
 data set a draw. `--development` draws other partitions: those that choices may be made on. Epochs, trust and everything
-else is chosen on validation; the test split is read once a run. Finished runs are kept under `runs/noharm`, tables go to
-`experiments/results/`.
+else is chosen on validation; the test split is read once a run. Finished runs are kept under `runs/noharm`, tables go
+to `experiments/results/`.
 """
 
 from __future__ import annotations
