@@ -97,6 +97,12 @@ def test_ranks_correlate_by_order_only():
     assert np.isnan(planted.rank_correlation([1], [1]))
 
 
+def test_what_is_planted_alike_is_a_tie_whatever_its_last_digits():
+    found = [1.0, 2.0, 5.0, 4.0]
+    one, other = [0.1, 0.1 + 1e-12, 0.2, 0.2], [0.1 + 1e-12, 0.1, 0.2, 0.2 + 1e-12]
+    assert planted.rank_correlation(found, one) == planted.rank_correlation(found, other)
+
+
 def test_the_grid_changes_one_modality():
     specs = planted.grid(modality="audio", dominance=(0, 3), noise=(0.5, 1))
     assert [(s.modalities["audio"].dominance, s.modalities["audio"].noise) for s in specs] == [

@@ -89,7 +89,12 @@ def measure(runs: Sequence[LoadedRun], modality: str | None = None) -> pd.DataFr
 
 
 def rank_correlation(found: Sequence[float], planted: Sequence[float]) -> float:
-    """Spearman's; NaN where there are fewer than two values, or either side is constant."""
+    """Spearman's; NaN where there are fewer than two values, or either side is constant.
+
+    What is planted is computed, and differs in its last digits between sets in which it is the same: such values are
+    ties, whose order is not to be guessed.
+    """
+    planted = np.round(planted, 6).tolist()
     if len(found) < 2 or np.ptp(found) == 0 or np.ptp(planted) == 0:
         return float("nan")
     return float(spearmanr(found, planted).statistic)
@@ -100,7 +105,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     and noise, with a deviation over seeds."""
     names = methods(frame)
     with styled() as (ink, colors):
-        figure, (left, right) = panels(2, width=4.6, height=4.4)
+        figure, (left, right) = panels(2, width=5.4, height=4.4)
         ends = [
             min(0.0, frame["found"].min(), frame["planted"].min()),
             max(frame["found"].max(), frame["planted"].max()),
@@ -139,5 +144,5 @@ def draw(frame: pd.DataFrame) -> Figure:
         right.set_xlabel("dominance (stretch of what is told, less 1)")
         right.set_ylabel("rank correlation ρ within a run")
         right.set_ylim(-1.1, 1.1)
-        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=9.5)
+        right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False, fontsize=8.5)
     return figure
