@@ -122,9 +122,7 @@ def _calibrate(task: Task, said: Array, labels: Array) -> tuple[Array, Array]:
         score = task.score(logits.softmax(1)) if task.values is not None else None
         losses = task_losses(logits, score, truth, membership)
         loss = torch.stack([*losses.values(), slopes.square().sum() / (2 * len(given))]).sum()
-        loss.backward()
-        assert parameters.grad is not None
-        return loss.item(), parameters.grad.numpy()
+        return loss.item(), torch.autograd.grad(loss, parameters)[0].numpy()
 
     frequencies = membership.mean(0).log().clamp(min=_UNSEEN).numpy()
     found = minimize(objective, np.r_[np.zeros(size), frequencies], jac=True, method="L-BFGS-B").x

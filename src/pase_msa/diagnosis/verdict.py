@@ -16,7 +16,7 @@ LIKELY = 0.95
 #: nats an utterance below which a contribution is not worth a modality
 NEGLIGIBLE = 0.01
 MOST_VIDEOS = 100_000
-#: videos; of fewer the spread is not known, so that nothing is shown to be small
+#: videos; of fewer the spread is not known, so that nothing is shown to be small, or behind
 FEW = 5
 
 

@@ -81,8 +81,8 @@ def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.flo
     else:
         values = probabilities[:, torch.arange(logits.shape[1]), predicted]
         score = None
-    # float64: the terms of a modality that changes nothing cancel, and float32 would leave dust
-    shares = (torch.from_numpy(matrix) @ values.double()).to(values.dtype)
+    # float64, and measured from nothing: the terms of a modality that changes nothing cancel, and would else leave dust
+    shares = (torch.from_numpy(matrix) @ (values - values[0]).double()).to(values.dtype)
     return Inference(
         logits[-1],
         probabilities[-1],

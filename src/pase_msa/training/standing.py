@@ -169,14 +169,16 @@ def refine(found: ModalityDiagnosis, network: NetworkEvidence) -> tuple[Standing
 
     - under-trained: it is not closed, contributes to the reference on new videos, and to the network surely less.
     - memorised: not useful to the reference; to the network in training only.
+
+    Both want enough validation videos: of a few the spread is not known.
     """
     if found.verdict in CLOSED:
         return found.verdict, found.why
-    behind, told = network.behind, found.evidence.valid
-    if told.bound(LIKELY) > 0 and behind.bound(MORE) > 0 and behind.value > NEGLIGIBLE:
+    behind, told, enough = network.behind, found.evidence.valid, network.valid.videos >= FEW
+    if enough and told.bound(LIKELY) > 0 and behind.bound(MORE) > 0 and behind.value > NEGLIGIBLE:
         return "under-trained", f"the reference gets {behind.value:.3f} nats more out of it on new videos"
     learned = network.train.bound(SURE) > 0 and network.train.value > NEGLIGIBLE
-    gone = network.valid.upper(LIKELY) < NEGLIGIBLE and network.valid.videos >= FEW
+    gone = enough and network.valid.upper(LIKELY) < NEGLIGIBLE
     if found.verdict != "useful" and learned and gone:
         return "memorised", "the network learned it by heart: it contributes in training and not on new videos"
     return found.verdict, found.why
