@@ -208,13 +208,13 @@ def standard(data: str, seeds: int, workers: int, ablations: bool) -> None:
 
 
 def partitions(
-    data: str, count: int, seeds: int, workers: int, chosen: Sequence[str], tuned: bool, development: bool
+    data: str, count: int, seeds: int, workers: int, chosen: Sequence[str], *, tuned: bool, development: bool
 ) -> None:
     """Random partitions by video."""
-    kind = ("-finetuned" if tuned else "") + ("-development" if development else "")
-    name, out = Path(data).name + kind, Path(f"build/partitions{'-development' if development else ''}")
-    seed = DEVELOPMENT if development else SEED
-    folders = [str(partition(Path(data), out, number, seed)) for number in range(count)]
+    drawn, draw = ("-development", DEVELOPMENT) if development else ("", SEED)
+    kind = ("-finetuned" if tuned else "") + drawn
+    name, out = Path(data).name + kind, Path(f"build/partitions{drawn}")
+    folders = [str(partition(Path(data), out, number, draw)) for number in range(count)]
     best = best_single(data)
     known = fine_tuned() if tuned else alone(best) | METHODS
     methods = {name: known[name] for name in (best, *chosen)}
@@ -328,15 +328,9 @@ def main() -> None:
     elif options.suite == "standard":
         standard(options.data, options.seeds, options.jobs, options.ablations)
     else:
-        partitions(
-            options.data,
-            options.count,
-            options.seeds,
-            options.jobs,
-            options.methods,
-            options.fine_tuned,
-            options.development,
-        )
+        tuned, development = options.fine_tuned, options.development
+        sizes = options.count, options.seeds, options.jobs
+        partitions(options.data, *sizes, options.methods, tuned=tuned, development=development)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from pase_msa.task import Task
 from pase_msa.training.data_module import evaluation_loader
 from pase_msa.training.inputs import UtteranceDataset
 
+_DUST = 1e-12  # no contribution, but what float64 leaves of terms that cancel
+
 
 @dataclass
 class Inference:
@@ -81,8 +83,8 @@ def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.flo
     else:
         values = probabilities[:, torch.arange(logits.shape[1]), predicted]
         score = None
-    # float64, and measured from nothing: the terms of a modality that changes nothing cancel, and would else leave dust
-    shares = (torch.from_numpy(matrix) @ (values - values[0]).double()).to(values.dtype)
+    shares = torch.from_numpy(matrix) @ values.double()
+    shares = torch.where(shares.abs() > _DUST, shares, 0.0).to(values.dtype)
     return Inference(
         logits[-1],
         probabilities[-1],

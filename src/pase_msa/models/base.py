@@ -235,19 +235,19 @@ class Model(nn.Module):
             )
         try:
             content = json.loads((home / _CONFIG).read_text())
-            if content["format"] != _FORMAT:
-                raise PaSEError(
-                    f"{home} was to hold a model of format {_FORMAT}, found {content['format']}, which another version "
-                    "wrote; train it again."
-                )
-            inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
-            task = Task.from_dict(content["task"])
-            recipe, shapes = content["recipe"], content["reference"]
-            extraction = content.get("extraction")
-        except PaSEError:
-            raise
+            found = content["format"]
+            if found == _FORMAT:
+                inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
+                task = Task.from_dict(content["task"])
+                recipe, shapes = content["recipe"], content["reference"]
+                extraction = content.get("extraction")
         except (ValueError, KeyError, TypeError) as error:
             raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
+        if found != _FORMAT:
+            raise PaSEError(
+                f"{home} was to hold a model of format {_FORMAT}, found {found}, which another version wrote; train it "
+                "again."
+            )
         for spec in inputs.values():
             if spec.text and not spec.text.get("pretrained", True):
                 spec.text["model"] = str(home / spec.text["model"])
