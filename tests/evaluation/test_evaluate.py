@@ -98,5 +98,44 @@ def test_contributions_add_up_to_the_score_less_the_base(run):
     model = Model.from_pretrained(run.model)
     dataset = make_dataset(table, load_columns(table, model.inputs), np.arange(len(table)), None)
     found = infer(model, dataset)
+    total = torch.stack(list(found.contributions.values())).sum(0)
+    torch.testing.assert_close(total, found.score - found.base, atol=1e-5, rtol=0)
+    small = infer(model, dataset, batch_size=3)
+    torch.testing.assert_close(found.score, small.score, atol=1e-6, rtol=0)
+
+
+def test_playing_a_coalition_is_predicting_with_the_others_withheld():
+    model = toy_model().eval()
+    batch = toy_batch()
+
+    class One:
+        def __len__(self):
+            return len(batch)
+
+        def __getitem__(self, positions):
+            return batch
+
+    logits = play(model, One(), [frozenset({"text"}), frozenset(batch.present)])
+    torch.testing.assert_close(logits[0], model(batch.only({"text"})).logits.detach())
+    torch.testing.assert_close(logits[1], model(dataclasses.replace(batch)).logits.detach())
+
+
+def test_subsets_of_many_modalities_are_singles_leave_one_out_and_all():
+    names = tuple("abcdefg")
+    assert len(subsets(names)) == 15
+    assert subsets(names)[-1] == frozenset(names)
+
+
+@pytest.mark.parametrize("kind", ["regression", "classification"])
+def test_a_modality_that_changes_nothing_contributes_exactly_nothing(kind):
+    task = toy_task(kind)
+    games, matrix = attribution(task.modalities)
+    generator = torch.Generator().manual_seed(0)
+    said = {game: torch.randn(50, task.num_classes, generator=generator) for game in games if "audio" not in game}
+    logits = torch.stack([said[game - {"audio"}] for game in games])
+    # what is the same is not computed in the same way, batch for batch
+    found = attribute(task, logits + 1e-7 * torch.randn(logits.shape, generator=generator), matrix, 1.0)
+    assert (found.contributions["audio"] == 0).all()
+    assert not found.contributions["audio"].signbit().any()
     value = found.probabilities.amax(1) if found.score is None else found.score
     assert torch.allclose(torch.stack(list(found.contributions.values())).sum(0), value - found.base, atol=1e-5)

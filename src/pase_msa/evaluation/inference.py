@@ -18,7 +18,7 @@ from pase_msa.task import Task
 from pase_msa.training.data_module import evaluation_loader
 from pase_msa.training.inputs import UtteranceDataset
 
-_DUST = 1e-12  # no contribution, but what float64 leaves of terms that cancel
+_DUST = 2e-6  # share of a value that is no contribution, but rounding: values come in float32
 
 
 @dataclass
@@ -84,7 +84,7 @@ def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.flo
         values = probabilities[:, torch.arange(logits.shape[1]), predicted]
         score = None
     shares = torch.from_numpy(matrix) @ values.double()
-    shares = torch.where(shares.abs() > _DUST, shares, 0.0).to(values.dtype)
+    shares = torch.where(shares.abs() > _DUST * values.abs().amax(0), shares, 0.0).to(values.dtype)
     return Inference(
         logits[-1],
         probabilities[-1],
