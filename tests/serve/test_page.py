@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,16 @@ def test_the_curve_lies_where_its_times_and_values_are():
     (points,) = re.findall(r'polyline points="([^"]+)"', html)
     assert points == "25.00,46.67 50.00,41.67"  # half a second of two; 0.2 of -3 to 3, from above
     assert "absent" in html
+
+
+def test_where_no_word_counted_no_colour_is_explained():
+    answer, task = toy_answer(), Task.regression(["text", "audio"], -3, 3)
+    assert "pase-down" in render(answer, task)
+    item = answer.utterances[0]
+    item.words[:] = [replace(word, influence=0.0) for word in item.words]
+    html = render(answer, task)
+    assert "pase-down" not in html
+    assert "the text was not used" in html
 
 
 def test_classes_are_shown_with_their_probabilities():

@@ -20,6 +20,7 @@ from pase_msa.extract.manifest import MEDIA
 from pase_msa.serve import render
 from pase_msa.serve.clips import ClipPredictor, as_rows
 
+_WIDTHS = {"clip": "230px", "text": "420px"}
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The answer appears here.</div>'
 _SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView() }"
 # what Gradio takes as `css` reaches its inner part only
@@ -203,7 +204,10 @@ def build(page: Page) -> gr.Blocks:
             gr.Markdown("One line an utterance; clips of more than 30 s are cut at pauses.")
             chosen = gr.File(file_count="multiple", file_types=[*media, ".txt"], show_label=False)
             many_go = gr.Button("Answer these clips", variant="primary", elem_id="pase-go-many")
-            table = gr.Dataframe(headers=page.columns(), interactive=False, wrap=True, show_label=False)
+            columns = page.columns()
+            # wide enough for the names, which would otherwise break within a word
+            widths = [_WIDTHS.get(name, f"{max(82, 9 * len(name) + 30)}px") for name in columns]
+            table = gr.Dataframe(headers=columns, column_widths=widths, interactive=False, wrap=True, show_label=False)
             download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="pase-csv")
 
             def many(paths: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008

@@ -120,10 +120,15 @@ def _transcript(answer: ClipAnswer, task: Task) -> str:
     strongest = max(*every, 0.25 * (_bounds(task)[1] - _bounds(task)[0]) / 6)
     rows = "".join(_utterance(item, strongest, task, alone=len(answer.utterances) == 1) for item in answer.utterances)
     meaning = "raised the score" if task.values is not None else "spoke for the class"
+    hint = (
+        f'Colour: how far a word <span class="pase-up">{meaning}</span> or '
+        '<span class="pase-down">spoke against it</span>; point at a word for its Shapley value.'
+        if any(every)
+        else "No word counted: the text was not used."
+    )
     return (
         f'<section><h3>What was said</h3><div class="pase-transcript">{rows}</div>'
-        f'<p class="pase-hint">Colour: how far a word <span class="pase-up">{meaning}</span> or '
-        '<span class="pase-down">spoke against it</span>; point at a word for its Shapley value.</p></section>'
+        f'<p class="pase-hint">{hint}</p></section>'
     )
 
 
