@@ -117,6 +117,17 @@ def test_table_4_has_every_set_both_ways(made):
     np.testing.assert_allclose(spread, 0, atol=1e-5)
 
 
+def test_where_modalities_are_lost_the_error_stands_beside_the_accuracy(made):
+    rates = pd.read_csv(made.out / "table4-rates.csv")
+    for stem, metric in (("table4-lost", "acc2_negpos"), ("table4-lost-mae", "mae")):
+        found = pd.read_csv(made.out / f"{stem}.csv")
+        assert set(found["metric"]) == {metric}
+        for row in found.itertuples():
+            alike = (rates["method"] == row.method) & (rates["imputation"] == row.imputation)
+            mine = rates[alike & (rates["rate"] == row.rate) & (rates["metric"] == metric)]
+            np.testing.assert_allclose(row.mean, mine.groupby("seed")["value"].mean().mean(), atol=1e-5)
+
+
 def test_figure_5_compares_the_same_seeds_with_and_without_modulation(made):
     found = pd.read_csv(made.out / "figure5-ends.csv")
     assert list(found["method"]) == ["with SGM", "without SGM"] * 2

@@ -101,21 +101,24 @@ def withhold(kept: Flags, batch: Batch, place: slice) -> Batch:
     return Batch(batch.features, batch.lengths, present, batch.labels, batch.rows, batch.videos)
 
 
-def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
-    """One metric against the rate, a line a method and setting; bars are a deviation over draws and seeds."""
-    found = spread(one_metric(frame, metric), ("method", "imputation", "rate"))
+def draw(frame: pd.DataFrame, metric: str = "acc2_negpos", *more: str) -> Figure:
+    """Metrics against the rate, a panel each, a line a method and setting; bars are deviations over draws and seeds."""
+    metrics = list(dict.fromkeys((metric, *more)))
     words: dict[Any, str] = {"on": ", imputed", "off": ", left out", "none": ""}
     with styled() as (_, colors):
-        figure, (axes,) = panels(1, width=5.0, height=3.8)
-        lines = [
-            (m, i) for m in methods(found) for i in words if ((found["method"] == m) & (found["imputation"] == i)).any()
-        ]
-        for number, (method, setting) in enumerate(lines):
-            rows = found[(found["method"] == method) & (found["imputation"] == setting)].sort_values("rate")
-            line(
-                axes, rows["rate"], rows["mean"], rows["std"], f"{method}{words[setting]}", number, colors, shift=0.006
-            )
-        axes.set_xlabel("probability that a modality is lost")
-        axes.set_ylabel(axis(metric))
-        legend_below(figure, [axes], 2)
+        figure, places = panels(len(metrics), width=5.0, height=3.8)
+        for axes, shown in zip(places, metrics, strict=True):
+            found = spread(one_metric(frame, shown), ("method", "imputation", "rate"))
+            kinds = [(m, i) for m in methods(found) for i in words]
+            number = 0
+            for method, setting in kinds:
+                rows = found[(found["method"] == method) & (found["imputation"] == setting)].sort_values("rate")
+                if rows.empty:
+                    continue
+                label = f"{method}{words[setting]}"
+                line(axes, rows["rate"], rows["mean"], rows["std"], label, number, colors, shift=0.006)
+                number += 1
+            axes.set_xlabel("probability that a modality is lost")
+            axes.set_ylabel(axis(shown))
+        legend_below(figure, places, 2 * len(metrics))
     return figure

@@ -117,6 +117,7 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> Figure:
             part.grid(visible=True, axis="both")
             part.set_title(short(name, 40), fontsize=11)
             part.set_xlabel(axis(metric))
+            part.tick_params(labelbottom=True)  # also where nothing, or a title, stands below
         axes[0].set_ylabel("modalities given")
         legend_below(figure, axes, 2)
     return figure
