@@ -1,5 +1,7 @@
 """Table 4: modalities that are withheld, whole and at random."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -96,12 +98,23 @@ def test_draws_differ_and_seeds_repeat(runs):
     assert values(first, draw=0) != values(first, draw=1)
 
 
-def test_withheld_is_absent(runs):
-    run = runs["pase"]
-    everything = {name: np.zeros(len(run.dataset), bool) for name in run.task.modalities}
-    only = everything | {"text": np.ones(len(run.dataset), bool)}
-    expected = torch.cat([o.logits for o in run.outputs(lambda batch, place: batch.only({"text"}))])
-    torch.testing.assert_close(run.logits(lambda batch, place: rates.withhold(only, batch, place)), expected)
+@pytest.mark.parametrize(("name", "imputation"), [("pase", "on"), ("pase", "off"), ("plain", "on"), ("concat", "none")])
+def test_each_utterance_is_asked_with_what_it_keeps(runs, name, imputation):
+    run = runs[name]
+    rows = run.dataset.rows
+    there = {key: run.dataset.columns[key].present[rows] for key in run.task.modalities}
+    kept = rates.keep(there, 0.5, 0, 1)
+
+    def withheld(batch, place):  # marked absent in the batch itself
+        left = {key: flags & torch.from_numpy(kept[key][place]) for key, flags in batch.present.items()}
+        return dataclasses.replace(batch, present=left)
+
+    with imputation_switched(run.model, imputation):
+        expected = run.metrics(run.logits(withheld))
+    frame = rates.measure([run], (0.5,), draws=2)
+    found = values(frame, draw=1, imputation=imputation)
+    assert found == pytest.approx(expected, abs=1e-5, nan_ok=True)
+    assert found != pytest.approx(run.metrics(run.logits()), abs=1e-5, nan_ok=True)
 
 
 @pytest.mark.parametrize(("given", "draws"), [((1.5,), 1), ((0.5,), 0)])

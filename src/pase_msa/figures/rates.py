@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,16 +10,18 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
-from pase_msa.batch import Batch
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.figures import styled
+from pase_msa.evaluation.inference import play
 from pase_msa.figures.imputation import Imputation, imputation_switched, settings
 from pase_msa.figures.panels import axis, legend_below, line, methods, one_metric, panels, spread
-from pase_msa.figures.runs import LoadedRun, generator
+from pase_msa.figures.runs import BATCH, LoadedRun, generator
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 Flags = dict[str, NDArray[np.bool_]]
+_COLUMNS = ["method", "seed", "split", "imputation", "rate", "draw", "lost", "metric", "value"]
 
 
 def measure(
@@ -55,26 +56,22 @@ def measure(
     rows = []
     for run in runs:
         there = {name: run.dataset.columns[name].present[run.dataset.rows] for name in run.task.modalities}
-        for rate in rates:
-            for number in range(draws if rate > 0 else 1):
-                kept = keep(there, rate, seed, number)
-                lost = 1 - sum(flags.sum() for flags in kept.values()) / sum(flags.sum() for flags in there.values())
-                for setting in settings(run.model, imputation):
-                    with imputation_switched(run.model, setting):
-                        logits = run.logits(partial(withhold, kept))
-                    rows += [
-                        {
-                            **run.stamp,
-                            "imputation": setting,
-                            "rate": rate,
-                            "draw": number,
-                            "lost": float(lost),
-                            "metric": metric,
-                            "value": value,
-                        }
-                        for metric, value in run.metrics(logits).items()
-                    ]
-    return pd.DataFrame(rows)
+        kept = {(rate, n): keep(there, rate, seed, n) for rate in rates for n in range(draws if rate > 0 else 1)}
+        games, which = _occurring(run.task.modalities, list(kept.values()))
+        present = sum(flags.sum() for flags in there.values())
+        said = {}
+        for setting in settings(run.model, imputation):
+            with imputation_switched(run.model, setting):
+                said[setting] = play(run.model, run.dataset, games, batch_size=BATCH)
+        for ((rate, number), flags), places in zip(kept.items(), which, strict=True):
+            lost = float(1 - sum(row.sum() for row in flags.values()) / present)
+            about = {**run.stamp, "rate": rate, "draw": number, "lost": lost}
+            rows += [
+                {**about, "imputation": setting, "metric": metric, "value": value}
+                for setting, logits in said.items()
+                for metric, value in run.metrics(logits[places, torch.arange(len(places))]).items()
+            ]
+    return pd.DataFrame(rows, columns=_COLUMNS)
 
 
 def keep(there: Flags, rate: float, seed: int, number: int) -> Flags:
@@ -95,10 +92,16 @@ def keep(there: Flags, rate: float, seed: int, number: int) -> Flags:
     return {name: row & flags for (name, flags), row in zip(there.items(), stays, strict=True)}
 
 
-def withhold(kept: Flags, batch: Batch, place: slice) -> Batch:
-    """The batch with only what is kept; its utterances are at `place`."""
-    present = {name: flags & torch.from_numpy(kept[name][place]) for name, flags in batch.present.items()}
-    return Batch(batch.features, batch.lengths, present, batch.labels, batch.rows, batch.videos)
+def _occurring(modalities: Sequence[str], kept: Sequence[Flags]) -> tuple[list[frozenset[str]], list[Tensor]]:
+    """The sets of modalities that utterances are left with, and for each draw which of them each utterance has, [N].
+
+    What is said of an utterance depends on its own modalities alone, so that each set is asked for once: the encoders
+    run once, and not once a draw.
+    """
+    table = np.concatenate([[flags[name] for name in modalities] for flags in kept], axis=1)
+    sets, which = np.unique(table, axis=1, return_inverse=True)
+    games = [frozenset(name for name, has in zip(modalities, one, strict=True) if has) for one in sets.T]
+    return games, list(torch.from_numpy(which.reshape(len(kept), -1)).unbind())
 
 
 def draw(frame: pd.DataFrame, metric: str = "acc2_negpos", *more: str) -> Figure:
