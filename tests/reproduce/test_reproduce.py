@@ -220,6 +220,18 @@ def test_every_configuration_is_valid(name, text, tmp_path):
                 plugins.configure(plugins.load(kind, given["name"]).Config, rest, given["name"])
 
 
+def test_fine_tuned_text_keeps_to_the_parts_that_the_paper_names():
+    variants = plugins.load("reproduce", "table3").variants
+    frozen, tuned = (
+        variants(Subject("toy", None, synthetic_table(tiny_spec()), [1], text=text))
+        for text in ("frozen", "fine-tuned")
+    )
+    assert all(frozen[name] == options for name, options in tuned.items())
+    assert {name.removeprefix("PaSE").strip() for name in tuned} == {
+        "", "- PCL", "- CAL", "+ Con", "paper", "paper - PCL", "paper - CAL", "paper + Con", "paper - SGM",
+    }  # fmt: skip
+
+
 def test_table_1_has_every_rival_that_is_found():
     subject = Subject("toy", None, synthetic_table(tiny_spec()), [1])
     variants = plugins.load("reproduce", "table1").variants(subject)

@@ -17,6 +17,14 @@ _PARTS: dict[str, Options] = {
     "+ Con": {"model": {"fusion": "concat"}},
     "+ Att": {"model": {"fusion": "attention"}},
 }
+_SHORT = ("- PCL", "- CAL", "+ Con")  # what the paper names as parts of the method, beside the equilibrium
+_EARLY = f"{methods.PAPER} - dual phase"
+
+
+def _parts(subject: Subject) -> dict[str, Options]:
+    if subject.text == "fine-tuned":  # minutes a run: the short list
+        return {part: _PARTS[part] for part in _SHORT}
+    return _PARTS
 
 
 def variants(subject: Subject) -> dict[str, Options]:
@@ -24,11 +32,11 @@ def variants(subject: Subject) -> dict[str, Options]:
     found: dict[str, Options] = {}
     for whole in (methods.PAPER, methods.PASE):
         found[whole] = methods.named(whole)
-        found |= {f"{whole} {part}": methods.named(whole, **change) for part, change in _PARTS.items()}
-        if whole == methods.PAPER:
-            found[methods.NO_SGM] = methods.named(methods.NO_SGM)
-            # balancing from the first epoch in place of a warm-up
-            found[f"{whole} - dual phase"] = methods.named(whole, phases={"start": "always"})
+        found |= {f"{whole} {part}": methods.named(whole, **change) for part, change in _parts(subject).items()}
+    found[methods.NO_SGM] = methods.named(methods.NO_SGM)
+    if subject.text == "frozen":
+        # balancing from the first epoch in place of a warm-up
+        found[_EARLY] = methods.named(methods.PAPER, phases={"start": "always"})
     return found
 
 
@@ -36,10 +44,10 @@ def build(found: Results) -> Part:
     """The plug-in's entry point."""
     grids = []
     for whole, stem, more in (
-        (methods.PAPER, "table3", {f"{methods.PAPER} - dual phase": "- dual phase", methods.NO_SGM: "- SGM"}),
+        (methods.PAPER, "table3", {_EARLY: "- dual phase", methods.NO_SGM: "- SGM"}),
         (methods.PASE, "table3-held-out", {methods.NO_SGM: "- equilibrium"}),
     ):
-        names = {whole: whole, **{f"{whole} {part}": part for part in _PARTS}, **more}
+        names = {whole: whole, **{f"{whole} {part}": part for part in _parts(found.subject)}, **more}
         order = [name for name in names if name in found.variants]
         title = f"{whole} less one part at a time, and with other fusions"
         # the published ablation is of the paper's equilibrium
@@ -53,9 +61,15 @@ def build(found: Results) -> Part:
     notes += [
         "What a part is worth is the whole less the row without it: positive where the part helps an accuracy, "
         "negative where it helps MAE.",
-        "`- entropy weights`: all modalities weigh the same (eq. 11). `- dual phase`: balancing acts from the first "
-        "epoch. `- SGM` and `- equilibrium` are the same runs, without any equilibrium.",
-        "The paper's `- PGF` has no row of ours, since it does not say what takes the place of the fusion; `+ Sum`, "
-        "`+ Con` and `+ Att` are what can.",
+        "`- SGM` and `- equilibrium` are the same runs, without any equilibrium.",
+        "The paper's `- PGF` has no row of ours, since it does not say what takes the place of the fusion; "
+        "other fusions (`+`) are what can.",
     ]
+    if found.subject.text == "frozen":
+        notes.append(
+            "`- entropy weights`: all modalities weigh the same (eq. 11). `- dual phase`: balancing acts from the "
+            "first epoch."
+        )
+    else:
+        notes.append("Minutes a run: other parts and fusions are left out; with frozen text they are there.")
     return Part(f"Table 3: ablations on {found.subject.name}", grids, notes=notes)
