@@ -206,7 +206,7 @@ def build(page: Page) -> gr.Blocks:
             many_go = gr.Button("Answer these clips", variant="primary", elem_id="pase-go-many")
             columns = page.columns()
             # wide enough for the names, which would otherwise break within a word
-            widths = [_WIDTHS.get(name, f"{max(82, 9 * len(name) + 30)}px") for name in columns]
+            widths: list[str | int] = [_WIDTHS.get(name, f"{max(82, 9 * len(name) + 30)}px") for name in columns]
             table = gr.Dataframe(headers=columns, column_widths=widths, interactive=False, wrap=True, show_label=False)
             download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="pase-csv")
 
