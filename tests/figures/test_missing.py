@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pase_msa.errors import PaSEError
+from pase_msa.evaluation import inference
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.figures import rates, subsets
 from pase_msa.figures.imputation import imputation_switched
@@ -96,6 +97,22 @@ def test_draws_differ_and_seeds_repeat(runs):
     first, again = (rates.measure([runs["concat"]], (0.5,), draws=2, seed=4) for _ in range(2))
     assert first.equals(again)
     assert values(first, draw=0) != values(first, draw=1)
+
+
+def test_withheld_is_absent(runs):
+    run = runs["pase"]
+    expected = torch.cat([o.logits for o in run.outputs(lambda batch, place: batch.only({"text"}))])
+    torch.testing.assert_close(run.given([frozenset({"text"})], "on")[0], expected)
+
+
+def test_a_set_is_asked_for_once(runs, monkeypatch):
+    run = dataclasses.replace(runs["pase"], _given={})
+    asked = []
+    monkeypatch.setattr("pase_msa.figures.runs.play", lambda *a, **k: asked.append(a[2]) or inference.play(*a, **k))
+    subsets.measure([run])
+    assert [len(games) for games in asked] == [7, 7]  # with imputation and without
+    rates.measure([run], (0.0, 0.5), draws=1)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(("name", "imputation"), [("pase", "on"), ("pase", "off"), ("plain", "on"), ("concat", "none")])

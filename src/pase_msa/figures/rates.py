@@ -14,10 +14,9 @@ from torch import Tensor
 
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.figures import styled
-from pase_msa.evaluation.inference import play
-from pase_msa.figures.imputation import Imputation, imputation_switched, settings
-from pase_msa.figures.panels import axis, legend_below, line, methods, one_metric, panels, spread
-from pase_msa.figures.runs import BATCH, LoadedRun, generator
+from pase_msa.figures.imputation import Imputation, settings
+from pase_msa.figures.panels import axis, legend_below, line, one_metric, panels, spread
+from pase_msa.figures.runs import LoadedRun, generator
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 Flags = dict[str, NDArray[np.bool_]]
@@ -59,10 +58,7 @@ def measure(
         kept = {(rate, n): keep(there, rate, seed, n) for rate in rates for n in range(draws if rate > 0 else 1)}
         games, which = _occurring(run.task.modalities, list(kept.values()))
         present = sum(flags.sum() for flags in there.values())
-        said = {}
-        for setting in settings(run.model, imputation):
-            with imputation_switched(run.model, setting):
-                said[setting] = play(run.model, run.dataset, games, batch_size=BATCH)
+        said = {setting: run.given(games, setting) for setting in settings(run.model, imputation)}
         for ((rate, number), flags), places in zip(kept.items(), which, strict=True):
             lost = float(1 - sum(row.sum() for row in flags.values()) / present)
             about = {**run.stamp, "rate": rate, "draw": number, "lost": lost}
@@ -112,15 +108,9 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos", *more: str) -> Figure
         figure, places = panels(len(metrics), width=5.0, height=3.8)
         for axes, shown in zip(places, metrics, strict=True):
             found = spread(one_metric(frame, shown), ("method", "imputation", "rate"))
-            kinds = [(m, i) for m in methods(found) for i in words]
-            number = 0
-            for method, setting in kinds:
-                rows = found[(found["method"] == method) & (found["imputation"] == setting)].sort_values("rate")
-                if rows.empty:
-                    continue
-                label = f"{method}{words[setting]}"
+            for number, ((method, setting), part) in enumerate(found.groupby(["method", "imputation"], sort=False)):
+                rows, label = part.sort_values("rate"), f"{method}{words[setting]}"
                 line(axes, rows["rate"], rows["mean"], rows["std"], label, number, colors, shift=0.006)
-                number += 1
             axes.set_xlabel("probability that a modality is lost")
             axes.set_ylabel(axis(shown))
         legend_below(figure, places, 2 * len(metrics))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from torch import Tensor
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
+from pase_msa.evaluation.inference import play
+from pase_msa.figures.imputation import Imputation, imputation_switched
 from pase_msa.metrics import Dialect, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.task import Task
@@ -57,6 +59,7 @@ class LoadedRun:
     dataset: UtteranceDataset
     labels: Float[Tensor, " n"]
     folder: RunFolder
+    _given: dict[tuple[Imputation, frozenset[str]], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def task(self) -> Task:
@@ -97,6 +100,15 @@ class LoadedRun:
                 found.append(self.model.play(given, everything)[0] if network else self.model(given))
                 start += len(batch)
         return found
+
+    def given(self, games: Sequence[frozenset[str]], imputation: Imputation) -> Float[Tensor, "c n k"]:
+        """Logits where the model is given only the named modalities, one a coalition; no coalition is asked twice."""
+        asked = [game for game in games if (imputation, game) not in self._given]
+        if asked:
+            with imputation_switched(self.model, imputation):
+                said = play(self.model, self.dataset, asked, batch_size=BATCH)
+            self._given.update(zip(((imputation, game) for game in asked), said, strict=True))
+        return torch.stack([self._given[imputation, game] for game in games])
 
     def logits(self, edit: Edit | None = None) -> Float[Tensor, "n k"]:
         """The logits among `outputs`, [N, K]."""

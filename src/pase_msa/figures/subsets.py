@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from pase_msa.evaluation.evaluate import subsets
 from pase_msa.evaluation.figures import MARKERS, short, styled
-from pase_msa.evaluation.inference import play
-from pase_msa.figures.imputation import Imputation, imputation_switched, settings
+from pase_msa.figures.imputation import Imputation, settings
 from pase_msa.figures.panels import axis, legend_below, methods, one_metric, panels, scale, spread
 from pase_msa.figures.quoted import quoted
 from pase_msa.figures.runs import LoadedRun
@@ -39,8 +38,6 @@ def measure(runs: Sequence[LoadedRun], imputation: Sequence[Imputation] = ("on",
         # beyond five modalities `subsets` leaves some out, and Table 4 wants all
         games = sorted(coalitions(names)[1:], key=len) if len(names) > 5 else subsets(names)
         for setting in settings(run.model, imputation):
-            with imputation_switched(run.model, setting):
-                logits = play(run.model, run.dataset, games)
             rows += [
                 {
                     **run.stamp,
@@ -49,7 +46,7 @@ def measure(runs: Sequence[LoadedRun], imputation: Sequence[Imputation] = ("on",
                     "metric": metric,
                     "value": value,
                 }
-                for game, said in zip(games, logits, strict=True)
+                for game, said in zip(games, run.given(games, setting), strict=True)
                 for metric, value in run.metrics(said).items()
             ]
     return pd.DataFrame(rows)

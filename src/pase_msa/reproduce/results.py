@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -60,27 +60,28 @@ class Results:
             return None
         return int(read_json(RunFolder(folders[0]).evaluation)["count"])
 
-    def each_run(
-        self, variants: Sequence[str], measure: Callable[[Sequence[LoadedRun]], pd.DataFrame], *, first: bool = False
-    ) -> pd.DataFrame:
-        """A measurement of the runs of some methods, one run in memory at a time.
+    def runs(self, variants: Sequence[str], *, first: bool = False) -> Iterator[LoadedRun]:
+        """The runs of some methods, one in memory at a time.
 
         Args:
             variants: methods.
-            measure: gives a data frame.
-            first: of the first seed only.
+            first: the first seed only.
 
         Errors:
             PaSEError: none of the methods has a finished run.
         """
-        frames = []
+        found = False
         for variant in variants:
             own = self.rows(variant).dropna(subset=["run"])
             for row in own.head(1 if first else len(own)).itertuples():
+                found = True
                 data = self.subject.table if row.data == self.subject.name else None
-                frames.append(
-                    measure([load_run(self.home / str(row.run), self.subject.split, method=variant, data=data)])
-                )
-        if not frames:
+                yield load_run(self.home / str(row.run), self.subject.split, method=variant, data=data)
+        if not found:
             raise PaSEError(f"No run of {', '.join(variants)} is finished, so {self.name} cannot be made.")
-        return pd.concat(frames, ignore_index=True)
+
+    def each_run(
+        self, variants: Sequence[str], measure: Callable[[Sequence[LoadedRun]], pd.DataFrame], *, first: bool = False
+    ) -> pd.DataFrame:
+        """A measurement, which gives a data frame, of each of `runs`."""
+        return pd.concat([measure([run]) for run in self.runs(variants, first=first)], ignore_index=True)

@@ -35,8 +35,9 @@ def build(found: Results) -> Part:
     """The plug-in's entry point."""
     subject = found.subject
     whole = [name for name in _METHODS if name in found.variants]
-    withheld = found.each_run(whole, lambda runs: subsets.measure(runs))
-    lost = found.each_run(whole, lambda runs: rates.measure(runs))
+    # both are asked of a run while it is there, since they have most sets of modalities in common
+    frames = [(subsets.measure([run]), rates.measure([run])) for run in found.runs(whole)]
+    withheld, lost = (pd.concat(part, ignore_index=True) for part in zip(*frames, strict=True))
     data = pd.concat([_trained(found), withheld], ignore_index=True)
     label = metric_label(subject.accuracy)
     # one that says the same of all who lost their text has an accuracy of luck: the error stands beside it
