@@ -119,7 +119,7 @@ class DualPhase(Callback):
         if before != after and after == "guarded":
             self.guarded_at = trainer.current_epoch
             _log.warning(
-                "epoch %d: %s fell by more than %g for %d epochs; modulation off again",
+                "epoch %d: %s got worse by more than %g for %d epochs; modulation off again",
                 trainer.current_epoch,
                 self.metric,
                 self.rule.config.guard,
