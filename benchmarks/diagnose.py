@@ -13,10 +13,10 @@ import time
 import torch
 from threadpoolctl import threadpool_limits
 
-from pase_msa.data.synthetic import synthetic_table
-from pase_msa.data.synthetic_spec import ModalitySpec, SyntheticSpec
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
+from pase_msa.heldout.diagnose import diagnose
 from pase_msa.task import Kind
-from pase_msa.training.diagnosing import diagnose
 
 
 def measure(count: int, kind: Kind, dim: int) -> float:

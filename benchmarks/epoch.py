@@ -17,8 +17,8 @@ from typing import Any
 import lightning
 import torch
 
+from pase_msa.data.opening import open_data
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.diagnosing import open_data
 from pase_msa.training.run import fit, prepare
 
 
@@ -44,8 +44,8 @@ def measure(data: str | None, epochs: int, rounds: int) -> dict[str, Any]:
     table = open_data(data)
     models = {
         "concat": {"model": {"name": "concat"}},
-        "paper": {"equilibrium": "paper"},
-        "held-out": {"equilibrium": "held_out"},
+        "paper": {"balancing": {"name": "sgm"}},
+        "held-out": {"balancing": {"name": "held_out"}},
     }
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for _ in range(rounds):

@@ -22,7 +22,7 @@ import torch
 
 from pase_msa.batch import Batch
 from pase_msa.calibration import confidence
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
 from pase_msa.models.base import Model, build_model
 from pase_msa.serve.export import export_onnx
 from pase_msa.serve.onnx_model import FEATURES, LENGTH, OnnxModel
@@ -39,7 +39,7 @@ def usual(name: str) -> Model:
     torch.manual_seed(0)
     task = Task.regression(tuple(SIZES), -3, 3)
     model = build_model(name, task, {modality: InputSpec(dim) for modality, dim in SIZES.items()}, {}).eval()
-    model.trust.set({frozenset(SIZES): 0.6, frozenset(["text"]): 0.3, frozenset(["text", "audio"]): 0.1})
+    model.mixture.set({frozenset(SIZES): 0.6, frozenset(["text"]): 0.3, frozenset(["text", "audio"]): 0.1})
     return model
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from joblib.externals.loky import get_reusable_executor
 
-from pase_msa.extract.config import ExtractConfig
-from pase_msa.extract.example_clip import portrait, speak, write_clip
-from pase_msa.extract.pipeline import Extractor
-from pase_msa.extract.table import extract_table
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.example_clip import portrait, speak, write_clip
+from pase_msa.media.pipeline import Extractor
+from pase_msa.media.table import extract_table
 
 TEXT = (
     "I watched this film with my family last weekend, and I have to say that it surprised me. "
@@ -58,7 +58,7 @@ def one_clip(path: Path) -> None:
 def long_clip(folder: Path) -> None:
     """Ten minutes in utterances, in a process of its own."""
     code = (
-        "import sys, resource; from pase_msa.extract.pipeline import Extractor; "
+        "import sys, resource; from pase_msa.media.pipeline import Extractor; "
         "n = sum(1 for _ in Extractor().extract_utterances(sys.argv[1])); "
         "print(f'{n} utterances, peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB')"
     )

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.studies.engine import run_cells
 from pase_msa.studies.study import Study, study_cells
 from pase_msa.studies.training_cell import study_cell

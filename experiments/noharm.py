@@ -33,8 +33,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from experiments.partitions import DEVELOPMENT, SEED, partition
 from experiments.synthetic_cases import CASES
 from pase_msa.data import FeatureTable, open_table
-from pase_msa.diagnosis.probe import pool
 from pase_msa.evaluation.statistics import sign_flip_test
+from pase_msa.heldout.ridge import pool
 from pase_msa.studies.study import held, merge
 from pase_msa.studies.training_cell import train_and_evaluate
 
@@ -46,8 +46,8 @@ CONCAT: dict[str, Any] = {"model": {"name": "concat"}}
 
 METHODS: dict[str, dict[str, Any]] = {
     "concat": CONCAT,
-    "paper": {"equilibrium": "paper"},
-    "held-out": {"equilibrium": "held_out"},
+    "paper": {"balancing": {"name": "sgm"}},
+    "held-out": {"balancing": {"name": "held_out"}},
 }
 
 
@@ -189,8 +189,8 @@ def standard(data: str, seeds: int, workers: int, ablations: bool) -> None:
     best = best_single(data)
     methods = alone(best) | METHODS
     parts = {
-        "held-out less reference": {"equilibrium": "held_out", "modulation": {"reference": False}},
-        f"{best} held-out": {"equilibrium": "held_out", "modalities": [best]},
+        "held-out less reference": {"balancing": {"name": "held_out", "reference": False}},
+        f"{best} held-out": {"balancing": {"name": "held_out"}, "modalities": [best]},
     }
     methods |= parts if ablations else {}
     jobs = [(v, "split", data, seed, o) for v, o in methods.items() for seed in range(1, seeds + 1)]
@@ -237,8 +237,8 @@ def partitions(
 
 def synthetic(names: Sequence[str], draws: int, workers: int, chosen: Sequence[str]) -> None:
     """One further modality of every kind."""
-    from pase_msa.data.synthetic import SyntheticSpec
-    from pase_msa.evaluation.planted import bayes_score
+    from pase_msa.data.synthetic.ground_truth import bayes_score
+    from pase_msa.data.synthetic.spec import SyntheticSpec
 
     jobs: list[tuple[str, str, str, int, dict[str, Any]]] = []
     for case in names:

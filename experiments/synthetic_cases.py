@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 
 SIZES = {"train": 1000, "valid": 300, "test": 1500, "utterances_per_video": 10}
 SHORT = (2, 4)  # frames; the study trains hundreds of networks

@@ -19,9 +19,9 @@ from typing import Any
 from experiments.tryout_sentences import sentence
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.evaluate import evaluate
-from pase_msa.extract.config import ExtractConfig
-from pase_msa.extract.example_clip import speak, write_clip, write_example
-from pase_msa.extract.table import extract_table
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.example_clip import speak, write_clip, write_example
+from pase_msa.media.table import extract_table
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import train
 
@@ -101,7 +101,7 @@ def examples(folder: Path) -> None:
     """Clips for the page."""
     import numpy as np
 
-    from pase_msa.extract.example_clip import portrait
+    from pase_msa.media.example_clip import portrait
 
     folder.mkdir(parents=True, exist_ok=True)
     calm = random.Random(0)

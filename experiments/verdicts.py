@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 
-from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 
 KINDS: dict[str, dict[str, float]] = {
     "truthful": {"noise": 1.0},

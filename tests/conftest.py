@@ -47,7 +47,7 @@ def _one_seed_and_a_cache_of_its_own(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def score_table():
     """A tiny table with a real label, vision missing here and there."""
-    from pase_msa.data.synthetic import synthetic_table
+    from pase_msa.data.synthetic.generate import synthetic_table
 
     return synthetic_table(tiny_spec())
 
@@ -55,6 +55,6 @@ def score_table():
 @pytest.fixture(scope="session")
 def class_table():
     """A tiny table with three classes."""
-    from pase_msa.data.synthetic import synthetic_table
+    from pase_msa.data.synthetic.generate import synthetic_table
 
     return synthetic_table(tiny_spec("classification"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pase_msa.cli import main
+from pase_msa.cli.main import main
 
 SMALL = ["--training.epochs", "2", "--training.threads", "1", "--model.width", "8", "--encoders.default.hidden", "8"]
 
@@ -136,36 +136,37 @@ def test_classes_are_predicted_and_graded(tmp_path, capsys):
     ("words", "model", "method"),
     [
         ([], "pase", "held_out"),
-        (["--equilibrium", "held_out", "--modulation.exploration", "0.2"], "pase", "held_out"),
-        (["--equilibrium", "paper", "--modulation.utility", "prediction"], "pase", "sgm"),
-        (["--equilibrium=paper"], "pase", "sgm"),
-        (["--equilibrium", "paper", "--equilibrium", "held_out"], "pase", "held_out"),
+        (["--balancing", "held_out", "--balancing.exploration", "0.2"], "pase", "held_out"),
+        (["--balancing", "sgm", "--balancing.utility", "prediction"], "pase", "sgm"),
+        (["--balancing=sgm"], "pase", "sgm"),
+        (["--balancing.name", "sgm"], "pase", "sgm"),
+        (["--balancing", "sgm", "--balancing", "held_out"], "pase", "held_out"),
         (["--model.name", "concat"], "concat", "none"),
-        (["--model.name", "concat", "--equilibrium", "held_out"], "concat", "held_out"),
-        (["--modulation.name", "sgm", "--equilibrium", "paper"], "pase", "sgm"),
-        (["--config", "paper.yaml"], "pase", "sgm"),
-        (["--config", "paper.yaml", "--equilibrium", "held_out"], "pase", "held_out"),
-        (["--config", "paper.yaml", "--equilibrium", "null"], "pase", "held_out"),
-        (["--config", "paper.yaml", "--config", "held.yaml"], "concat", "held_out"),
+        (["--model", "concat", "--balancing", "held_out"], "concat", "held_out"),
+        (["--config", "sgm.yaml"], "pase", "sgm"),
+        (["--config", "sgm.yaml", "--balancing", "held_out"], "pase", "held_out"),
+        (["--config", "sgm.yaml", "--config", "held.yaml"], "concat", "held_out"),
+        (["sgm.yaml", "--balancing.floor", "0.1"], "pase", "sgm"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_the_equilibrium_decides_over_the_balancing_method(words, model, method, tmp_path, monkeypatch):
-    from pase_msa.cli import build_parser
+def test_one_switch_names_the_balancing_method(words, model, method, tmp_path, monkeypatch):
+    from pase_msa.cli.main import build_parser, expand
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "paper.yaml").write_text("equilibrium: paper\n")
-    (tmp_path / "held.yaml").write_text("equilibrium: held_out\nmodel: {name: concat}\n")
-    parsed = build_parser(["train", *words]).parse_args(["train", *words]).train
-    assert (parsed.model.name, parsed.modulation.name) == (model, method)
+    (tmp_path / "sgm.yaml").write_text("balancing: sgm\n")
+    (tmp_path / "held.yaml").write_text("balancing: {name: held_out}\nmodel: concat\n")
+    words = expand(["train", *words])
+    parsed = build_parser(words).parse_args(words).train
+    assert (parsed.model.name, parsed.balancing.name) == (model, method)
 
 
-def test_the_equilibrium_of_a_run_is_kept(folder, tmp_path):
+def test_the_balancing_method_of_a_run_is_kept(folder, tmp_path):
     out = tmp_path / "r"
-    words = ["--equilibrium", "paper", "--training.epochs", "1", "--training.threads", "1", "--model.width", "8"]
+    words = ["--balancing", "sgm", "--training.epochs", "1", "--training.threads", "1", "--model.width", "8"]
     assert main(["train", "--data", str(folder), "--out", str(out), *words]) == 0
     kept = yaml.safe_load((out / "config.yaml").read_text())
-    assert (kept["equilibrium"], kept["modulation"]["name"]) == ("paper", "sgm")
+    assert kept["balancing"]["name"] == "sgm"
     assert main(["train", str(out / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
 
 
@@ -187,8 +188,8 @@ def test_a_closed_modality_is_named_at_the_end_of_training(tmp_path, capsys):
     assert "vision │ deceptive" in printed
     assert "closed: no prediction reads it" in printed
     assert main(["evaluate", str(out), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["equilibrium"]
-    assert found == json.loads((out / "results.json").read_text())["equilibrium"]
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["modality_report"]
+    assert found == json.loads((out / "results.json").read_text())["modality_report"]
     assert found["modalities"]["vision"]["share"] == 0
 
 
@@ -218,7 +219,7 @@ def test_diagnosis_without_data_says_what_it_read(capsys):
 
 def _mistakes(run, folder, tmp_path):
     (tmp_path / "bad.yaml").write_text("model: {widht: 3}\n")
-    (tmp_path / "sgm.yaml").write_text("modulation: {name: sgm}\n")
+    (tmp_path / "old.yaml").write_text("modulation: {name: sgm}\n")
     (tmp_path / "broken.yaml").write_text("model: [\n")
     return {
         "no such file": (["inspect", str(tmp_path / "nowhere")], "nowhere"),
@@ -247,17 +248,11 @@ def _mistakes(run, folder, tmp_path):
         "a negative seed": (["diagnose", str(folder), "--seed", "-1"], "seed"),
         "no picture format": (["diagnose", str(folder), "--picture", str(tmp_path / "out")], ".png"),
         "nothing to validate on": (["diagnose", str(_without_validation(tmp_path))], "validation"),
-        "unknown equilibrium": (["train", "--data", str(folder), "--equilibrium", "heldout"], "heldout"),
-        "two balancing methods": (
-            ["train", "--data", str(folder), "--equilibrium", "held_out", "--modulation.name", "sgm"],
-            "leave one of the two out",
-        ),
-        "another method in the file": (
-            ["train", "--data", str(folder), "--config", str(tmp_path / "sgm.yaml"), "--equilibrium", "held_out"],
-            "'sgm'",
-        ),
+        "unknown balancing method": (["train", "--data", str(folder), "--balancing", "heldout"], "held_out"),
+        "an option of the first version": (["train", "--data", str(folder), "--equilibrium", "paper"], "--balancing"),
+        "a key of the first version": (["train", str(tmp_path / "old.yaml")], "balancing"),
         "nothing to grade by": (
-            ["train", "--data", str(folder), "--model.name", "concat", "--equilibrium", "paper"],
+            ["train", "--data", str(folder), "--model", "concat", "--balancing", "sgm"],
             "no alignment losses",
         ),
         "unknown accelerator": (["train", "--data", str(folder), "--training.accelerator", "abacus"], "abacus"),
@@ -306,7 +301,7 @@ def test_a_full_disk_is_one_sentence(folder, monkeypatch, capsys):
 def test_every_configuration_that_is_shipped_parses():
     from pathlib import Path
 
-    from pase_msa.cli import build_parser
+    from pase_msa.cli.main import build_parser
 
     files = [
         f

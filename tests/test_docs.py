@@ -14,17 +14,18 @@ from typing import get_args
 
 import pytest
 
-from pase_msa import cli, plugins
-from pase_msa.data.synthetic import synthetic_table
-from pase_msa.data.synthetic_spec import ModalitySpec, SyntheticSpec
-from pase_msa.diagnosis.trust import MOST_COALITIONS
-from pase_msa.diagnosis.verdict import FEW, NEGLIGIBLE, Verdict
-from pase_msa.encoders.text import TextConfig
-from pase_msa.modulation import held_out
+from pase_msa import plugins
+from pase_msa.balancing import held_out
+from pase_msa.cli import main as cli
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
+from pase_msa.data.transcripts import TextConfig
+from pase_msa.heldout.modality_report import MORE
+from pase_msa.heldout.verdict import FEW, NEGLIGIBLE, Verdict
+from pase_msa.heldout.weights import MOST_COALITIONS
 from pase_msa.training.config import EQUILIBRIA, RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import fit, prepare
-from pase_msa.training.standing import MORE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -58,7 +59,7 @@ def test_a_command_parses(
     monkeypatch.chdir(ROOT)
     if len(words) > 1 and words[0] == "train" and not words[1].startswith("-"):
         assert words[1].startswith("RUN/") or Path(words[1]).is_file(), f"{page} names {words[1]}"
-    words = cli.spelled_out(words)
+    words = cli.expand(words)
     if "--help" in words or "--print_config" in words:  # these end the program
         words = [word for word in words if word not in ("--help", "--print_config")]
     parsed = cli.build_parser(words).parse_args(words)
@@ -136,7 +137,7 @@ def equilibria_with(option: str) -> list[str]:
 def test_the_page_of_the_equilibrium_names_every_option_of_it() -> None:
     text = (ROOT / "docs" / "equilibrium.md").read_text()
     named = set(re.findall(r"^\| `([a-z_.]+)` \|", text, re.M))
-    assert {f"modulation.{f.name}" for f in dataclasses.fields(held_out.Config)} - {"modulation.name"} <= named
+    assert {f"modulation.{f.name}" for f in dataclasses.fields(held_out.Config)} - {"balancing.name"} <= named
     for option in named:
         assert "held_out" in equilibria_with(option), option
 
@@ -223,11 +224,11 @@ def plugins_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         {"model": {"name": "pase", "fusion": "product"}},
         {"model": {"name": "vote"}},
-        {"model": {"name": "vote"}, "equilibrium": "held_out"},
-        {"modulation": {"name": "equal"}, "phases": PhaseConfig(start="always")},
+        {"model": {"name": "vote"}, "balancing": {"name": "held_out"}},
+        {"balancing": {"name": "equal"}, "phases": PhaseConfig(start="always")},
         {"encoders": {"audio": {"encoder": "recurrent", "hidden": 8}, "default": {"encoder": "sequence"}}},
     ],
-    ids=["fusion", "model", "model held to new videos", "modulation", "encoder"],
+    ids=["fusion", "model", "model held to new videos", "balancing", "encoder"],
 )
 def test_the_plugins_of_the_docs_train(options: dict[str, object], plugins_of_the_docs: None) -> None:
     spec = SyntheticSpec(
@@ -254,9 +255,9 @@ def test_the_format_of_the_docs_reads(tmp_path: Path, plugins_of_the_docs: None)
 def test_the_extractor_of_the_docs_extracts(tmp_path: Path, plugins_of_the_docs: None) -> None:
     from PIL import Image
 
-    from pase_msa.extract.config import ExtractConfig
-    from pase_msa.extract.example_clip import write_clip
-    from pase_msa.extract.pipeline import Extractor
+    from pase_msa.media.config import ExtractConfig
+    from pase_msa.media.example_clip import write_clip
+    from pase_msa.media.pipeline import Extractor
 
     path = write_clip(tmp_path / "a.mp4", frames=[Image.new("RGB", (64, 48), "white")] * 10)
     clip = Extractor(ExtractConfig(["brightness"])).extract_clip(path)

@@ -59,9 +59,14 @@ def test_regressor_learns(regressor):
     assert regressor.task_.values == (-3, -2, -1, 0, 1, 2, 3)
     assert regressor.modalities_in_ == regressor.task_.modalities == ("text", "audio", "vision")
     assert 1 <= regressor.n_iter_ == len(regressor.history_) <= 6
-    assert {"epoch", "train/loss", "val/mae", "trust/text", "trust/reference", "phi/text"} <= set(
-        regressor.history_[-1]
-    )
+    assert {
+        "epoch",
+        "train/loss",
+        "val/mae",
+        "prediction_weight/text",
+        "prediction_weight/reference",
+        "phi/text",
+    } <= set(regressor.history_[-1])
 
 
 def test_the_best_epoch_is_kept():
@@ -105,36 +110,36 @@ def test_confidence_and_contributions(regressor, classifier):
 
 def test_the_equilibrium_is_reported(regressor, classifier):
     for model in (regressor, classifier):
-        found = model.standing_
+        found = model.modality_report_
         assert found["mode"] == "held_out"
         assert json.loads(json.dumps(found, allow_nan=False)) == found
         assert list(found["modalities"]) == ["text", "audio", "vision"]
         # two videos are no ground for a verdict
         assert found["counts"]["validation_videos"] == 2
         assert {row["verdict"] for row in found["modalities"].values()} == {"undecided"}
-        assert found["reference_share"] == pytest.approx(float(model.model_.trust.reference))
-        assert sum(found["trust"].values()) == pytest.approx(1)
+        assert found["reference_share"] == pytest.approx(float(model.model_.mixture.reference))
+        assert sum(found["coalition_weights"].values()) == pytest.approx(1)
 
 
 def test_the_equilibrium_can_be_the_papers():
     quick = QUICK | {"epochs": 2}
-    model = PaSERegressor(**quick, equilibrium="paper").fit(X, Y, groups=VIDEOS)
-    assert model.standing_ is None
+    model = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
+    assert model.modality_report_ is None
     assert model.model_.reference is None
-    assert not model.model_.trust.coalitions
+    assert not model.model_.mixture.coalitions
     assert "psi/text" in model.history_[-1]
-    plain = PaSERegressor(**quick, modulation="sgm").fit(X, Y, groups=VIDEOS)
+    plain = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
     np.testing.assert_array_equal(plain.predict(X), model.predict(X))
 
 
 def test_any_model_may_be_held_to_new_videos(tmp_path):
     quick = {**QUICK, "epochs": 2, "model": "concat"}
     plain = PaSERegressor(**quick).fit(X, Y, groups=VIDEOS)
-    assert plain.standing_ is None
-    assert not plain.model_.trust.coalitions
-    held = PaSERegressor(**quick, equilibrium="held_out").fit(X, Y, groups=VIDEOS)
-    assert held.model_.trust.coalitions
-    assert 0 < held.standing_["reference_share"] <= 1
+    assert plain.modality_report_ is None
+    assert not plain.model_.mixture.coalitions
+    held = PaSERegressor(**quick, balancing="held_out").fit(X, Y, groups=VIDEOS)
+    assert held.model_.mixture.coalitions
+    assert 0 < held.modality_report_["reference_share"] <= 1
     expected = held.predict(X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(held)).predict(X), expected)
     held.model_ = Model.from_pretrained(held.save(tmp_path / "model"))  # a folder keeps trust and reference
@@ -145,7 +150,7 @@ def test_any_model_may_be_held_to_new_videos(tmp_path):
 def test_next_to_no_data_are_enough_and_decide_nothing(count):
     y = np.linspace(-3, 3, count)
     model = PaSERegressor(**QUICK | {"epochs": 1}).fit({"text": A[:count], "vision": X["vision"][:count]}, y)
-    assert {row["verdict"] for row in model.standing_["modalities"].values()} == {"undecided"}
+    assert {row["verdict"] for row in model.modality_report_["modalities"].values()} == {"undecided"}
     assert np.isfinite(model.predict({"text": A})).all()
 
 
@@ -153,7 +158,7 @@ def test_a_class_may_be_missing_from_validation():
     names = np.array(["sad", "calm", "glad"])[np.arange(N) % 3]
     few = [0, 3]
     model = PaSEClassifier(**QUICK | {"epochs": 1}).fit(X, names, validation=(some(few), names[few]))
-    assert {row["verdict"] for row in model.standing_["modalities"].values()} == {"undecided"}
+    assert {row["verdict"] for row in model.modality_report_["modalities"].values()} == {"undecided"}
     assert model.predict_proba(X).shape == (N, 3)
 
 
@@ -209,7 +214,7 @@ def test_leaves_no_trace(tmp_path, monkeypatch, fails):
     before, draws, out = state(), random.getstate(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         if fails:
-            model = PaSERegressor(training={"threads": 2}, modulation="sgm", modulation_options={"floor": "low"})
+            model = PaSERegressor(training={"threads": 2}, balancing="sgm", balancing_options={"floor": "low"})
             with pytest.raises(PaSEError, match="floor"):
                 model.fit(X, Y)
             assert random.getstate() == draws
@@ -307,7 +312,7 @@ def test_range_and_classes_of_a_regression():
 @pytest.fixture
 def transcripts(monkeypatch):
     """Texts whose frozen states come from a stub."""
-    import pase_msa.training.inputs as inputs
+    import pase_msa.data.inputs as inputs
     from pase_msa.data.columns import SequenceColumn
 
     def frozen(texts, settled):
@@ -357,13 +362,9 @@ MISTAKES = {
     ),
     "option": (lambda: PaSERegressor(model_options={"widht": 2}).fit({"a": A}, Y), "did you mean 'width'"),
     "model": (lambda: PaSERegressor(model="pas").fit({"a": A}, Y), "did you mean 'pase'"),
-    "equilibrium": (lambda: PaSERegressor(equilibrium="heldout").fit({"a": A}, Y), "'held_out' or 'paper'"),
-    "two methods": (
-        lambda: PaSERegressor(equilibrium="held_out", modulation="sgm").fit({"a": A}, Y),
-        "leave one of the two out",
-    ),
+    "balancing": (lambda: PaSERegressor(balancing="heldout").fit({"a": A}, Y), "did you mean 'held_out'"),
     "nothing to grade by": (
-        lambda: PaSERegressor(model="concat", equilibrium="paper").fit({"a": A}, Y),
+        lambda: PaSERegressor(model="concat", balancing="sgm").fit({"a": A}, Y),
         "no alignment losses",
     ),
     "epochs": (lambda: PaSERegressor(epochs=0).fit({"a": A}, Y), "epochs"),

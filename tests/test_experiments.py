@@ -23,7 +23,7 @@ def _variants():
 
 def _is_valid(options):
     config = run_config(options)
-    for kind, given in (("models", config.model), ("modulation", config.modulation)):
+    for kind, given in (("models", config.model), ("balancing", config.balancing)):
         name = given.get("name")
         if name not in (None, "ridge"):
             rest = {key: value for key, value in given.items() if key != "name"}

@@ -28,7 +28,7 @@ STOREYS = (
     "objective",
     "shapley",
     "diagnosis",
-    "modulation",
+    "balancing",
     "models",
     "training",
     "evaluation",

@@ -22,7 +22,7 @@ from tests.reference.metrics import naive_classification, naive_regression
 
 MOSI = Task.regression(["text", "audio"], -3, 3)
 EMOTIONS = Task.classification(["text", "audio"], ["happy", "sad", "angry", "neutral"])
-DIALECTS = ("mmsa", "mult", "pase")
+CONVENTIONS = ("mmsa", "mult", "pase")
 quickly = settings(derandomize=True, deadline=None, max_examples=60)
 
 # sixteenths are exact in single precision, and hit zeros and halves
@@ -47,13 +47,13 @@ def part(result: Outputs, where: slice) -> Outputs:
     return Outputs(result.logits[where], result.probabilities[where], score, result.fused[where])
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("convention", CONVENTIONS)
 @given(pairs)
 @quickly
-def test_regression_equals_the_plain_loops(dialect, drawn):
+def test_regression_equals_the_plain_loops(convention, drawn):
     score, truth = zip(*drawn, strict=True)
-    expected = naive_regression(score, truth, dialect)
-    assert regression_metrics(np.array(score), np.array(truth), MOSI, dialect) == pytest.approx(
+    expected = naive_regression(score, truth, convention)
+    assert regression_metrics(np.array(score), np.array(truth), MOSI, convention) == pytest.approx(
         expected, abs=1e-6, nan_ok=True
     )
 
@@ -70,10 +70,10 @@ def test_classification_equals_the_plain_loops(drawn):
     assert found == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_perfect_prediction_is_perfect(dialect):
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_perfect_prediction_is_perfect(convention):
     truth = np.array([-3, -1.2, 0, 0.4, 2.6])
-    found = regression_metrics(truth, truth, MOSI, dialect)
+    found = regression_metrics(truth, truth, MOSI, convention)
     assert found.pop("mae") == 0
     assert found == pytest.approx(dict.fromkeys(found, 1.0))
     found = classification_metrics([0, 1, 2, 3], [0, 1, 2, 3], EMOTIONS.classes)
@@ -96,19 +96,21 @@ def test_flipping_the_sign_of_both_sides_changes_only_what_counts_zeros(drawn):
         assert against["acc2_negpos"] == pytest.approx(1 - before["acc2_negpos"])
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("convention", CONVENTIONS)
 @given(drawn=pairs, seed=st.integers(0, 99))
 @quickly
-def test_the_order_of_the_samples_does_not_matter(dialect, drawn, seed):
+def test_the_order_of_the_samples_does_not_matter(convention, drawn, seed):
     score, truth = map(np.array, zip(*drawn, strict=True))
     order = np.random.default_rng(seed).permutation(len(score))
-    before = regression_metrics(score, truth, MOSI, dialect)
-    assert regression_metrics(score[order], truth[order], MOSI, dialect) == pytest.approx(before, abs=1e-6, nan_ok=True)
+    before = regression_metrics(score, truth, MOSI, convention)
+    assert regression_metrics(score[order], truth[order], MOSI, convention) == pytest.approx(
+        before, abs=1e-6, nan_ok=True
+    )
 
 
 def test_the_dialects_differ_on_zeros():
     score, truth = [0.5, 0.0, -0.5, 1.0, -1.0, -2.0], [0.0, 0.0, 0.0, 1.0, 2.0, -3.0]
-    mmsa, mult, pase = (regression_metrics(score, truth, MOSI, dialect) for dialect in DIALECTS)
+    mmsa, mult, pase = (regression_metrics(score, truth, MOSI, convention) for convention in CONVENTIONS)
     assert mmsa["acc2_nonneg"] == pytest.approx(4 / 6)  # 0.0 agrees with a zero, as 0.5 does
     assert mult["acc2_nonneg"] == pytest.approx(4 / 6)  # 0.0 and -0.5 agree with a zero, 0.5 does not
     assert mmsa["acc2_negpos"] == mult["acc2_negpos"] == pase["acc2_negpos"] == pytest.approx(2 / 3)
@@ -158,13 +160,13 @@ def test_a_class_that_does_not_occur_is_left_out_of_ua():
 
 
 @pytest.mark.parametrize("task", [MOSI, EMOTIONS], ids=lambda task: task.kind)
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_the_metric_over_batches_equals_the_function_over_all(task, dialect):
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_the_metric_over_batches_equals_the_function_over_all(task, convention):
     result, truth = outputs(task, 37)
-    metric = SentimentMetrics(task, dialect)
+    metric = SentimentMetrics(task, convention)
     for where in (slice(0, 16), slice(16, 17), slice(17, 37)):
         metric.update(part(result, where), truth[where])
-    expected = task_metrics(task, result.probabilities, result.score, truth, dialect)
+    expected = task_metrics(task, result.probabilities, result.score, truth, convention)
     expected.pop("per_class", None)
     p = result.probabilities.double()
     expected["entropy"] = float(-(p * p.log()).sum(1).mean())

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from pase_msa.batch import Batch
-from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec
-from pase_msa.diagnosis.experts import Expert, Experts
-from pase_msa.diagnosis.probe import FOURIER, Pooling
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
+from pase_msa.heldout.experts import Expert, Experts
+from pase_msa.heldout.reference import RidgeReference
+from pase_msa.heldout.ridge import FOURIER, Pooling
 from pase_msa.models.base import build_model
-from pase_msa.models.reference import ReferenceExperts
 from pase_msa.task import Task
 
 DIMS = {"text": 5, "audio": 4, "vision": 3}
@@ -71,7 +71,7 @@ def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
         for names in coalitions
     ]
     offset, prior = rng.uniform(0, 2 * np.pi, FOURIER), rng.dirichlet(np.ones(task.num_classes))
-    return ReferenceExperts.of(task, Experts(poolings, matrices, waves, offset, leads, members, prior))
+    return RidgeReference.of(task, Experts(poolings, matrices, waves, offset, leads, members, prior))
 
 
 def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):

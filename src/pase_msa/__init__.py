@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pase_msa.alignment import alignment_loss
+    from pase_msa.balancing.factors import modulation_factors
+    from pase_msa.balancing.sgm import ShapleyModulation
     from pase_msa.batch import Batch, Outputs
     from pase_msa.data.opening import open_table
     from pase_msa.data.table import FeatureTable
     from pase_msa.errors import PaSEError
     from pase_msa.estimator import PaSEClassifier, PaSERegressor
+    from pase_msa.heldout.diagnose import diagnose
     from pase_msa.models.pase import PaSE
-    from pase_msa.modulation.factors import modulation_factors
-    from pase_msa.modulation.sgm import ShapleyModulation
     from pase_msa.prototypes import PrototypeBank, calibration_loss
     from pase_msa.shapley import shapley_values
     from pase_msa.task import Task
-    from pase_msa.training.diagnosing import diagnose
     from pase_msa.transport import entropic_plan
 
     __version__: str
@@ -47,7 +47,7 @@ __all__ = [
     "shapley_values",
 ]
 
-_HOMES = {
+_LAZY = {
     "Batch": "batch",
     "FeatureTable": "data.table",
     "Outputs": "batch",
@@ -73,8 +73,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         value: object = version("pase-msa")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(f"pase_msa.{_HOMES[name]}"), name)
+    elif name in _LAZY:
+        value = getattr(importlib.import_module(f"pase_msa.{_LAZY[name]}"), name)
     else:
         raise AttributeError(f"module 'pase_msa' has no attribute {name!r}")
     globals()[name] = value

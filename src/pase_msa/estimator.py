@@ -17,20 +17,21 @@ from sklearn.utils.validation import check_is_fitted
 from pase_msa import plugins
 from pase_msa.calibration import confidence
 from pase_msa.data.arrays import Samples, read_samples, table_from_samples
+from pase_msa.data.dataset import UtteranceDataset, make_dataset
 from pase_msa.data.holdout import hold_out
+from pase_msa.data.inputs import load_columns
 from pase_msa.data.table import FeatureTable, LabelKind
 from pase_msa.data.targets import Targets, class_targets, score_targets
-from pase_msa.encoders.text import TextConfig
+from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.inference import infer, play
+from pase_msa.evaluation.inference import infer, predict_coalitions
 from pase_msa.models.base import Model
 from pase_msa.task import Task
-from pase_msa.training.best import History, best_epoch
+from pase_msa.training.callbacks import History, best_epoch
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.inputs import UtteranceDataset, load_columns, make_dataset
-from pase_msa.training.isolation import left_as_found
+from pase_msa.training.isolation import preserve_global_state
 from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import conclude, fit, prepare, stand
+from pase_msa.training.run import calibrate, fit, prepare, run_modality_report
 
 _LABEL = "label"
 
@@ -42,7 +43,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     task_: Task
     history_: list[dict[str, float]]
     n_iter_: int
-    standing_: dict[str, Any] | None
+    modality_report_: dict[str, Any] | None
     modalities_in_: tuple[str, ...]
     classes_: NDArray[Any]
 
@@ -54,9 +55,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         text: Mapping[str, Any] | None = None,
-        equilibrium: str | None = None,
-        modulation: str | None = None,
-        modulation_options: Mapping[str, Any] | None = None,
+        balancing: str | None = None,
+        balancing_options: Mapping[str, Any] | None = None,
         phases: Mapping[str, Any] | None = None,
         epochs: int = 60,
         patience: int = 10,
@@ -72,9 +72,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         self.model_options = model_options
         self.encoders = encoders
         self.text = text
-        self.equilibrium = equilibrium
-        self.modulation = modulation
-        self.modulation_options = modulation_options
+        self.balancing = balancing
+        self.balancing_options = balancing_options
         self.phases = phases
         self.epochs = epochs
         self.patience = patience
@@ -149,11 +148,11 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
 
     def _train(self, table: FeatureTable, config: RunConfig) -> None:
         history = History()
-        with left_as_found(bool(self.verbose), config.training.threads):
+        with preserve_global_state(bool(self.verbose), config.training.threads):
             prepared = prepare(config, table)
             trainer, _ = fit(config, prepared, None, progress=bool(self.verbose), extra=[history])
-            conclude(prepared, config.training.batch_size)
-            self.standing_ = stand(prepared, best_epoch(trainer), config.training.batch_size)
+            calibrate(prepared, config.training.batch_size)
+            self.modality_report_ = run_modality_report(prepared, best_epoch(trainer), config.training.batch_size)
         self.model_, self.task_ = prepared.model, prepared.task
         self.history_, self.n_iter_ = history.rows, len(history.rows)
 
@@ -188,10 +187,9 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             text=plugins.configure(TextConfig, _plain(self.text), "text"),
             encoders={name: _plain(options) for name, options in (self.encoders or {}).items()},
             model={"name": self.model, **_plain(self.model_options)},
-            equilibrium=self.equilibrium,  # type: ignore[arg-type]
-            modulation={
-                **({"name": self.modulation} if self.modulation else {}),
-                **_plain(self.modulation_options),
+            balancing={
+                **({"name": self.balancing} if self.balancing else {}),
+                **_plain(self.balancing_options),
             },
             phases=plugins.configure(PhaseConfig, _plain(self.phases), "phases"),
             training=plugins.configure(TrainingConfig, _plain(named | further), "training"),
@@ -230,7 +228,7 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
     def _logits(self, X: Any) -> torch.Tensor:
         """Logits [N, K]."""
         dataset = self._dataset(X)
-        return play(self.model_, dataset, [frozenset(self.task_.modalities)])[0]
+        return predict_coalitions(self.model_, dataset, [frozenset(self.task_.modalities)])[0]
 
     def contributions(self, X: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
         """How much each modality moved each prediction: its Shapley value, by modality, [N].
@@ -270,10 +268,9 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         model: plug-in in `pase_msa.models`, or "package.module:attribute".
         model_options: its options.
         encoders: options by modality; the key "default" holds those of every modality without its own.
-        text: options of `pase_msa.encoders.text.TextConfig`, such as {"model": "minilm", "frozen": False}.
-        equilibrium: "held_out", "paper", or None for what goes with the model ("held_out" with PaSE).
-        modulation: plug-in in `pase_msa.modulation`; None takes what the equilibrium stands for.
-        modulation_options: its options.
+        text: options of `pase_msa.data.transcripts.TextConfig`, such as {"model": "minilm", "frozen": False}.
+        balancing: plug-in in `pase_msa.balancing`; None for what goes with the model ("held_out" with PaSE).
+        balancing_options: its options.
         phases: options of `pase_msa.training.phases.PhaseConfig`.
         epochs: at most.
         patience: epochs without a better validation metric before training stops.
@@ -291,8 +288,8 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         task_: modalities, classes and their values.
         modalities_in_: names of the modalities in X.
         n_iter_: epochs trained.
-        history_: one row an epoch: losses, validation metrics, shares "trust/...", factors "phi/...".
-        standing_: what became of every modality, see `pase_msa.training.standing.standing`; None without a diagnosis.
+        history_: one row an epoch: losses, validation metrics, shares "prediction_weight/...", factors "phi/...".
+        modality_report_: what became of every modality, see `pase_msa.heldout.modality_report`; None without a diagnosis.
     """
 
     def __init__(
@@ -303,9 +300,8 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         text: Mapping[str, Any] | None = None,
-        equilibrium: str | None = None,
-        modulation: str | None = None,
-        modulation_options: Mapping[str, Any] | None = None,
+        balancing: str | None = None,
+        balancing_options: Mapping[str, Any] | None = None,
         phases: Mapping[str, Any] | None = None,
         epochs: int = 60,
         patience: int = 10,
@@ -324,9 +320,8 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
             model_options=model_options,
             encoders=encoders,
             text=text,
-            equilibrium=equilibrium,
-            modulation=modulation,
-            modulation_options=modulation_options,
+            balancing=balancing,
+            balancing_options=balancing_options,
             phases=phases,
             epochs=epochs,
             patience=patience,

@@ -1,6 +1,6 @@
-"""Metrics in the field's dialects, as pure functions and as one torchmetrics class.
+"""Metrics in the field's conventions, as pure functions and as one torchmetrics class.
 
-Accuracies, recall and F1 are fractions in [0, 1]; MAE is in label units, entropy in nats. The dialects differ
+Accuracies, recall and F1 are fractions in [0, 1]; MAE is in label units, entropy in nats. The conventions differ
 in what zero is and in what F1 weighs by, which moves a table by a point:
 
 * "mmsa" (MMSA, the default): with zeros `>= 0`, without them `> 0`; F1 weighs by the support in the truth.
@@ -25,16 +25,16 @@ from pase_msa.batch import Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
-Dialect = Literal["mmsa", "mult", "pase"]
+Convention = Literal["mmsa", "mult", "pase"]
 Values = Tensor | npt.NDArray[Any] | Sequence[float] | Sequence[int]
 Floats = npt.NDArray[np.float32]
 
 
-def regression_metrics(score: Values, labels: Values, task: Task, dialect: Dialect = "mmsa") -> dict[str, float]:
+def regression_metrics(score: Values, labels: Values, task: Task, convention: Convention = "mmsa") -> dict[str, float]:
     """Polarity, class and error metrics of scores [N] against labels [N], both in label units.
 
     Polarity is taken around `task.center`. Everything is compared in single precision, as in the frameworks
-    that define the dialects, so that a label at a centre that binary fractions cannot express is still there.
+    that define the conventions, so that a label at a centre that binary fractions cannot express is still there.
     `acc7` and `acc5` clip to +-3 and +-2 and round half to even; a label range other than [-3, 3] is first
     mapped to it linearly. MAE takes scores as they are.
 
@@ -43,9 +43,9 @@ def regression_metrics(score: Values, labels: Values, task: Task, dialect: Diale
         is constant: nothing was ordered. What is computed over non-zero labels is nan where there are none:
         there is no polarity to be right about, and any number would be an invention.
 
-    Errors: PaSEError for a task without values, an unknown dialect, unequal or no shapes, NaN, infinity.
+    Errors: PaSEError for a task without values, an unknown convention, unequal or no shapes, NaN, infinity.
     """
-    check_dialect(dialect)
+    check_dialect(convention)
     if task.values is None:
         raise PaSEError("Regression metrics need a regression task; use classification_metrics.")
     predicted, truth = _pair(score, labels)
@@ -53,14 +53,14 @@ def regression_metrics(score: Values, labels: Values, task: Task, dialect: Diale
     x, y = predicted - center, truth - center
     polar = y != 0
     scale = np.float32(3 / (task.values[-1] - task.center))
-    kept = polar if dialect == "pase" else np.ones_like(polar)
-    nonneg = (x > 0, y > 0) if dialect == "mult" else (x >= 0, y >= 0)
+    kept = polar if convention == "pase" else np.ones_like(polar)
+    nonneg = (x > 0, y > 0) if convention == "mult" else (x >= 0, y >= 0)
     negpos = (x[polar] > 0, y[polar] > 0)
     return {
         "acc2_nonneg": float(np.mean(nonneg[0] == nonneg[1])),
         "acc2_negpos": float(np.mean(negpos[0] == negpos[1])) if polar.any() else float("nan"),
-        "f1_nonneg": _weighted_f1(*nonneg, dialect),
-        "f1_negpos": _weighted_f1(*negpos, dialect),
+        "f1_nonneg": _weighted_f1(*nonneg, convention),
+        "f1_negpos": _weighted_f1(*negpos, convention),
         "acc7": _class_accuracy(x * scale, y * scale, 3),
         "acc5": _class_accuracy(x * scale, y * scale, 2),
         "mae": float(np.mean(np.abs(predicted - truth)[kept], dtype=float)) if kept.any() else float("nan"),
@@ -99,19 +99,19 @@ def classification_metrics(predicted: Values, labels: Values, classes: Sequence[
 
 
 def task_metrics(
-    task: Task, probabilities: Values, score: Values | None, labels: Values, dialect: Dialect = "mmsa"
+    task: Task, probabilities: Values, score: Values | None, labels: Values, convention: Convention = "mmsa"
 ) -> dict[str, Any]:
     """The metrics of a task from class probabilities [N, K] and scores [N] (None: their expectation).
 
     Errors: PaSEError as above, and for probabilities that are not [N, K] or not finite.
     """
-    check_dialect(dialect)
+    check_dialect(convention)
     given = torch.as_tensor(probabilities).detach().float().cpu()
     if given.ndim != 2 or given.shape[1] != task.num_classes or not bool(torch.isfinite(given).all()):
         raise PaSEError(f"Probabilities must be finite, [N, {task.num_classes}]; found {list(given.shape)}.")
     if task.kind == "classification":
         return classification_metrics(given.numpy().argmax(1), labels, task.classes)
-    return regression_metrics(task.score(given) if score is None else score, labels, task, dialect)
+    return regression_metrics(task.score(given) if score is None else score, labels, task, convention)
 
 
 def headline(task: Task) -> tuple[str, Literal["min", "max"]]:
@@ -127,10 +127,10 @@ class SentimentMetrics(Metric):
     score: list[Tensor]
     labels: list[Tensor]
 
-    def __init__(self, task: Task, dialect: Dialect = "mmsa", **kwargs: Any) -> None:
+    def __init__(self, task: Task, convention: Convention = "mmsa", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_dialect(dialect)
-        self.task, self.dialect = task, dialect
+        check_dialect(convention)
+        self.task, self.convention = task, convention
         for name in ("probabilities", "labels", *(["score"] if task.kind == "regression" else [])):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -149,15 +149,15 @@ class SentimentMetrics(Metric):
             raise PaSEError("There are no predictions to measure: no update came before compute.")
         probabilities, labels = dim_zero_cat(self.probabilities), dim_zero_cat(self.labels)
         score = dim_zero_cat(self.score) if self.task.kind == "regression" else None
-        result = task_metrics(self.task, probabilities, score, labels, self.dialect)
+        result = task_metrics(self.task, probabilities, score, labels, self.convention)
         result.pop("per_class", None)
         return result | {"entropy": float(torch.special.entr(probabilities).sum(1).mean())}
 
 
-def check_dialect(dialect: str) -> None:
-    """Refuse a dialect that does not exist, with the list of those that do."""
-    if dialect not in get_args(Dialect):
-        raise PaSEError(f"A metric dialect is one of {', '.join(get_args(Dialect))}, not {dialect!r}.")
+def check_dialect(convention: str) -> None:
+    """Refuse a convention that does not exist, with the list of those that do."""
+    if convention not in get_args(Convention):
+        raise PaSEError(f"A metric convention is one of {', '.join(get_args(Convention))}, not {convention!r}.")
 
 
 def _pair(predicted: Values, labels: Values) -> tuple[Floats, Floats]:
@@ -178,8 +178,8 @@ def _class_numbers(values: Floats, num_classes: int) -> npt.NDArray[np.int64]:
     return numbers
 
 
-def _weighted_f1(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], dialect: Dialect) -> float:
-    first, second = (predicted, truth) if dialect == "mult" else (truth, predicted)
+def _weighted_f1(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], convention: Convention) -> float:
+    first, second = (predicted, truth) if convention == "mult" else (truth, predicted)
     return float(f1_score(first, second, average="weighted")) if len(truth) else float("nan")
 
 

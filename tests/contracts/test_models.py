@@ -204,7 +204,7 @@ def test_an_utterance_without_any_modality_is_answered_with_the_class_prior(name
         flag[0] = False
     with torch.no_grad():
         found = model(dataclasses.replace(batch, present=one))
-        played = model.play(batch, [frozenset()])[0]
+        played = model.network_coalitions(batch, [frozenset()])[0]
     assert torch.allclose(found.probabilities[0], model.class_prior)
     assert torch.allclose(played.probabilities, model.class_prior.expand_as(played.probabilities))
     assert torch.allclose(found.probabilities[1:], predicted(model, batch)[1:], atol=1e-6)
@@ -257,7 +257,7 @@ def test_predicting_and_grading_move_no_state(name, kind):
     before = state(model)
     outputs = model(batch)
     model.losses(outputs, batch)
-    model.coalition_outputs(batch, coalitions(NAMES))
+    model.predict_coalitions(batch, coalitions(NAMES))
     assert_same_state(before, model)
 
 
@@ -266,5 +266,5 @@ def test_predicting_and_grading_move_no_state(name, kind):
 def test_a_coalition_predicts_as_if_the_rest_were_absent(name, kind):
     model, batch = trained(name, kind), toy_batch(kind)
     groups = coalitions(NAMES)
-    for group, found in zip(groups, model.coalition_outputs(batch, groups), strict=True):
+    for group, found in zip(groups, model.predict_coalitions(batch, groups), strict=True):
         assert torch.allclose(found.probabilities, predicted(model, batch.only(group)), atol=1e-6)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from pase_msa.data.synthetic import ModalitySpec, SyntheticSpec, class_codes, frame_map, synthetic_table
-from pase_msa.data.synthetic_truth import bayes_posterior, log_posterior, planted_classes, sampled_evidence
+from pase_msa.data.synthetic.generate import class_codes, frame_map, synthetic_table
+from pase_msa.data.synthetic.posterior import bayes_posterior, log_posterior, planted_classes, sampled_evidence
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from tests.reference import synthetic as reference

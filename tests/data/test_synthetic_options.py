@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from pase_msa.data.synthetic import (
-    ModalitySpec,
-    SyntheticSpec,
-    class_codes,
-    draw,
-    frame_map,
-    signed_codes,
-    synthetic_table,
-)
-from pase_msa.data.synthetic_truth import bayes_posterior, observed_evidence, planted_classes
+from pase_msa.data.synthetic.generate import class_codes, draw, frame_map, signed_codes, synthetic_table
+from pase_msa.data.synthetic.posterior import bayes_posterior, observed_evidence, planted_classes
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from tests.data.test_synthetic import ALL, SMALL, check_calibrated, check_one_law, pooled, subsets

@@ -168,7 +168,7 @@ def test_a_hostile_pickle_is_refused_by_name_and_not_run(write, tmp_path, case):
 
 
 def array_of(dtype, state, data, shape=(1,)):
-    """A pickled array with any dtype state and any content, as no honest writer makes it."""
+    """A pickled array with any dtype state and any content, as no cross_fitted writer makes it."""
     made = Evil(np.dtype, dtype, False, True, state=state)
     reconstruct = np.zeros(0).__reduce__()[0]
     return pickle.dumps(Evil(reconstruct, np.ndarray, (0,), b"b", state=(1, shape, made, False, data)))

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pase_msa import plugins
-from pase_msa.encoders.base import InputSpec, build_encoders
+from pase_msa.data.inputs import InputSpec
+from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.sequence import Config, SequenceEncoder
 from pase_msa.errors import PaSEError
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from pase_msa.data import FeatureTable, Schema, Utterance
-from pase_msa.encoders import text as text_module
-from pase_msa.encoders.base import InputSpec
-from pase_msa.encoders.text import TextConfig, frozen_column, pool, settle, token_column
+from pase_msa.data import transcripts as text_module
+from pase_msa.data.dataset import make_dataset
+from pase_msa.data.inputs import InputSpec, describe_inputs, load_columns
+from pase_msa.data.transcripts import TextConfig, frozen_column, pool, settle, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model, build_model
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.inputs import describe_inputs, load_columns, make_dataset
 from pase_msa.training.module import make_optimizer
 from pase_msa.training.run import train
 from tests.toys import toy_task

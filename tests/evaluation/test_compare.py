@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pase_msa.cli import main
+from pase_msa.cli.main import main
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.compare import compare, render_comparison
 from pase_msa.evaluation.evaluate import evaluate
@@ -31,20 +31,20 @@ def said(task, random, count=60):
     return probabilities, score, np.round(random.uniform(-3, 3, count) * 2) / 2
 
 
-@pytest.mark.parametrize("dialect", ["mmsa", "mult", "pase"])
+@pytest.mark.parametrize("convention", ["mmsa", "mult", "pase"])
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_metrics_from_sums_are_those_of_the_utterances(kind, dialect, seed):
+def test_metrics_from_sums_are_those_of_the_utterances(kind, convention, seed):
     random = np.random.default_rng(seed)
     task = toy_task(kind)
     probabilities, score, truth = said(task, random)
-    names, moments = utterance_moments(task, probabilities, score, truth, dialect)
+    names, moments = utterance_moments(task, probabilities, score, truth, convention)
     picks = [np.arange(60), random.integers(0, 60, 60), np.array([3, 3, 8])]
     weights = np.stack([np.bincount(pick, minlength=60) for pick in picks]).astype(float)
-    found = metrics_from_sums(task, names, weights @ moments, dialect)
+    found = metrics_from_sums(task, names, weights @ moments, convention)
     for i, pick in enumerate(picks):
         score_i = None if score is None else score[pick]
-        expected = task_metrics(task, probabilities[pick], score_i, truth[pick], dialect)
+        expected = task_metrics(task, probabilities[pick], score_i, truth[pick], convention)
         for name, values in found.items():
             assert values[i] == pytest.approx(expected[name], abs=2e-6, nan_ok=True), name
 
@@ -68,7 +68,7 @@ def fake(folder, noise, *, seed=1, task=None, videos=20, label_seed=0, name=None
     folder = RunFolder(folder)
     folder.path.mkdir(parents=True)
     folder.results.write_text("{}")
-    about = {"name": name or folder.path.name, "seed": seed, "task": task.to_dict(), "dialect": "mmsa"}
+    about = {"name": name or folder.path.name, "seed": seed, "task": task.to_dict(), "convention": "mmsa"}
     folder.evaluation.write_text(json.dumps(about))
     table = {
         "id": [f"u{i}" for i in range(len(truth))],

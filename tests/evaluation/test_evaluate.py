@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.dataset import make_dataset
+from pase_msa.data.inputs import load_columns
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation import evaluate as evaluation
 from pase_msa.evaluation.evaluate import evaluate, subsets
-from pase_msa.evaluation.inference import attribute, infer, play
+from pase_msa.evaluation.inference import attribute, infer, predict_coalitions
 from pase_msa.shapley import attribution
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.inputs import load_columns, make_dataset
 from pase_msa.training.run import train
 from tests.toys import tiny_spec, toy_batch, toy_model, toy_task
 
@@ -115,7 +116,7 @@ def test_playing_a_coalition_is_predicting_with_the_others_withheld():
         def __getitem__(self, positions):
             return batch
 
-    logits = play(model, One(), [frozenset({"text"}), frozenset(batch.present)])
+    logits = predict_coalitions(model, One(), [frozenset({"text"}), frozenset(batch.present)])
     torch.testing.assert_close(logits[0], model(batch.only({"text"})).logits.detach())
     torch.testing.assert_close(logits[1], model(dataclasses.replace(batch)).logits.detach())
 

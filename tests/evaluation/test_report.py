@@ -8,8 +8,8 @@ from typing import ClassVar
 import pytest
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.report import render_table, write_report
-from pase_msa.evaluation.tables import format_value
+from pase_msa.report.numbers import format_value
+from pase_msa.report.run_page import render_table, write_report
 from pase_msa.task import Task
 
 HOSTILE = "<script>alert('x')</script> \"quoted\" $x_ [bold]{{ 1 }}"
@@ -84,7 +84,7 @@ def result(task: Task, **changes):
         "seed": 0,
         "model": "pase",
         "data": {"source": "bench", "fingerprint": "abc123", "synthetic": True, "note": "planted"},
-        "dialect": "mmsa",
+        "convention": "mmsa",
         "metrics": scores if task.kind == "regression" else {**scores, "per_class": rows},
         "subsets": {"text": scores, "audio": scores, "text+audio": scores},
         "contributions": {
@@ -99,10 +99,10 @@ def result(task: Task, **changes):
             "aurc": 0.1,
         },
         "phases": {"switched_at": 2, "guarded_at": None},
-        "equilibrium": {
+        "modality_report": {
             "mode": "held_out",
             "reference_share": 0.4,
-            "trust": {"text": 1.0},
+            "coalition_weights": {"text": 1.0},
             "modalities": {name: stood(name == "text") for name in task.modalities},
         },
         "environment": {"python": "3.11", "packages": {"torch": "2"}},
@@ -114,7 +114,12 @@ HISTORY = [
     {"epoch": "0", "train/loss": "2.0", "val/mae": "", "phi/text": ""},
     {"epoch": "0", "train/loss": "", "val/mae": "1.2", "val/f1_weighted": "0.4", "val/entropy": "1.5"},
     {"epoch": "1", "val/mae": "1.1", "phi/text": "0.5", "phi/audio": "1.0", "weight/text": "nan"},
-    {"epoch": "1", "trust/text": "0.9", "trust/audio": "0.2", "trust/reference": "0.4"},
+    {
+        "epoch": "1",
+        "prediction_weight/text": "0.9",
+        "prediction_weight/audio": "0.2",
+        "prediction_weight/reference": "0.4",
+    },
 ]
 
 
@@ -157,7 +162,7 @@ def test_hostile_text_stays_text(field, tmp_path):
         content = result(task, subsets={HOSTILE: CLASSES}, contributions={HOSTILE: {"share": 1.0}})
     elif field == "verdict":
         odd = stood(False, verdict=HOSTILE, why=HOSTILE, action=HOSTILE)
-        content["equilibrium"]["modalities"] = {"text": odd}
+        content["modality_report"]["modalities"] = {"text": odd}
     elif field == "note":
         content["data"]["note"] = HOSTILE
     else:
@@ -171,14 +176,14 @@ def test_hostile_text_stays_text(field, tmp_path):
     assert "[bold]" in render_table(content, width=200)
 
 
-OPTIONAL = ("name", "split", "count", "seed", "model", "data", "dialect", "subsets", "contributions")
-OPTIONAL += ("calibration", "equilibrium", "phases", "environment")
+OPTIONAL = ("name", "split", "count", "seed", "model", "data", "convention", "subsets", "contributions")
+OPTIONAL += ("calibration", "modality_report", "phases", "environment")
 
 
 @pytest.mark.parametrize("missing", [*[(name,) for name in OPTIONAL], OPTIONAL], ids=lambda names: names[0][:12])
 @pytest.mark.parametrize("as_none", [False, True], ids=["absent", "null"])
 def test_optional_parts_may_be_missing(missing, as_none, tmp_path, monkeypatch):
-    monkeypatch.setattr("pase_msa.evaluation.figures.png", lambda draw, **size: b"png")
+    monkeypatch.setattr("pase_msa.report.style.png", lambda draw, **size: b"png")
     content = result(MOSI)
     for name in missing:
         content.pop(name)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pase_msa.data.synthetic import synthetic_table
-from pase_msa.figures.runs import load_run
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.evaluation.loaded import load_run
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
@@ -23,11 +23,11 @@ def folders(tmp_path_factory):
             out=str(home / name),
             encoders={"default": {"hidden": 8}},
             training=TrainingConfig(epochs=4, batch_size=16, threads=1, accelerator="cpu"),
-            **({"equilibrium": "paper", "model": {"name": "pase", "width": 8}} | options),
+            **({"balancing": {"name": "sgm"}, "model": {"name": "pase", "width": 8}} | options),
         )
         return train(config, progress=False).path
 
-    concat = {"model": {"name": "concat", "width": 8}, "equilibrium": None, "modulation": {"name": "none"}}
+    concat = {"model": {"name": "concat", "width": 8}, "balancing": {"name": "none"}}
     return {
         "pase": trained("pase", phases=PhaseConfig(start="always")),
         "plain": trained("plain", phases=PhaseConfig(start="never")),

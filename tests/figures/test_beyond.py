@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error
-from pase_msa.data.synthetic import SyntheticSpec
+from pase_msa.data.dataset import evaluation_loader
+from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.inference import play
+from pase_msa.evaluation.inference import predict_coalitions
 from pase_msa.figures import calibrated, noise, planted, selective
 from pase_msa.objective import soft_cross_entropy
-from pase_msa.training.data_module import evaluation_loader
 from tests.reference.separation import area_under_risk
 
 
@@ -82,7 +82,7 @@ def test_impossible_noise_is_refused(runs, levels, draws):
 def test_found_contributions_add_up_to_the_gain_in_log_likelihood(runs):
     run = runs["pase"]
     frame = planted.measure([run])
-    empty, full = play(run.model, run.dataset, [frozenset(), frozenset(run.task.modalities)])
+    empty, full = predict_coalitions(run.model, run.dataset, [frozenset(), frozenset(run.task.modalities)])
     target = run.task.membership(run.labels)
     gain = soft_cross_entropy(empty, target).mean() - soft_cross_entropy(full, target).mean()
     assert frame["found"].sum() == pytest.approx(float(gain), abs=1e-5)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from pase_msa.errors import PaSEError
+from pase_msa.evaluation.loaded import load_run, score_table
 from pase_msa.figures import features, gains, gates, phases
-from pase_msa.figures.runs import load_run, score_table
-from pase_msa.training.run_folder import RunFolder, read_json
+from pase_msa.files import read_json
+from pase_msa.training.run_folder import RunFolder
 from tests.reference.separation import between_within
 
 
@@ -84,11 +85,11 @@ def test_separate_groups_are_told_apart_and_mixed_ones_are_not():
     rng = np.random.default_rng(0)
     names, videos = np.array(["a", "b"])[np.arange(400) % 2], np.arange(400) // 8
     noise = rng.normal(size=(400, 3))
-    mixed = features.told_apart(noise, names, videos)
+    mixed = features.separation_metrics(noise, names, videos)
     assert abs(mixed["silhouette"]) < 0.02
     assert mixed["ratio"] < 0.02
     assert mixed["probe"] == pytest.approx(0.5, abs=0.09)
-    apart = features.told_apart(noise + 20.0 * (names == "a")[:, None], names, videos)
+    apart = features.separation_metrics(noise + 20.0 * (names == "a")[:, None], names, videos)
     assert apart["silhouette"] > 0.8
     assert apart["knn"] == apart["probe"] == 1
     assert apart["chance"] == 0.5
@@ -100,12 +101,12 @@ def test_a_video_that_gives_itself_away_does_not_count():
     videos = np.repeat(np.arange(40), 10)
     names = np.array(["a", "b"])[rng.integers(2, size=40)][videos]
     points = 5 * rng.normal(size=(40, 3))[videos] + 0.01 * rng.normal(size=(400, 3))
-    assert features.told_apart(points, names, videos)["knn"] < 0.75
+    assert features.separation_metrics(points, names, videos)["knn"] < 0.75
 
 
 def test_one_group_is_refused():
     with pytest.raises(PaSEError, match="two groups"):
-        features.told_apart(np.zeros((20, 2)), np.array(["a"] * 20), np.arange(20))
+        features.separation_metrics(np.zeros((20, 2)), np.array(["a"] * 20), np.arange(20))
 
 
 def test_gates_are_those_of_the_network(runs):

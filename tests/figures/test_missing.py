@@ -9,10 +9,10 @@ import torch
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation import inference
 from pase_msa.evaluation.evaluate import evaluate
+from pase_msa.evaluation.imputation import imputation_switched
+from pase_msa.evaluation.loaded import load_run
 from pase_msa.figures import rates, subsets
-from pase_msa.figures.imputation import imputation_switched
 from pase_msa.figures.quoted import quoted
-from pase_msa.figures.runs import load_run
 
 
 def values(frame, **where):
@@ -108,7 +108,10 @@ def test_withheld_is_absent(runs):
 def test_a_set_is_asked_for_once(runs, monkeypatch):
     run = dataclasses.replace(runs["pase"], _given={})
     asked = []
-    monkeypatch.setattr("pase_msa.figures.runs.play", lambda *a, **k: asked.append(a[2]) or inference.play(*a, **k))
+    monkeypatch.setattr(
+        "pase_msa.evaluation.loaded.predict_coalitions",
+        lambda *a, **k: asked.append(a[2]) or inference.predict_coalitions(*a, **k),
+    )
     subsets.measure([run])
     assert [len(games) for games in asked] == [7, 7]  # with imputation and without
     rates.measure([run], (0.0, 0.5), draws=1)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pase_msa.cli import main
+from pase_msa.cli.main import main
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.language_models.asking import ask, summary

@@ -96,7 +96,7 @@ def test_consistency_does_nothing_with_balanced_marginals():
 def modulated(table, name, **options):
     config = RunConfig(
         model={"name": "pase", "width": 6},
-        modulation={"name": name, **options},
+        balancing={"name": name, **options},
         encoders={"default": {"hidden": 6}},
         phases=PhaseConfig(start="always"),
         training=TrainingConfig(epochs=2, batch_size=24, accelerator="cpu"),
@@ -252,7 +252,7 @@ def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusi
     monkeypatch.setattr("pase_msa.models.pase._ROWS", rows_at_once)
     model, batch = after_steps(fusion=fusion).eval(), BATCHES[0]
     games = coalitions(NAMES)
-    for game, found in zip(games, model.coalition_outputs(batch, games), strict=True):
+    for game, found in zip(games, model.predict_coalitions(batch, games), strict=True):
         alone = model(batch.only(game))
         assert torch.allclose(found.logits, alone.logits, atol=1e-6)
         assert torch.allclose(found.score, alone.score, atol=1e-6)
@@ -270,7 +270,7 @@ def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusi
 def test_the_outputs_of_a_coalition_can_be_graded_like_any():
     model, batch = after_steps(), COMPLETE[0]
     games = [frozenset({"text"}), frozenset(NAMES)]
-    for game, found in zip(games, model.coalition_outputs(batch, games), strict=True):
+    for game, found in zip(games, model.predict_coalitions(batch, games), strict=True):
         alone = batch.only(game)
         expected = model.losses(model(alone), alone)
         for term, value in model.losses(found, batch).items():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pase_msa.batch import Batch
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import build_model
 from pase_msa.models.ef_lstm import resample

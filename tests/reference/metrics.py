@@ -1,4 +1,4 @@
-"""Metric dialects as loops over utterances, for labels in [-3, 3]: slow, plain, and written from the definitions."""
+"""Metric conventions as loops over utterances, for labels in [-3, 3]: slow, plain, and written from the definitions."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def naive_pearson(x, y):
     return covariance / math.sqrt(variance_x * variance_y) if variance_x and variance_y else 0.0
 
 
-def naive_regression(score, labels, dialect="mmsa"):
+def naive_regression(score, labels, convention="mmsa"):
     def clipped_class(value, limit):
         return round(min(max(value, -limit), limit))  # Python rounds half to even
 
-    if dialect == "mult":
+    if convention == "mult":
         with_zeros = [(p > 0, t > 0) for p, t in zip(score, labels, strict=True)]
     else:
         with_zeros = [(p >= 0, t >= 0) for p, t in zip(score, labels, strict=True)]
@@ -44,9 +44,9 @@ def naive_regression(score, labels, dialect="mmsa"):
         if not pairs:
             return math.nan
         predicted, truth = [p for p, _ in pairs], [t for _, t in pairs]
-        return naive_weighted_f1(predicted, truth) if dialect == "mult" else naive_weighted_f1(truth, predicted)
+        return naive_weighted_f1(predicted, truth) if convention == "mult" else naive_weighted_f1(truth, predicted)
 
-    kept = [(p, t) for p, t in zip(score, labels, strict=True) if t != 0 or dialect != "pase"]
+    kept = [(p, t) for p, t in zip(score, labels, strict=True) if t != 0 or convention != "pase"]
     pairs = list(zip(score, labels, strict=True))
     return {
         "acc2_nonneg": accuracy(with_zeros),

@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 from scipy.stats import multivariate_normal
 
-from pase_msa.data.synthetic import SyntheticSpec, class_codes, frame_map
+from pase_msa.data.synthetic.generate import class_codes, frame_map
+from pase_msa.data.synthetic.spec import SyntheticSpec
 
 
 def signal(spec: SyntheticSpec, name: str, k: int, sign: int, seeming: int) -> np.ndarray:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pase_msa.cli import main
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.cli.main import main
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.reproduce import methods, table3
 from pase_msa.studies import training_cell
 from tests.toys import tiny_spec

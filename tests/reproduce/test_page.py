@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from pase_msa.cli import main
+from pase_msa.cli.main import main
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.group_report import grouped, write_group_report
+from pase_msa.report.group_page import grouped, write_group_report
 from pase_msa.reproduce.page import write_page
 
 
@@ -82,9 +82,9 @@ def test_a_report_refuses_what_cannot_be_compared(made, tmp_path):
     shutil.copytree(one, twin)
     with pytest.raises(PaSEError, match="one configuration and seed"):
         write_group_report([one, twin], tmp_path / "r.html")
-    other = (twin / "evaluation.json").read_text().replace('"dialect": "mmsa"', '"dialect": "mult"')
+    other = (twin / "evaluation.json").read_text().replace('"convention": "mmsa"', '"convention": "mult"')
     (twin / "evaluation.json").write_text(other)
-    with pytest.raises(PaSEError, match="different data, tasks or dialects"):
+    with pytest.raises(PaSEError, match="different data, tasks or conventions"):
         write_group_report([one, twin], tmp_path / "r.html")
     (twin / "evaluation.json").unlink()
     with pytest.raises(PaSEError, match="not evaluated yet"):

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from pase_msa import plugins
-from pase_msa.cli import main
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.cli.main import main
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
 from pase_msa.figures.quoted import quoted
 from pase_msa.reproduce.methods import completed
-from pase_msa.reproduce.run import names, spelled_out
+from pase_msa.reproduce.run import expand, names
 from pase_msa.reproduce.subject import Subject
 from pase_msa.studies.training_cell import run_config
 from tests.reproduce.conftest import two_modalities
@@ -192,11 +192,11 @@ def test_unknown_names_and_unfit_data_are_refused_in_a_sentence(made, capsys):
 
 
 def test_groups_are_found_on_disk():
-    found = spelled_out(["table3", "all"])
+    found = expand(["table3", "all"])
     assert set(found) == set(names())
     assert found.pop("table3")
     assert not any(found.values())
-    assert set(spelled_out(["beyond"])) == {name for name in names() if not name.startswith(("table", "figure"))}
+    assert set(expand(["beyond"])) == {name for name in names() if not name.startswith(("table", "figure"))}
 
 
 @pytest.mark.parametrize("text", ["frozen", "fine-tuned"])
@@ -214,7 +214,7 @@ def test_every_configuration_is_valid(name, text, tmp_path):
         if options["model"]["name"] == "ridge":
             continue
         config = run_config(options)
-        for kind, given in (("models", config.model), ("modulation", config.modulation)):
+        for kind, given in (("models", config.model), ("balancing", config.balancing)):
             if "name" in given:
                 rest = {key: value for key, value in given.items() if key != "name"}
                 plugins.configure(plugins.load(kind, given["name"]).Config, rest, given["name"])
@@ -235,9 +235,9 @@ def test_fine_tuned_text_keeps_to_the_parts_that_the_paper_names():
 def test_table_1_has_every_rival_that_is_found():
     subject = Subject("toy", None, synthetic_table(tiny_spec()), [1])
     variants = plugins.load("reproduce", "table1").variants(subject)
-    used = {(v["model"]["name"], v.get("modulation", {}).get("name"), v.get("equilibrium")) for v in variants.values()}
+    used = {(v["model"]["name"], v.get("balancing", {}).get("name")) for v in variants.values()}
     assert {model for model, _, _ in used} == {*plugins.names("models"), "ridge"}
-    assert {method for _, method, _ in used if method} | {"held_out"} == set(plugins.names("modulation"))
+    assert {method for _, method in used if method} | {"held_out"} == set(plugins.names("balancing"))
     assert {("pase", None, "paper"), ("pase", None, "held_out")} <= used
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from pase_msa.batch import Batch
-from pase_msa.encoders.base import InputSpec
-from pase_msa.extract.config import ExtractConfig
-from pase_msa.extract.example_clip import write_example
-from pase_msa.extract.pipeline import Extractor
+from pase_msa.data.inputs import InputSpec
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.example_clip import write_example
+from pase_msa.media.pipeline import Extractor
 from pase_msa.models.base import build_model
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.task import Task

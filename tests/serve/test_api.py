@@ -95,7 +95,7 @@ def test_bad_media_get_a_sentence(client, temporary, content):
 
 
 def test_a_clip_that_is_too_long_is_refused(client, tmp_path):
-    from pase_msa.extract.example_clip import write_clip
+    from pase_msa.media.example_clip import write_clip
 
     path = write_clip(tmp_path / "long.wav", sound=np.zeros(11 * 8000, np.int16), rate=8000)
     response = client.post("/predict/clip", files={"file": ("x", path.read_bytes())})

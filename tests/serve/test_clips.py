@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from pase_msa import cli
+from pase_msa.cli import main as cli
 from pase_msa.errors import PaSEError
-from pase_msa.extract.config import ExtractConfig
-from pase_msa.extract.example_clip import speak, write_clip
-from pase_msa.extract.table import extract_table
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.example_clip import speak, write_clip
+from pase_msa.media.table import extract_table
 from pase_msa.models.base import Model
 from pase_msa.serve import clips as module
 from pase_msa.serve.clips import ClipPredictor

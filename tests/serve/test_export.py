@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from pase_msa.calibration import confidence
-from pase_msa.cli import main
-from pase_msa.encoders.base import InputSpec
+from pase_msa.cli.main import main
+from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import build_model
 from pase_msa.serve import export
@@ -32,7 +32,7 @@ def trusted(name="pase", kind="regression", **options):
         module.mean.normal_()
         module.inverse_scale.uniform_(0.5, 2)
     model.reference = toy_reference(kind)
-    model.trust.set({frozenset(["text"]): 0.5, frozenset(["text", "audio"]): 0.3, frozenset(): 0.2}, 0.3)
+    model.mixture.set({frozenset(["text"]): 0.5, frozenset(["text", "audio"]): 0.3, frozenset(): 0.2}, 0.3)
     model.temperature.fill_(1.7)
     return model
 
@@ -86,7 +86,7 @@ def shared(tmp_path_factory):
 def test_onnx_runtime_agrees_with_pytorch_on_pase(kind, options, tmp_path):
     model = trusted("pase", kind, **options)
     if options:
-        model.trust.set({})  # it then reads all modalities at once
+        model.mixture.set({})  # it then reads all modalities at once
     agree(model, exported(model, tmp_path), kind)
 
 
@@ -110,12 +110,12 @@ def test_the_file_tells_what_it_is(shared):
 
 def test_exporting_leaves_the_model_as_it_was(tmp_path):
     model, batch = toy_model("concat", modalities=("text",)).train(), toy_batch(modalities=("text",))
-    model.trust.set({frozenset(["text"]): 0.5, frozenset(): 0.5})
+    model.mixture.set({frozenset(["text"]): 0.5, frozenset(): 0.5})
     before = model(batch).score
     exported(model, tmp_path)
     assert model.training
     assert torch.equal(model(batch).score, before)
-    assert model.trust.coalitions == {frozenset(["text"]): 0.5, frozenset(): 0.5}
+    assert model.mixture.coalitions == {frozenset(["text"]): 0.5, frozenset(): 0.5}
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path, monkeypatch):

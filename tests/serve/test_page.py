@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 pytest.importorskip("gradio", reason="the extra `demo` is not installed")
-from pase_msa.extract.example_clip import speak, write_clip
+from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.serve.answers import ClipAnswer, Moment, UtteranceAnswer, WordInfluence
 from pase_msa.serve.predictor import Prediction
 from pase_msa.serve.render import player, render

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.serve.predictor import Predictor, write_predictions

@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from pase_msa.errors import PaSEError
+from pase_msa.files import read_json
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.engine import run_cells
-from pase_msa.training.run_folder import read_json
 from tests.studies.play import cells, moody, slow_square, unplain
 
 ROOT = Path(__file__).parents[2]

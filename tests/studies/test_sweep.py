@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from pase_msa.cli import main
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.cli.main import main
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
 from pase_msa.studies import sweep as sweeping
 from pase_msa.studies.sweep import importances, options_of, read_sweep, run_sweep

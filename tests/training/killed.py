@@ -20,7 +20,7 @@ from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
 
 
-def config(data, out, equilibrium=None, **training):
+def config(data, out, method=None, **training):
     """A run with everything that holds state: dropout, modulation from the second epoch on, a schedule."""
     options = {
         "epochs": 4,
@@ -37,7 +37,7 @@ def config(data, out, equilibrium=None, **training):
         out=str(out),
         model={"name": "pase", "width": 8},
         encoders={"default": {"hidden": 8}},
-        equilibrium=equilibrium,
+        balancing={} if method is None else {"name": method},
         phases=PhaseConfig(min_epochs=1, patience=1, tolerance=10.0),
         training=TrainingConfig(**(options | training)),
     )

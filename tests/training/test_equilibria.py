@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from pase_msa.data.synthetic import synthetic_table
-from pase_msa.data.synthetic_spec import ModalitySpec, SyntheticSpec
+from pase_msa.balancing.base import BalancingMethod
+from pase_msa.balancing.held_out import HeldOutEquilibrium
+from pase_msa.balancing.sgm import ShapleyModulation
+from pase_msa.data.dataset import evaluation_loader, make_dataset
+from pase_msa.data.inputs import encode_labels, load_columns
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.inference import infer
 from pase_msa.models.base import Model
-from pase_msa.modulation.base import Modulation
-from pase_msa.modulation.held_out import HeldOutEquilibrium
-from pase_msa.modulation.sgm import ShapleyModulation
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.data_module import evaluation_loader
-from pase_msa.training.inputs import encode_labels, load_columns, make_dataset
 from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import prepare, train
 from pase_msa.training.run_folder import RunFolder
@@ -24,7 +24,9 @@ from pase_msa.training.run_folder import RunFolder
 MODELS = ("pase", "concat")
 
 
-def options(out=None, model="pase", **changes):
+def options(out=None, model="pase", method=None, **changes):
+    if method is not None:
+        changes["balancing"] = {"name": method}
     return RunConfig(
         out=out and str(out),
         model={"name": model, "width": 8},
@@ -39,23 +41,22 @@ def options(out=None, model="pase", **changes):
     ("model", "changes", "wanted"),
     [
         ("pase", {}, HeldOutEquilibrium),
-        ("pase", {"equilibrium": "held_out"}, HeldOutEquilibrium),
-        ("pase", {"equilibrium": "paper"}, ShapleyModulation),
-        ("pase", {"modulation": {"name": "sgm"}}, ShapleyModulation),
-        ("pase", {"modulation": {"name": "none"}}, Modulation),
-        ("concat", {}, Modulation),
-        ("concat", {"equilibrium": "held_out"}, HeldOutEquilibrium),
+        ("pase", {"balancing": {"name": "held_out"}}, HeldOutEquilibrium),
+        ("pase", {"balancing": {"name": "sgm"}}, ShapleyModulation),
+        ("pase", {"balancing": {"name": "none"}}, BalancingMethod),
+        ("concat", {}, BalancingMethod),
+        ("concat", {"balancing": {"name": "held_out"}}, HeldOutEquilibrium),
     ],
 )
-def test_an_equilibrium_stands_for_a_balancing_method(model, changes, wanted, score_table):
-    assert type(prepare(options(model=model, **changes), score_table).modulation) is wanted
+def test_the_model_gives_the_balancing_method_that_a_run_does_not_name(model, changes, wanted, score_table):
+    assert type(prepare(options(model=model, **changes), score_table).balancing) is wanted
 
 
-def test_options_go_to_the_method_that_the_equilibrium_stands_for(score_table):
-    run = prepare(options(equilibrium="paper", modulation={"floor": 0.2}), score_table)
-    assert run.modulation.floor == 0.2
-    run = prepare(options(equilibrium="held_out", modulation={"least_rate": 0.3}), score_table)
-    assert run.modulation.config.least_rate == 0.3
+def test_options_go_to_the_balancing_method(score_table):
+    run = prepare(options(balancing={"name": "sgm", "floor": 0.2}), score_table)
+    assert run.balancing.floor == 0.2
+    run = prepare(options(balancing={"least_rate": 0.3}), score_table)
+    assert run.balancing.config.least_rate == 0.3
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +71,14 @@ def table():
 
 @pytest.fixture(scope="module")
 def trained(table, tmp_path_factory):
-    """A run's folder, by model and equilibrium."""
+    """A run's folder, by model and balancing method."""
     home, found = tmp_path_factory.mktemp("runs"), {}
 
-    def make(model, equilibrium):
-        if (model, equilibrium) not in found:
-            config = options(home / f"{model}-{equilibrium}", model, equilibrium=equilibrium)
-            found[model, equilibrium] = train(config, progress=False, table=table)
-        return found[model, equilibrium]
+    def make(model, method):
+        if (model, method) not in found:
+            config = options(home / f"{model}-{method}", model, method=method)
+            found[model, method] = train(config, progress=False, table=table)
+        return found[model, method]
 
     return make
 
@@ -103,7 +104,7 @@ def scores(model, batch):
 
 def test_the_deceiver_is_unmasked_before_training(table):
     run = prepare(options(), table)
-    found = {name: row.verdict for name, row in run.modulation.diagnosis.modalities.items()}
+    found = {name: row.verdict for name, row in run.balancing.diagnosis.modalities.items()}
     assert found == {"text": "useful", "vision": "deceptive"}
     assert run.modulation.factors == {"text": 1.0, "vision": 0.0}
     assert {name for names in run.model.reference.coalitions for name in names} == {"text"}
@@ -114,27 +115,27 @@ def test_the_deceiver_is_unmasked_before_training(table):
 def test_no_prediction_depends_on_the_deceiver(model, garbage, trained, table):
     loaded = Model.from_pretrained(trained(model, "held_out").model)
     batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
-    assert loaded.trust.share("vision") == 0
-    assert loaded.trust.share("text") > 0.9
+    assert loaded.mixture.prediction_weight("vision") == 0
+    assert loaded.mixture.prediction_weight("text") > 0.9
     assert torch.equal(scores(loaded, lying(batch, garbage)), scores(loaded, batch))
 
 
 def test_the_papers_equilibrium_reads_it(trained, table):
     """Else the test above would prove nothing."""
-    loaded = Model.from_pretrained(trained("pase", "paper").model)
+    loaded = Model.from_pretrained(trained("pase", "sgm").model)
     batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
-    assert loaded.trust.coalitions == {}
+    assert loaded.mixture.coalitions == {}
     assert loaded.reference is None
     assert (scores(loaded, lying(batch, 100.0)) - scores(loaded, batch)).abs().mean() > 0.05
 
 
 def test_on_new_videos_not_to_believe_it_is_better(trained, table):
     errors = {}
-    for equilibrium in ("held_out", "paper"):
-        loaded = Model.from_pretrained(trained("pase", equilibrium).model)
+    for method in ("held_out", "sgm"):
+        loaded = Model.from_pretrained(trained("pase", method).model)
         batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
-        errors[equilibrium] = float((scores(loaded, batch) - batch.labels).abs().mean())
-    assert errors["held_out"] < errors["paper"] - 0.1
+        errors[method] = float((scores(loaded, batch) - batch.labels).abs().mean())
+    assert errors["held_out"] < errors["sgm"] - 0.1
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -148,9 +149,9 @@ def test_the_deceiver_contributes_nothing_to_any_prediction(model, trained, tabl
 def test_the_history_says_what_was_done_about_it(trained):
     found = RunFolder(trained("pase", "held_out").path)
     for row in found.history():
-        assert row["trust/vision"] == 0
+        assert row["prediction_weight/vision"] == 0
         assert row["phi/vision"] == 0
-        assert 0 <= row["trust/reference"] <= 1
+        assert 0 <= row["prediction_weight/reference"] <= 1
         assert all(np.isfinite(list(row.values())))
     assert len(found.history()) == 4
 

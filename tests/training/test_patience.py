@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
 
-from pase_msa.training.checkpoints import Patience
+from pase_msa.training.callbacks import Patience
 
 
 def stopped_after(maes, progress=None, *, patience=3, cut=None):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pase_msa.balancing.base import BalancingMethod
 from pase_msa.errors import PaSEError
-from pase_msa.modulation.base import Modulation
 from pase_msa.training.phases import DualPhase, PhaseConfig, TransitionRule
 
 steady = settings(derandomize=True, deadline=None, max_examples=50)
@@ -136,7 +136,7 @@ EPOCHS = list(enumerate([(1.0, 0.7), (1.0, 0.7), (1.0, 0.9), (1.0, 0.9), (1.0, 0
 
 
 def test_the_callback_switches_the_modulation_on_and_off_and_says_when():
-    dual, modulation = DualPhase(GUARD, "val/mae", "min"), Modulation()
+    dual, modulation = DualPhase(GUARD, "val/mae", "min"), BalancingMethod()
     dual.on_fit_start(trainer_of(modulation, 0, 1.0, 0.7), None)
     assert modulation.active is False
     assert run(dual, modulation, EPOCHS) == [False, True, True, False, False]
@@ -145,7 +145,7 @@ def test_the_callback_switches_the_modulation_on_and_off_and_says_when():
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_the_callback_goes_on_from_its_state(stop):
-    first, modulation = DualPhase(GUARD, "val/mae", "min"), Modulation()
+    first, modulation = DualPhase(GUARD, "val/mae", "min"), BalancingMethod()
     before = run(first, modulation, EPOCHS[:stop])
     second = DualPhase(GUARD, "val/mae", "min")
     second.load_state_dict(first.state_dict())
@@ -154,5 +154,5 @@ def test_the_callback_goes_on_from_its_state(stop):
 
 
 def test_the_guard_says_so_in_the_log(caplog):
-    run(DualPhase(GUARD, "val/mae", "min"), Modulation(), EPOCHS)
+    run(DualPhase(GUARD, "val/mae", "min"), BalancingMethod(), EPOCHS)
     assert "val/mae got worse by more than 0.1 for 2 epochs; modulation off again" in caplog.text

@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 
-from pase_msa.data.synthetic import ModalitySpec, synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec
 from tests.toys import tiny_spec
 
 

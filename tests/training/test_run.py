@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 from pase_msa.data import FeatureTable
-from pase_msa.data.synthetic import synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model
 from pase_msa.training.run import train
@@ -43,8 +43,8 @@ KILLS = {
 
 # what another balancing method can spoil; the rest is the same code
 FEWER = ("in the middle of an epoch", "in validation", "right after a checkpoint", "after an early stop")
-CASES = [("paper", what) for what in [*KILLS, "twice"]] + [("held_out", what) for what in FEWER]
-each_equilibrium = pytest.mark.parametrize("equilibrium", ["paper", "held_out"])
+CASES = [("sgm", what) for what in [*KILLS, "twice"]] + [("held_out", what) for what in FEWER]
+each_balancing = pytest.mark.parametrize("method", ["sgm", "held_out"])
 
 
 def weights(folder):
@@ -73,14 +73,14 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def complete(data, tmp_path_factory):
-    """Runs that nothing cut short, by equilibrium and options."""
+    """Runs that nothing cut short, by method and options."""
     home = tmp_path_factory.mktemp("complete")
     found = {}
 
-    def make(equilibrium, **training):
-        key = (equilibrium, *training.items())
+    def make(method, **training):
+        key = (method, *training.items())
         if key not in found:
-            options = config(data, home / f"run{len(found)}", equilibrium, **training)
+            options = config(data, home / f"run{len(found)}", method, **training)
             found[key] = train(options, progress=False).path
         return found[key]
 
@@ -90,19 +90,19 @@ def complete(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(complete):
     """A run that nothing cut short, balanced as in the paper."""
-    return complete("paper")
+    return complete("sgm")
 
 
 @pytest.fixture(scope="module")
 def killed(data, tmp_path_factory):
-    """Folders of runs that were killed, by equilibrium and what they were doing."""
+    """Folders of runs that were killed, by method and what they were doing."""
     home = tmp_path_factory.mktemp("killed")
     points = {**KILLS, "twice": ("step:5", {})}
     jobs = {}
-    for equilibrium, what in CASES:
+    for method, what in CASES:
         point, training = points[what]
-        options = {"equilibrium": equilibrium, **training}
-        jobs[equilibrium, what] = [str(home / f"run{len(jobs)}"), point, options]
+        options = {"method": method, **training}
+        jobs[method, what] = [str(home / f"run{len(jobs)}"), point, options]
     again = [[out, "validation:1", options] for (_, what), (out, _, options) in jobs.items() if what == "twice"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.killed", str(data), json.dumps([*jobs.values(), *again])],
@@ -118,15 +118,15 @@ def killed(data, tmp_path_factory):
     return {key: out for key, (out, *_) in jobs.items()}
 
 
-@pytest.mark.parametrize(("equilibrium", "what"), CASES)
+@pytest.mark.parametrize(("method", "what"), CASES)
 def test_a_killed_run_that_is_given_again_ends_bit_for_bit_where_the_other_one_did(
-    equilibrium, what, killed, complete, data
+    method, what, killed, complete, data
 ):
     training = {} if what == "twice" else KILLS[what][1]
-    expected = complete(equilibrium, **(EARLY if training is EARLY else {}))
-    folder = killed[equilibrium, what]
+    expected = complete(method, **(EARLY if training is EARLY else {}))
+    folder = killed[method, what]
     if not RunFolder(folder).results.is_file():
-        train(config(data, folder, equilibrium, **training), progress=False)
+        train(config(data, folder, method, **training), progress=False)
     assert_same_weights(folder, expected)
     assert results(folder) == results(expected)
     history = RunFolder(folder).history()
@@ -135,16 +135,16 @@ def test_a_killed_run_that_is_given_again_ends_bit_for_bit_where_the_other_one_d
         assert row == other
 
 
-@each_equilibrium
-def test_the_early_run_did_stop_early(equilibrium, complete):
-    assert results(complete(equilibrium, **EARLY))["epochs"] < EARLY["epochs"]
+@each_balancing
+def test_the_early_run_did_stop_early(method, complete):
+    assert results(complete(method, **EARLY))["epochs"] < EARLY["epochs"]
 
 
-@each_equilibrium
-def test_modulation_was_on_in_the_runs_that_were_killed(equilibrium, complete):
-    found = results(complete(equilibrium))
+@each_balancing
+def test_modulation_was_on_in_the_runs_that_were_killed(method, complete):
+    found = results(complete(method))
     assert found["phases"]["switched_at"] is not None
-    assert any(entry["active"] for entry in found["modulation"][:-1])
+    assert any(entry["active"] for entry in found["balancing"][:-1])
 
 
 def test_a_complete_run_has_every_file(whole):
@@ -182,11 +182,11 @@ def test_the_saved_model_is_that_of_the_best_epoch(whole):
     assert Model.from_pretrained(RunFolder(whole).model).ready
 
 
-@each_equilibrium
-def test_the_same_command_gives_the_same_weights(equilibrium, complete, data, tmp_path):
-    again = train(config(data, tmp_path / "run", equilibrium), progress=False).path
-    assert_same_weights(again, complete(equilibrium))
-    assert results(again) == results(complete(equilibrium))
+@each_balancing
+def test_the_same_command_gives_the_same_weights(method, complete, data, tmp_path):
+    again = train(config(data, tmp_path / "run", method), progress=False).path
+    assert_same_weights(again, complete(method))
+    assert results(again) == results(complete(method))
 
 
 def test_another_seed_gives_other_weights(whole, data, tmp_path):
@@ -201,8 +201,8 @@ def edited(table, change):
     return FeatureTable.build(rows, table.schema, meta=dict(table.meta))
 
 
-def short(out, equilibrium=None, **training):
-    return config("unused", out, equilibrium, epochs=2, **training)
+def short(out, method=None, **training):
+    return config("unused", out, method, epochs=2, **training)
 
 
 def poisoned(utterance):
@@ -217,14 +217,14 @@ def poisoned(utterance):
     return dataclasses.replace(utterance, features=features, labels=labels, id=f"poison {utterance.id}")
 
 
-@each_equilibrium
+@each_balancing
 @pytest.mark.parametrize("table", ["score_table", "class_table"])
-def test_the_test_split_is_never_read_in_training(table, equilibrium, request, tmp_path):
+def test_the_test_split_is_never_read_in_training(table, method, request, tmp_path):
     clean = request.getfixturevalue(table)
     given = {"clean": clean, "poisoned": edited(clean, poisoned)}
     given["absent"] = clean.select(np.flatnonzero(clean.splits != "test"))
     for name, content in given.items():
-        train(short(tmp_path / name, equilibrium), progress=False, table=content)
+        train(short(tmp_path / name, method), progress=False, table=content)
     assert_same_weights(tmp_path / "poisoned", tmp_path / "clean")
     assert_same_weights(tmp_path / "absent", tmp_path / "clean")
     assert results(tmp_path / "poisoned") == results(tmp_path / "clean")
@@ -286,7 +286,7 @@ def test_data_that_cannot_be_trained_on_are_refused_and_nothing_is_written(chang
         ({"model": {"name": "pse"}}, "did you mean 'pase'?"),
         ({"model": {"name": "pase", "widht": 8}}, "did you mean 'width'?"),
         ({"model": {"name": "pase", "width": "wide"}}, "wrong type"),
-        ({"modulation": {"name": "smg"}}, "did you mean 'sgm'?"),
+        ({"balancing": {"name": "smg"}}, "did you mean 'sgm'?"),
         ({"encoders": {"smell": {"hidden": 4}}}, "'smell'"),
     ],
 )
@@ -347,11 +347,11 @@ def test_an_unfinished_run_is_not_taken_for_a_complete_one(unfinished, tmp_path)
     [
         {"model": {"name": "concat"}},
         {"modalities": ["audio"]},
-        {"modulation": {"name": "sgm", "utility": "prediction"}},
-        {"modulation": {"name": "none"}},
+        {"balancing": {"name": "sgm", "utility": "prediction"}},
+        {"balancing": {"name": "none"}},
         {"kind": "classification"},
         {"num_classes": 3},
-        {"dialect": "mult"},
+        {"convention": "mult"},
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pase_msa.training.sampling import EpochBatchSampler
+from pase_msa.data.sampling import EpochBatchSampler
 
 steady = settings(derandomize=True, deadline=None, max_examples=40)
 

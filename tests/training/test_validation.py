@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
 from pase_msa.shapley import coalitions
-from pase_msa.training.validation import ValidationGames, outputs_of
 from tests.toys import NAMES, rows_of, toy_batch, toy_model, toy_reference, toy_task
 
 steady = settings(derandomize=True, deadline=None, max_examples=25)
@@ -19,10 +19,12 @@ EVERYONE = [frozenset(NAMES)]
 def passed(batches, kind="regression", reference=False):
     """The games after a pass over some batches, and the model that played."""
     model, said = toy_model(kind=kind).eval(), toy_reference(kind) if reference else None
-    games = ValidationGames(model.task, GAMES)
+    games = ValidationCoalitions(model.task, GAMES)
     with torch.no_grad():
         for batch in batches:
-            games.take(model.play(batch, GAMES), batch, None if said is None else said(batch, EVERYONE)[0])
+            games.take(
+                model.network_coalitions(batch, GAMES), batch, None if said is None else said(batch, EVERYONE)[0]
+            )
     return games, model
 
 
@@ -32,7 +34,7 @@ def numbered(videos):
 
 def halved(*batches):
     """What is known of the videos, whatever was said of them."""
-    games = ValidationGames(toy_task(), EVERYONE)
+    games = ValidationCoalitions(toy_task(), EVERYONE)
     for batch in batches:
         games.take([outputs_of(toy_task(), torch.full((len(batch), 7), 1 / 7))], batch)
     return games.played()
@@ -45,7 +47,7 @@ def test_every_game_has_probabilities_of_every_utterance_in_order(kind, classes)
     found = games.played()
     assert found.probabilities.shape == (8, 12, classes)
     with torch.no_grad():
-        wanted = torch.stack([output.probabilities for output in model.play(whole, GAMES)])
+        wanted = torch.stack([output.probabilities for output in model.network_coalitions(whole, GAMES)])
     assert torch.allclose(found.probabilities, wanted, atol=1e-6)
     assert torch.allclose(found.reference, toy_reference(kind)(whole, EVERYONE)[0], atol=1e-6)
     assert torch.equal(found.membership, toy_task(kind).membership(whole.labels))
@@ -101,7 +103,7 @@ def test_a_new_pass_begins_with_nothing():
     games.reset()
     batch = toy_batch(n=8, seed=3)
     with torch.no_grad():
-        games.take(model.play(batch, GAMES), batch)
+        games.take(model.network_coalitions(batch, GAMES), batch)
     assert games.played().probabilities.shape == (8, 8, 7)
     assert games.played().reference is None
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pase_msa.data.checks import find_problems
 from pase_msa.data.feature_statistics import modality_report
-from pase_msa.data.problems import find_problems
 from pase_msa.data.table import SPLITS, FeatureTable
 
 Report = dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pase_msa import plugins
+from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
 
@@ -39,3 +40,8 @@ def open_table(path: str | Path, *, format: str | None = None, out: str | Path |
         f"{source} is in no format that is known here ({', '.join(plugins.names('data.formats'))}); "
         "name one with --format, or write utterances.csv and one NAME.npy a modality beside it."
     )
+
+
+def open_data(path: str | Path | None) -> FeatureTable:
+    """The table at a path, or the bundled synthetic benchmark."""
+    return synthetic_table() if path is None else open_table(path)

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from pase_msa import plugins
+from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
-
-
-@dataclass
-class InputSpec:
-    """What one modality brings and how it is encoded.
-
-    Attributes:
-        dim: feature size of a step; 0 where the encoder reads token ids.
-        encoder: name of the plug-in in `pase_msa.encoders`.
-        options: options of that encoder.
-        text: how transcripts become features (see `pase_msa.encoders.language_model`), else None.
-    """
-
-    dim: int
-    encoder: str = "sequence"
-    options: dict[str, Any] = field(default_factory=dict)
-    text: dict[str, Any] | None = None
 
 
 class Encoder(nn.Module):

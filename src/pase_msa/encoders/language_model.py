@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pase_msa.encoders.base import Encoder, InputSpec
+from pase_msa.data.inputs import InputSpec
+from pase_msa.data.transcripts import load_model, pool
+from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.sequence import step_mask
-from pase_msa.encoders.text import load_model, pool
 from pase_msa.errors import PaSEError
 
 

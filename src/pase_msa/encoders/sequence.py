@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pase_msa.encoders.base import Encoder, InputSpec
+from pase_msa.data.inputs import InputSpec
+from pase_msa.encoders.base import Encoder
 
 
 @dataclass

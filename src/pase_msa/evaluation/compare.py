@@ -17,9 +17,10 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, utterance_moments
 from pase_msa.evaluation.predictions import Predictions, read_utterances
 from pase_msa.evaluation.statistics import cluster_draws, cluster_swaps, cohens_d, holm, permutation_p
-from pase_msa.evaluation.tables import format_value, metric_label
+from pase_msa.files import read_json
+from pase_msa.report.numbers import format_value, metric_label
 from pase_msa.task import Task
-from pase_msa.training.run_folder import RunFolder, read_json
+from pase_msa.training.run_folder import RunFolder
 
 _SMALLER_IS_BETTER = ("mae",)
 _LEVEL = 0.05
@@ -41,23 +42,23 @@ def compare(
         seed: of the draws.
 
     Returns:
-        "a", "b" (names), "pairs" (seeds), "utterances", "videos", "dialect", "exact", and by metric "a", "b",
+        "a", "b" (names), "pairs" (seeds), "utterances", "videos", "convention", "exact", and by metric "a", "b",
         "difference", "low", "high" (95 %), "d" (Cohen's, over utterances; None where the metric is no mean over
         utterances), "p", "p_holm", "verdict": "A better", "B better" or "no difference shown".
 
     Errors:
-        PaSEError: a run is not evaluated; runs on other data, tasks, dialects or utterances; seeds that do not pair.
+        PaSEError: a run is not evaluated; runs on other data, tasks, conventions or utterances; seeds that do not pair.
     """
     pairs = _paired([_evaluated(run) for run in ours], [_evaluated(run) for run in rivals])
     first = pairs[0][0]
-    task, dialect = Task.from_dict(first["task"]), first["dialect"]
+    task, convention = Task.from_dict(first["task"]), first["convention"]
     known = _Aligned(task, first)
     sides: list[list[NDArray[np.float64]]] = [[], []]
     names: list[str] = []
     for pair in pairs:
         for side, run in zip(sides, pair, strict=True):
             said = known.predictions(run)
-            names, moments = utterance_moments(task, said.probabilities, said.score, said.truth, dialect)
+            names, moments = utterance_moments(task, said.probabilities, said.score, said.truth, convention)
             side.append(moments)
     clusters = np.unique(known.videos, return_inverse=True)[1]
     count = int(clusters.max()) + 1
@@ -66,7 +67,7 @@ def compare(
     sums = [np.stack([member @ moments for moments in side]) for side in sides]  # [pairs, videos, moments]
 
     def measured(parts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        found = [metrics_from_sums(task, names, part, dialect) for part in parts]
+        found = [metrics_from_sums(task, names, part, convention) for part in parts]
         return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
 
     whole = [measured(side.sum(1, keepdims=True)) for side in sums]
@@ -104,7 +105,7 @@ def compare(
         "pairs": [[pair[0]["seed"], pair[1]["seed"]] for pair in pairs],
         "utterances": len(clusters),
         "videos": count,
-        "dialect": dialect,
+        "convention": convention,
         "exact": exact,
         "metrics": found,
     }
@@ -153,10 +154,10 @@ class _Aligned:
                 f"{mine} and {other} predict different things ({self.task.label}, {task.label}); compare runs of one "
                 "label."
             )
-        if run["dialect"] != self.first["dialect"]:
+        if run["convention"] != self.first["convention"]:
             raise PaSEError(
-                f"{mine} is measured in the dialect {self.first['dialect']!r} and {other} in {run['dialect']!r}; "
-                "compare runs of one dialect."
+                f"{mine} is measured in the convention {self.first['convention']!r} and {other} in {run['convention']!r}; "
+                "compare runs of one convention."
             )
         said = read_utterances(run["folder"].predictions, task)
         place = {name: i for i, name in enumerate(said.ids)}

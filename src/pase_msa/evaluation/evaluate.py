@@ -14,23 +14,25 @@ import yaml
 from torch import Tensor
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
-from pase_msa.data.synthetic import SyntheticSpec
+from pase_msa.data.dataset import make_dataset
+from pase_msa.data.inputs import describe_data, encode_labels, load_columns
+from pase_msa.data.opening import open_data
+from pase_msa.data.synthetic.ground_truth import true_contributions
+from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.inference import Inference, attribute, play
-from pase_msa.evaluation.planted import true_contributions
+from pase_msa.evaluation.inference import Inference, attribute, predict_coalitions
 from pase_msa.evaluation.predictions import write_utterances
-from pase_msa.evaluation.report import write_report
-from pase_msa.extract.record import check_table
-from pase_msa.metrics import Dialect, headline, task_metrics
+from pase_msa.files import read_json, write_json
+from pase_msa.media.record import check_table
+from pase_msa.metrics import Convention, headline, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
+from pase_msa.report.run_page import write_report
 from pase_msa.shapley import attribution, shapley_values
 from pase_msa.task import Task
-from pase_msa.training.diagnosing import open_data
 from pase_msa.training.environment import environment
-from pase_msa.training.inputs import describe_data, encode_labels, load_columns, make_dataset
-from pase_msa.training.run_folder import RunFolder, read_json, write_json
+from pase_msa.training.run_folder import RunFolder
 
 _ALL_SUBSETS = 5  # beyond this many modalities: each alone, each left out, and all
 
@@ -39,7 +41,7 @@ def evaluate(
     run: str | Path,
     *,
     data: str | None = None,
-    dialect: Dialect | None = None,
+    convention: Convention | None = None,
     batch_size: int = 256,
     report: bool = True,
 ) -> dict[str, Any]:
@@ -51,7 +53,7 @@ def evaluate(
     Args:
         run: a complete run folder.
         data: where the data are now, if they have moved; or other data to evaluate on, whose result is returned only.
-        dialect: of the metrics, for a result that is returned only; that of the run if left out.
+        convention: of the metrics, for a result that is returned only; that of the run if left out.
         batch_size: utterances a pass.
         report: whether to draw `report.html`, which takes longer than the rest; a later call can.
 
@@ -61,7 +63,7 @@ def evaluate(
     folder = RunFolder.complete(run)
     config = yaml.safe_load(folder.config.read_text())
     trained_on = read_json(folder.data)
-    own = data is None and dialect in (None, config["dialect"])
+    own = data is None and convention in (None, config["convention"])
     if own and folder.evaluation.is_file():
         known = dict(read_json(folder.evaluation))
         if report and not folder.report.is_file():
@@ -76,7 +78,7 @@ def evaluate(
             f"The data in {path or 'the synthetic benchmark'} are not those that {folder.path} was trained on; name "
             "them with --data."
         )
-    if same and folder.evaluation.is_file() and dialect in (None, config["dialect"]):
+    if same and folder.evaluation.is_file() and convention in (None, config["convention"]):
         return dict(read_json(folder.evaluation))
     model = Model.from_pretrained(folder.model)
     check_table(model.extraction, table.meta, model.inputs)
@@ -88,10 +90,10 @@ def evaluate(
     labels = torch.from_numpy(dataset.labels[dataset.rows]).float()
     games, matrix = attribution(tuple(model.task.modalities))
     wanted = [game for game in subsets(model.task.modalities) if game not in games]
-    logits = play(model, dataset, [*wanted, *games], batch_size=batch_size)
+    logits = predict_coalitions(model, dataset, [*wanted, *games], batch_size=batch_size)
     by_game = dict(zip([*wanted, *games], logits, strict=True))
     found = attribute(model.task, logits[len(wanted) :], matrix, float(model.temperature))
-    chosen: Dialect = dialect or config["dialect"]
+    chosen: Convention = convention or config["convention"]
     trained = read_json(folder.results)
     result: dict[str, Any] = {
         "name": folder.path.name,
@@ -102,7 +104,7 @@ def evaluate(
         "data": here,
         "split": "test",
         "count": len(dataset),
-        "dialect": chosen,
+        "convention": chosen,
         "metrics": task_metrics(model.task, found.probabilities, found.score, labels, chosen),
         "subsets": {
             "+".join(name for name in model.task.modalities if name in game): _metrics(
@@ -113,10 +115,10 @@ def evaluate(
         "contributions": contributions(model, found, by_game, labels, chosen, table),
         "calibration": calibration(model.task, found, labels, float(model.temperature)),
         "phases": trained["phases"],
-        **({"equilibrium": trained["equilibrium"]} if "equilibrium" in trained else {}),
+        **({"modality_report": trained["modality_report"]} if "modality_report" in trained else {}),
         "environment": environment(),
     }
-    if same and chosen == config["dialect"]:
+    if same and chosen == config["convention"]:
         # before the evaluation, which says that all of it is there
         write_utterances(folder.predictions, model.task, table, dataset.rows, labels, found)
         write_json(folder.evaluation, result)
@@ -141,10 +143,10 @@ def subsets(modalities: tuple[str, ...]) -> list[frozenset[str]]:
     return sorted(found, key=len)
 
 
-def _metrics(task: Task, logits: Tensor, labels: Tensor, dialect: Dialect) -> dict[str, Any]:
+def _metrics(task: Task, logits: Tensor, labels: Tensor, convention: Convention) -> dict[str, Any]:
     probabilities = logits.softmax(1)
     score = task.score(probabilities) if task.kind == "regression" else None
-    return task_metrics(task, probabilities, score, labels, dialect)
+    return task_metrics(task, probabilities, score, labels, convention)
 
 
 def contributions(
@@ -152,7 +154,7 @@ def contributions(
     found: Inference,
     by_game: Mapping[frozenset[str], Tensor],
     labels: Tensor,
-    dialect: Dialect,
+    convention: Convention,
     table: FeatureTable,
 ) -> dict[str, dict[str, float]]:
     """What each modality contributed on the test split.
@@ -172,7 +174,7 @@ def contributions(
     name, mode = headline(task)
     sign = 1.0 if mode == "max" else -1.0
     membership = task.membership(labels)
-    metric = {game: sign * _metrics(task, logits, labels, dialect)[name] for game, logits in by_game.items()}
+    metric = {game: sign * _metrics(task, logits, labels, convention)[name] for game, logits in by_game.items()}
     fit = {game: -float(soft_cross_entropy(logits, membership).mean()) for game, logits in by_game.items()}
     games = {"metric": metric, "nats": fit}
     for key, values in games.items():

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pase_msa.calibration import confidence
+from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.models.base import Model
 from pase_msa.shapley import attribution
 from pase_msa.task import Task
-from pase_msa.training.data_module import evaluation_loader
-from pase_msa.training.inputs import UtteranceDataset
 
 _DUST = 2e-6  # share of a value that is no contribution, but rounding: values come in float32
 
@@ -46,7 +45,7 @@ class Inference:
 
 
 @torch.inference_mode()
-def play(
+def predict_coalitions(
     model: Model,
     dataset: UtteranceDataset,
     games: Sequence[frozenset[str]],
@@ -60,7 +59,7 @@ def play(
     device = next(model.parameters()).device
     parts = []
     for batch in evaluation_loader(dataset, batch_size, workers):
-        outputs = model.coalition_outputs(batch.to(device), games)
+        outputs = model.predict_coalitions(batch.to(device), games)
         parts.append(torch.stack([output.logits.float() for output in outputs]).cpu())
     model.train(training)
     return torch.cat(parts, dim=1)
@@ -69,7 +68,7 @@ def play(
 def infer(model: Model, dataset: UtteranceDataset, *, batch_size: int = 256, workers: int = 0) -> Inference:
     """Predict and attribute."""
     games, matrix = attribution(tuple(model.task.modalities))
-    logits = play(model, dataset, games, batch_size=batch_size, workers=workers)
+    logits = predict_coalitions(model, dataset, games, batch_size=batch_size, workers=workers)
     return attribute(model.task, logits, matrix, float(model.temperature))
 
 

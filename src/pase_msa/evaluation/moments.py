@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from pase_msa.metrics import Dialect
+from pase_msa.metrics import Convention
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
@@ -19,7 +19,11 @@ _CONFUSION = ("tp", "fp", "fn", "tn")
 
 
 def utterance_moments(
-    task: Task, probabilities: Float[Array, "n k"], score: Float[Array, " n"] | None, labels: Array, dialect: Dialect
+    task: Task,
+    probabilities: Float[Array, "n k"],
+    score: Float[Array, " n"] | None,
+    labels: Array,
+    convention: Convention,
 ) -> tuple[list[str], Float[Array, "n m"]]:
     """What each utterance adds to the sums, with the names of the columns."""
     if task.values is None:
@@ -34,8 +38,8 @@ def utterance_moments(
     x, y = predicted - center, truth - center
     polar = y != 0
     scale = np.float32(3 / (task.values[-1] - task.center))
-    nonneg = (x > 0, y > 0) if dialect == "mult" else (x >= 0, y >= 0)
-    kept = (polar if dialect == "pase" else np.ones_like(polar)).astype(np.float64)
+    nonneg = (x > 0, y > 0) if convention == "mult" else (x >= 0, y >= 0)
+    kept = (polar if convention == "pase" else np.ones_like(polar)).astype(np.float64)
     columns: dict[str, NDArray[np.generic]] = {"n": np.ones(len(x))}
     for name, (guess, real), used in (("nonneg", nonneg, True), ("negpos", (x > 0, y > 0), polar)):
         parts = (guess & real, guess & ~real, ~guess & real, ~guess & ~real)
@@ -50,7 +54,7 @@ def utterance_moments(
 
 
 def metrics_from_sums(
-    task: Task, names: list[str], sums: Float[Array, "d m"], dialect: Dialect
+    task: Task, names: list[str], sums: Float[Array, "d m"], convention: Convention
 ) -> dict[str, Float[Array, " d"]]:
     """The task's metrics of each sample from its sums; nan where a sample leaves one undefined."""
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -62,7 +66,7 @@ def metrics_from_sums(
             tp, fp, fn, tn = (s[f"{kind}/{part}"] for part in _CONFUSION)
             total = tp + fp + fn + tn
             found[f"acc2_{kind}"] = (tp + tn) / total
-            weights = (tp + fp, fn + tn) if dialect == "mult" else (tp + fn, fp + tn)
+            weights = (tp + fp, fn + tn) if convention == "mult" else (tp + fn, fp + tn)
             one, other = _f1(tp, fp + fn), _f1(tn, fp + fn)
             found[f"f1_{kind}"] = (weights[0] * one + weights[1] * other) / total
         order = ("acc2_nonneg", "acc2_negpos", "f1_nonneg", "f1_negpos")

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability
-from pase_msa.evaluation.figures import draw_reliability, short, styled
+from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.figures.panels import legend_below, methods, panels
-from pase_msa.figures.runs import LoadedRun
+from pase_msa.report.style import draw_reliability, short, styled
 
 
 def measure(runs: Sequence[LoadedRun], bins: int = 10) -> pd.DataFrame:

@@ -19,10 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import MARKERS, short, styled
+from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.figures.grouping import groups
 from pase_msa.figures.panels import legend_below, methods, panels
-from pase_msa.figures.runs import LoadedRun
+from pase_msa.report.style import MARKERS, short, styled
 
 NEIGHBOURS = 10
 FOLDS = 5
@@ -104,12 +104,12 @@ def separation(runs: Sequence[LoadedRun], points: pd.DataFrame | None = None) ->
             mine = points[(points["method"] == run.method) & (points["seed"] == run.seed)]
             spaces["plane"] = mine[["x", "y"]].to_numpy(dtype=np.float64)
         for space, values in spaces.items():
-            found = told_apart(values, groups(run)[0], run.videos)
+            found = separation_metrics(values, groups(run)[0], run.videos)
             rows += [{**run.stamp, "space": space, "measure": name, "value": value} for name, value in found.items()]
     return pd.DataFrame(rows)
 
 
-def told_apart(values: Points, names: NDArray[Any], videos: NDArray[np.int64]) -> dict[str, float]:
+def separation_metrics(values: Points, names: NDArray[Any], videos: NDArray[np.int64]) -> dict[str, float]:
     """The measures of `separation` of some points [N, F] in groups [N].
 
     Errors:

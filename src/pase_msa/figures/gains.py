@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import HATCHES, short, styled
-from pase_msa.evaluation.tables import is_percent, metric_label
 from pase_msa.figures.panels import legend_below, methods, one_metric, panels, spread
 from pase_msa.figures.subsets import letters
+from pase_msa.report.numbers import is_percent, metric_label
+from pase_msa.report.style import HATCHES, short, styled
 
 LESS_IS_BETTER = ("mae", "entropy", "nll")
 

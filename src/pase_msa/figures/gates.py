@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import short, styled
+from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.figures.grouping import groups
 from pase_msa.figures.panels import methods, panels
-from pase_msa.figures.runs import LoadedRun
+from pase_msa.report.style import short, styled
 
 
 def measure(runs: Sequence[LoadedRun]) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def measure(runs: Sequence[LoadedRun]) -> pd.DataFrame:
                         "count": int(chosen.sum()),
                         **_moments("gate", gate[chosen, k]),
                         **_moments("share", share[chosen, k]),
-                        "trust": run.model.share(name),
+                        "coalition_weights": run.model.prediction_weight(name),
                     }
                 )
     return pd.DataFrame(rows)
@@ -82,7 +82,11 @@ def draw(
             range of the cells, which shows differences however small.
     """
     names, spread_of = methods(frame), f"{value}_sd"
-    found = frame.groupby(["method", "group", "modality"], sort=False)[[value, spread_of, "trust"]].mean().reset_index()
+    found = (
+        frame.groupby(["method", "group", "modality"], sort=False)[[value, spread_of, "coalition_weights"]]
+        .mean()
+        .reset_index()
+    )
     groups_, modalities = list(dict.fromkeys(found["group"])), list(dict.fromkeys(found["modality"]))
     low, high = span or (found[value].min(), found[value].max())
     with styled():
@@ -124,5 +128,5 @@ def _number(value: float) -> str:
 
 def _column(mine: pd.DataFrame, order: Sequence[str], modality: str) -> str:
     """A modality, and what the prediction takes of it where that is not all."""
-    trust = max((_cell(mine, group, modality, "trust") for group in order), default=1.0)
+    trust = max((_cell(mine, group, modality, "prediction_weight") for group in order), default=1.0)
     return short(modality, 12) + (f"\n({100 * trust:.0f} % trusted)" if trust < 0.995 else "")

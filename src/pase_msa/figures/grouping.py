@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pase_msa.figures.runs import LoadedRun
+from pase_msa.evaluation.loaded import LoadedRun
 
 POLARITY: tuple[str, ...] = ("negative", "neutral", "positive")
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from pase_msa.batch import Batch
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import short, styled
+from pase_msa.evaluation.loaded import LoadedRun, generator
 from pase_msa.figures.panels import axis, legend_below, line, methods, one_metric, panels, spread
-from pase_msa.figures.runs import LoadedRun, generator
 from pase_msa.models.base import Model
+from pase_msa.report.style import short, styled
 
 LEVELS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import DASHES, MARKERS, short
-from pase_msa.evaluation.tables import is_percent, metric_label
+from pase_msa.report.numbers import is_percent, metric_label
+from pase_msa.report.style import DASHES, MARKERS, short
 
 
 def panels(

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import DASHES, MARKERS, short, styled
-from pase_msa.evaluation.tables import metric_label
 from pase_msa.figures.panels import axis, methods, panels, scale
-from pase_msa.training.run_folder import RunFolder, read_json
+from pase_msa.files import read_json
+from pase_msa.report.numbers import metric_label
+from pase_msa.report.style import DASHES, MARKERS, short, styled
+from pase_msa.training.run_folder import RunFolder
 
 
 def measure(runs: Mapping[str, str | Path], metric: str = "acc2_negpos") -> pd.DataFrame:
@@ -41,7 +42,7 @@ def measure(runs: Mapping[str, str | Path], metric: str = "acc2_negpos") -> pd.D
         known = {key for row in history for key in row}
         if not any(key.startswith("psi/") for key in known):
             raise PaSEError(
-                f"The log of {folder.path} has no Shapley values; train with --equilibrium paper (and "
+                f"The log of {folder.path} has no Shapley values; train with --balancing sgm (and "
                 "--phases.start never for a run without SGM)."
             )
         if f"val/{metric}" not in known:
@@ -49,7 +50,7 @@ def measure(runs: Mapping[str, str | Path], metric: str = "acc2_negpos") -> pd.D
                 f"The log of {folder.path} has no val/{metric}; it has "
                 f"{', '.join(sorted(key for key in known if key.startswith('val/')))}."
             )
-        order = list(results["modulation"][-1]["psi"])  # of the task; the log is sorted by name
+        order = list(results["balancing"][-1]["psi"])  # of the task; the log is sorted by name
         for row in history:
             common = {"method": name, "epoch": row["epoch"]}
             more = {"active": row.get("phase") == 1.0, "switched_at": phases["switched_at"]}

@@ -11,14 +11,14 @@ import torch
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from pase_msa.data.synthetic import SyntheticSpec
+from pase_msa.data.synthetic.ground_truth import true_contributions
+from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import MARKERS, short, styled
-from pase_msa.evaluation.inference import play
-from pase_msa.evaluation.planted import true_contributions
+from pase_msa.evaluation.inference import predict_coalitions
+from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.figures.panels import line, methods, panels, spread
-from pase_msa.figures.runs import LoadedRun
 from pase_msa.objective import soft_cross_entropy
+from pase_msa.report.style import MARKERS, short, styled
 from pase_msa.shapley import coalitions, shapley_from_coalitions
 
 DOMINANCE = (0.0, 2.0, 4.0)
@@ -77,7 +77,7 @@ def measure(runs: Sequence[LoadedRun], modality: str | None = None) -> pd.DataFr
             )
         spec, names = SyntheticSpec.from_dict(run.table.meta["spec"]), run.task.modalities
         target = run.task.membership(run.labels)
-        logits = play(run.model, run.dataset, coalitions(names))
+        logits = predict_coalitions(run.model, run.dataset, coalitions(names))
         values = -torch.stack([soft_cross_entropy(said, target).mean() for said in logits]).double().numpy()
         found = dict(zip(names, shapley_from_coalitions(values, len(names)), strict=True))
         planted = true_contributions(spec, run.split, table=run.table)

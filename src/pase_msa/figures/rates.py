@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import styled
-from pase_msa.figures.imputation import Imputation, settings
+from pase_msa.evaluation.imputation import Imputation, settings
+from pase_msa.evaluation.loaded import LoadedRun, generator
 from pase_msa.figures.panels import axis, legend_below, line, one_metric, panels, spread
-from pase_msa.figures.runs import LoadedRun, generator
+from pase_msa.report.style import styled
 
 RATES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 Flags = dict[str, NDArray[np.bool_]]

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.figures import styled
+from pase_msa.report.style import styled
 
 
 def save(figure: Figure, frame: pd.DataFrame, stem: str | Path) -> tuple[Path, Path, Path]:

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.calibration import confidence, correct, risk_coverage
-from pase_msa.evaluation.figures import DASHES, MARKERS, short, styled
+from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.figures.panels import methods, panels
-from pase_msa.figures.runs import LoadedRun
+from pase_msa.report.style import DASHES, MARKERS, short, styled
 
 
 def measure(runs: Sequence[LoadedRun]) -> pd.DataFrame:

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.evaluation.evaluate import subsets
-from pase_msa.evaluation.figures import MARKERS, short, styled
-from pase_msa.figures.imputation import Imputation, settings
+from pase_msa.evaluation.imputation import Imputation, settings
+from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.figures.panels import axis, legend_below, methods, one_metric, panels, scale, spread
 from pase_msa.figures.quoted import quoted
-from pase_msa.figures.runs import LoadedRun
+from pase_msa.report.style import MARKERS, short, styled
 from pase_msa.shapley import coalitions
 
 LETTERS = {"text": "T", "audio": "A", "vision": "V"}

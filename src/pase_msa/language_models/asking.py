@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pase_msa.data.inputs import choose_label, encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.language_models.answers import read
 from pase_msa.language_models.endpoint import Chat, Endpoint, Local, Reply
 from pase_msa.language_models.prompts import holds, messages
-from pase_msa.metrics import Dialect, classification_metrics, regression_metrics
+from pase_msa.metrics import Convention, classification_metrics, regression_metrics
 from pase_msa.task import Task
-from pase_msa.training.inputs import choose_label, encode_labels, infer_task
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -149,7 +149,7 @@ def summary(
     frame: pd.DataFrame,
     task: Task,
     *,
-    dialect: Dialect = "mmsa",
+    convention: Convention = "mmsa",
     price_in: float | None = None,
     price_out: float | None = None,
 ) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def summary(
     Args:
         frame: of `ask`.
         task: the same as there.
-        dialect: of the metrics.
+        convention: of the metrics.
         price_in: of a million tokens read.
         price_out: of a million tokens written.
 
@@ -180,8 +180,8 @@ def summary(
     return {
         **{name: frame.attrs.get(name) for name in ("model", "where", "split", "shots", "seed", "limit", "media")},
         "count": len(frame),
-        "metrics": _metrics(frame, task, dialect),
-        "answered_metrics": _metrics(answered, task, dialect) if len(answered) else None,
+        "metrics": _metrics(frame, task, convention),
+        "answered_metrics": _metrics(answered, task, convention) if len(answered) else None,
         "counts": {"answered": 0, "refused": 0, "unreadable": 0, "out_of_range": 0, "empty": 0} | counts,
         "cut_off": int((frame["finish"] == "length").sum()),
         **tokens,
@@ -190,10 +190,10 @@ def summary(
     }
 
 
-def _metrics(frame: pd.DataFrame, task: Task, dialect: Dialect) -> dict[str, Any]:
+def _metrics(frame: pd.DataFrame, task: Task, convention: Convention) -> dict[str, Any]:
     predicted, truth = frame["prediction"].tolist(), frame["label"].tolist()
     if task.values is not None:
-        return dict(regression_metrics(predicted, truth, task, dialect))
+        return dict(regression_metrics(predicted, truth, task, convention))
     numbers = {name: number for number, name in enumerate(task.classes)}
     return classification_metrics([numbers[n] for n in predicted], [numbers[n] for n in truth], task.classes)
 

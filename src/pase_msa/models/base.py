@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from pase_msa import plugins
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.columns import SequenceColumn
-from pase_msa.encoders.base import InputSpec, build_encoders
+from pase_msa.data.inputs import InputSpec
+from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
-from pase_msa.models.reference import ReferenceExperts
-from pase_msa.models.trust import Trust, mix
+from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
+from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
 from pase_msa.task import Task
 
@@ -35,7 +36,7 @@ class Model(nn.Module):
     """A batch becomes outputs and named losses.
 
     A plug-in module offers `Config`, a dataclass of options with a field `name`, and
-    `build(task, inputs, config) -> Model`; optionally `MODULATION`, the balancing method that goes with it.
+    `build(task, inputs, config) -> Model`; optionally `BALANCING`, the balancing method that goes with it.
 
     Args:
         task: what is predicted.
@@ -48,15 +49,15 @@ class Model(nn.Module):
         recipe: plug-in name and options, for saving.
         width: size D of the modality vectors.
         has_vectors: whether outputs hold a vector a modality; not where frames are fused.
-        modulation: name of the balancing method that goes with the model unless a run names another.
-        trust: coalitions of modalities that predictions are made of.
+        balancing: name of the balancing method that goes with the model unless a run names another.
+        mixture: weights of the coalitions of modalities that predictions are made of.
         reference: the closed-form model of the diagnosis, where predictions may lean on it.
         imputation: whether absent modalities are imputed; may be set between predictions, to measure what it does. None
             in a model that knows no imputation.
         extraction: how the features were made that the model was trained on, where the table said so.
     """
 
-    modulation: str = "none"
+    balancing: str = "none"
     has_vectors: bool = True
     imputation: bool | None = None
     class_prior: Tensor
@@ -74,21 +75,24 @@ class Model(nn.Module):
         self.scalers = nn.ModuleDict({n: Standardizer(spec.dim) for n, spec in inputs.items() if spec.dim})
         self.register_buffer("class_prior", torch.full((task.num_classes,), 1 / task.num_classes))
         self.register_buffer("temperature", torch.ones(()))
-        self.trust = Trust(task.modalities)
-        self.reference: ReferenceExperts | None = None
+        self.mixture = CoalitionMixture(task.modalities)
+        self.reference: RidgeReference | None = None
         self.recipe = {}
         self.extraction: dict[str, Any] | None = None
 
-    def __call__(self, batch: Batch) -> Outputs:
-        """Outputs; in evaluation those of the trusted coalitions, where there are some."""
-        if self.training or not self.trust.coalitions:
-            found: Outputs = super().__call__(batch)
-            return found
-        return self.coalition_outputs(batch, [frozenset(self.task.modalities)])[0]
+    def forward(self, batch: Batch) -> Outputs:
+        """What the model predicts. Never reads `batch.labels` in evaluation.
+
+        In training that is the network's own output. In evaluation it is the mixture over coalitions of modalities,
+        where coalition weights are set.
+        """
+        if self.training or not self.mixture.coalitions:
+            return self.network(batch)
+        return self.predict_coalitions(batch, [frozenset(self.task.modalities)])[0]
 
     @abstractmethod
-    def forward(self, batch: Batch) -> Outputs:
-        """Predict. Never reads `batch.labels` in evaluation."""
+    def network(self, batch: Batch) -> Outputs:
+        """One pass of the network with every modality that the batch shows, whatever the mixture."""
 
     @abstractmethod
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
@@ -105,45 +109,50 @@ class Model(nn.Module):
         """False while momentum state still has to see its first batch."""
         return True
 
-    def play(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """Outputs with only the named modalities, one a coalition, whatever is trusted. Override where encoding once
-        is enough."""
-        return [self.forward(batch.only(coalition)) for coalition in coalitions]
+    def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """The network's outputs with only the named modalities, one per coalition, whatever the mixture.
 
-    def coalition_outputs(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """What the model predicts when it is given only the named modalities, one a coalition."""
-        trusted = self.trust.coalitions
-        if not trusted:
-            return self.play(batch, coalitions)
-        shares: list[dict[frozenset[str], float]] = []
+        Override where encoding the batch once is enough.
+        """
+        return [self.network(batch.only(coalition)) for coalition in coalitions]
+
+    def predict_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """What the model predicts when it is given only the named modalities, one per coalition.
+
+        A coalition S that is weighed by w_S reads the modalities that S and the given coalition share.
+        """
+        weighed = self.mixture.coalitions
+        if not weighed:
+            return self.network_coalitions(batch, coalitions)
+        weights: list[dict[frozenset[str], float]] = []
         for coalition in coalitions:
             parts: dict[frozenset[str], float] = {}
-            for believed, weight in trusted.items():
-                parts[believed & coalition] = parts.get(believed & coalition, 0.0) + weight
-            shares.append(parts)
-        needed = list(dict.fromkeys(game for parts in shares for game in parts))
-        played = dict(zip(needed, self.play(batch, needed), strict=True))
-        share = float(self.trust.reference)
-        said: Sequence[Tensor | None] = [None] * len(coalitions)
+            for members, weight in weighed.items():
+                parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
+            weights.append(parts)
+        needed = list(dict.fromkeys(members for parts in weights for members in parts))
+        outputs = dict(zip(needed, self.network_coalitions(batch, needed), strict=True))
+        share = float(self.mixture.reference)
+        reference: Sequence[Tensor | None] = [None] * len(coalitions)
         if self.reference is not None and share:
-            said = self.reference(batch, coalitions)
+            reference = self.reference(batch, coalitions)
         return [
-            mix(self.task, [(weight, played[game]) for game, weight in parts.items()], other, share)
-            for parts, other in zip(shares, said, strict=True)
+            mix_outputs(self.task, [(weight, outputs[members]) for members, weight in parts.items()], other, share)
+            for parts, other in zip(weights, reference, strict=True)
         ]
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
         """Utility of a coalition from the epoch's mean detail losses, eq. 19; for models that have one."""
         raise PaSEError(
-            f"{type(self).__name__} has no alignment utility; choose modulation.utility 'prediction' instead."
+            f"{type(self).__name__} has no alignment utility; choose balancing.utility 'prediction' instead."
         )
 
-    def share(self, modality: str) -> float:
+    def prediction_weight(self, modality: str) -> float:
         """Share of the prediction that a modality has a say in, in [0, 1]; 0 for one that is closed."""
-        part = self.trust.share(modality)
+        part = self.mixture.prediction_weight(modality)
         if self.reference is None:
             return part
-        return part + float(self.trust.reference) * (self.reference.share(modality) - part)
+        return part + float(self.mixture.reference) * (self.reference.prediction_weight(modality) - part)
 
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
         """Parameters that belong to one modality; those of the fusion and the head belong to none."""
@@ -201,7 +210,7 @@ class Model(nn.Module):
         for name, spec in inputs.items():
             if spec["encoder"] == "language_model":
                 # weights are ours now: architecture and tokenizer go into the folder, so that it needs nothing else
-                from pase_msa.encoders.text import load_tokenizer
+                from pase_msa.data.transcripts import load_tokenizer
 
                 home = target / "encoders" / name
                 if Path(spec["text"]["model"]).resolve() != home.resolve():
@@ -257,7 +266,7 @@ class Model(nn.Module):
                 f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
             )
         if shapes is not None:
-            model.reference = ReferenceExperts(task, shapes)
+            model.reference = RidgeReference(task, shapes)
         try:
             model.load_state_dict(load_file(home / _WEIGHTS))
         except Exception as error:
@@ -279,7 +288,7 @@ def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options:
     module = plugins.load("models", name)
     config = plugins.configure(module.Config, options, f"The model {name}")
     model: Model = module.build(task, inputs, config)
-    model.modulation = getattr(module, "MODULATION", "none")
+    model.balancing = getattr(module, "BALANCING", "none")
     model.recipe = {"name": name, "options": {**dataclasses.asdict(config)}}
     return model
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
 from pase_msa.fusion.concat import ConcatFusion
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel

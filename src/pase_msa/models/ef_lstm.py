@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pase_msa.batch import Batch
-from pase_msa.encoders.base import Encoder, InputSpec
+from pase_msa.data.inputs import InputSpec
+from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.sequence import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import head

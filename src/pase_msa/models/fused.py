@@ -45,11 +45,11 @@ class FusedModel(Model):
         """What each modality brings (its vector, [N, D]) and presence, in the task's order."""
         return self.encode(batch)
 
-    def forward(self, batch: Batch) -> Outputs:
+    def network(self, batch: Batch) -> Outputs:
         """Predict."""
         return self._outputs(*self.read(batch))
 
-    def play(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+    def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once."""
         parts, present = self.read(batch)
         played = []

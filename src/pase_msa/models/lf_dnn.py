@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
 from pase_msa.fusion.base import mixer
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pase_msa import plugins
 from pase_msa.alignment import alignment_terms
 from pase_msa.batch import Batch, Outputs
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.fusion.base import Fusion, Mixes, Stacked
 from pase_msa.models.base import Model, head
@@ -27,7 +27,7 @@ from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
 
 #: the balancing method of a run that names none
-MODULATION = "held_out"
+BALANCING = "held_out"
 
 _TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
 _ROWS = 4096  # how many rows of coalitions go through the fusion at once
@@ -161,14 +161,14 @@ class PaSE(Model):
             self._started = bool(self._prototypes()[1].any())
         return self._started
 
-    def forward(self, batch: Batch) -> Outputs:
+    def network(self, batch: Batch) -> Outputs:
         """Predict; labels are read in training under `gate_prototype="label"` only."""
         stacked, flags = self._encode(batch)
         known = self.training and self.config.gate_prototype == "label" and batch.labels is not None
         membership = self.task.membership(batch.labels) if known and batch.labels is not None else None
         return self._fuse(stacked, flags, self._read(stacked), membership)
 
-    def play(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+    def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once, and coalitions go together."""
         stacked, flags = self._encode(batch)
         reading = self._read(stacked)

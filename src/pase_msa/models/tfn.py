@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pase_msa.encoders.base import InputSpec
+from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.fusion.base import mixer
 from pase_msa.models.base import head

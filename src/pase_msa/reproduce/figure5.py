@@ -6,8 +6,8 @@ import pandas as pd
 
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.statistics import estimate
-from pase_msa.evaluation.tables import metric_label
 from pase_msa.figures import phases
+from pase_msa.report.numbers import metric_label
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part, Picture
 from pase_msa.reproduce.results import Results

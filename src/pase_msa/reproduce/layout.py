@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.figures.saving import save, save_table
-from pase_msa.training.run_folder import write_text
+from pase_msa.files import write_text
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ PASE = "PaSE"  # the equilibrium on held-out contributions, the default
 PAPER = "PaSE paper"  # the equilibrium of the paper, eq. 19 to 21
 NO_SGM = "PaSE paper - SGM"
 
-_PAPER: Options = {"model": {"name": "pase"}, "equilibrium": "paper"}
-_PASE: Options = {"model": {"name": "pase"}, "equilibrium": "held_out"}
+_PAPER: Options = {"model": {"name": "pase"}, "balancing": {"name": "sgm"}}
+_PASE: Options = {"model": {"name": "pase"}, "balancing": {"name": "held_out"}}
 _NAMED: dict[str, Options] = {PASE: _PASE, PAPER: _PAPER, NO_SGM: merge(_PAPER, {"phases": {"start": "never"}})}
 #: what is a part of PaSE or no method, among the balancing plug-ins
 _NOT_RIVALS = ("none", "held_out", "sgm")
@@ -43,7 +43,7 @@ def named(name: str, **changes: Any) -> Options:
 
 def model(name: str, modalities: Sequence[str] | None = None) -> Options:
     """A rival model as it is, without balancing."""
-    found: Options = {"model": {"name": name}, "modulation": {"name": "none"}}
+    found: Options = {"model": {"name": name}, "balancing": {"name": "none"}}
     return found if modalities is None else {**found, "modalities": list(modalities)}
 
 
@@ -71,10 +71,10 @@ def balanced(name: str) -> dict[str, Options]:
     return {
         f"{shown} + {method}": {
             "model": {"name": name},
-            "modulation": {"name": method},
+            "balancing": {"name": method},
             "phases": {"start": "always"},
         }
-        for method in plugins.names("modulation")
+        for method in plugins.names("balancing")
         if method not in _NOT_RIVALS
     }
 

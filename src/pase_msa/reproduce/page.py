@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from pase_msa.errors import PaSEError
-from pase_msa.training.run_folder import write_text
+from pase_msa.files import write_text
 
 _START, _END = "<!-- words: {} -->", "<!-- end of words -->"
 _BY_HAND = re.compile(r"<!-- words: (\S+) -->\n(.*?)<!-- end of words -->", re.S)

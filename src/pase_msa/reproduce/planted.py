@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pase_msa.data.synthetic import SyntheticSpec, synthetic_table
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.data.table import ARROW
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.statistics import estimate

@@ -16,8 +16,8 @@ _CHANGES: dict[str, Options] = {
     "eq. 10 as printed": {"model": {"entropy_sign": "literal"}},
     "eq. 12 prototype of the label": {"model": {"gate_prototype": "label"}},
     "eq. 12 nearest prototype": {"model": {"gate_prototype": "hard"}},
-    "eq. 19 utility of predictions": {"modulation": {"name": "sgm", "utility": "prediction"}},
-    "eq. 21 on the gradient": {"modulation": {"name": "sgm", "apply_to": "gradient"}},
+    "eq. 19 utility of predictions": {"balancing": {"name": "sgm", "utility": "prediction"}},
+    "eq. 21 on the gradient": {"balancing": {"name": "sgm", "apply_to": "gradient"}},
 }
 _LITERAL = (
     "eq. 9 gradient of the moving average",

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from pase_msa.errors import PaSEError
-from pase_msa.figures.runs import LoadedRun, load_run
+from pase_msa.evaluation.loaded import LoadedRun, load_run
+from pase_msa.files import read_json
 from pase_msa.reproduce.subject import Subject
-from pase_msa.training.run_folder import RunFolder, read_json
+from pase_msa.training.run_folder import RunFolder
 
 
 class Results:

@@ -15,11 +15,11 @@ import pandas as pd
 from pase_msa import plugins
 from pase_msa.errors import PaSEError
 from pase_msa.parallel import Backend
+from pase_msa.report import ledger
 from pase_msa.reproduce.layout import write_part
 from pase_msa.reproduce.methods import completed
 from pase_msa.reproduce.results import Results
 from pase_msa.reproduce.subject import Subject
-from pase_msa.studies import ledger
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.engine import run_cells
 from pase_msa.studies.study import Study, study_cells
@@ -41,7 +41,7 @@ def names() -> list[str]:
     return plugins.names("reproduce")
 
 
-def spelled_out(wanted: Sequence[str]) -> dict[str, bool]:
+def expand(wanted: Sequence[str]) -> dict[str, bool]:
     """Names in order, each with whether it was asked for by itself; "beyond" and "all" stand for several."""
     known = names()
     found: dict[str, bool] = {}
@@ -92,7 +92,7 @@ def reproduce(
             asked for by itself).
     """
     planned = []
-    for name, explicit in spelled_out(wanted).items():
+    for name, explicit in expand(wanted).items():
         try:
             planned.append(_plan(name, subject, home))
         except PaSEError as error:

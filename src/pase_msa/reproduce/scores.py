@@ -9,10 +9,10 @@ import pandas as pd
 
 from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.statistics import Estimate, estimate, holm, paired_differences, sign_flip_test
-from pase_msa.evaluation.tables import is_percent, metric_label
 from pase_msa.figures.gains import LESS_IS_BETTER
 from pase_msa.figures.panels import scale
 from pase_msa.figures.quoted import quoted
+from pase_msa.report.numbers import is_percent, metric_label
 from pase_msa.reproduce.layout import Grid
 from pase_msa.reproduce.results import Results
 

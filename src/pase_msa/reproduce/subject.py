@@ -8,15 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from pase_msa.data.inputs import choose_label, choose_modalities, infer_task
+from pase_msa.data.opening import open_data
 from pase_msa.data.table import FeatureTable
-from pase_msa.encoders.text import TextConfig
-from pase_msa.evaluation.tables import SHOWN
+from pase_msa.data.transcripts import TextConfig
 from pase_msa.figures.quoted import quoted
 from pase_msa.metrics import headline
+from pase_msa.report.numbers import SHOWN
 from pase_msa.studies.study import dataset_names
 from pase_msa.task import Task
-from pase_msa.training.diagnosing import open_data
-from pase_msa.training.inputs import choose_label, choose_modalities, infer_task
 
 TextStyle = Literal["frozen", "fine-tuned"]
 Options = dict[str, Any]

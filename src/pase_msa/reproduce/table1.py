@@ -19,10 +19,10 @@ def variants(subject: Subject) -> dict[str, Options]:
         # the method of eq. 18 to 21 with a utility that any model has
         "concat + sgm": {
             "model": {"name": "concat"},
-            "modulation": {"name": "sgm", "utility": "prediction"},
+            "balancing": {"name": "sgm", "utility": "prediction"},
             "phases": {"start": "always"},
         },
-        "concat + held_out": {"model": {"name": "concat"}, "equilibrium": "held_out"},
+        "concat + held_out": {"model": {"name": "concat"}, "balancing": {"name": "held_out"}},
     }
     return {
         **methods.ridges(subject),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from pase_msa.evaluation.statistics import estimate
-from pase_msa.evaluation.tables import metric_label
 from pase_msa.figures import rates, subsets
 from pase_msa.figures.quoted import quoted
+from pase_msa.report.numbers import metric_label
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part, Picture
 from pase_msa.reproduce.results import Results

@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.tables import is_percent, metric_label
 from pase_msa.figures.panels import scale
 from pase_msa.figures.quoted import quoted
 from pase_msa.language_models.asking import ask, summary
+from pase_msa.report.numbers import is_percent, metric_label
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part
 from pase_msa.reproduce.results import Results

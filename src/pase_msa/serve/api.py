@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
-from pase_msa.extract.decode import probe
+from pase_msa.media.decode import probe
 from pase_msa.parallel import threads
 from pase_msa.serve.batching import Batcher, Saturated
 from pase_msa.serve.bodies import FeatureRequest, LimitBody, utterance

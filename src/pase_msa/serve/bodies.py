@@ -9,8 +9,8 @@ from fastapi import HTTPException
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from pase_msa.data.inputs import InputSpec
 from pase_msa.data.table import Utterance
-from pase_msa.encoders.base import InputSpec
 from pase_msa.errors import PaSEError
 
 Number = Annotated[float | None, Field(allow_inf_nan=False)]

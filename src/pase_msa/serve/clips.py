@@ -12,10 +12,10 @@ import numpy as np
 from pase_msa.data.columns import Array
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
-from pase_msa.extract.clip import Clip, Word
-from pase_msa.extract.decode import probe
-from pase_msa.extract.pipeline import TEXT_SUFFIX, Extractor
-from pase_msa.extract.table import LONG
+from pase_msa.media.clip import Clip, Word
+from pase_msa.media.decode import probe
+from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
+from pase_msa.media.table import LONG
 from pase_msa.parallel import threads
 from pase_msa.serve.answers import ClipAnswer, Moment, UtteranceAnswer, WordInfluence, overall, value_of
 from pase_msa.serve.predictor import Prediction, Predictor

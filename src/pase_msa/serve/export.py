@@ -38,13 +38,13 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _SIZES = ((1, 1), (2, 3), (9, 8), (4, 40))  # utterances and steps of the rows that a file is checked on
 
 
-class _Settled(nn.Module):
+class _FixedMixture(nn.Module):
     """Trust as plain numbers: which coalitions are played is decided when the graph is made."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.coalitions = model.trust.coalitions
-        self.reference = float(model.trust.reference)
+        self.coalitions = model.mixture.coalitions
+        self.reference = float(model.mixture.reference)
 
 
 class Graph(nn.Module):
@@ -57,7 +57,7 @@ class Graph(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
-        self.model.trust = _Settled(model)  # type: ignore[assignment]
+        self.model.mixture = _FixedMixture(model)  # type: ignore[assignment]
         self.temperature = float(model.temperature)
         self.eval()
 
@@ -150,8 +150,8 @@ def _metadata(model: Model) -> dict[str, Any]:
         "task": model.task.to_dict(),
         "inputs": {name: {"dim": spec.dim, "text": spec.text} for name, spec in model.inputs.items()},
         "temperature": float(model.temperature),
-        "coalitions": [[sorted(names), weight] for names, weight in model.trust.coalitions.items()],
-        "reference": float(model.trust.reference) if model.reference is not None else 0.0,
+        "coalitions": [[sorted(names), weight] for names, weight in model.mixture.coalitions.items()],
+        "reference": float(model.mixture.reference) if model.reference is not None else 0.0,
     }
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import gradio as gr
 
 from pase_msa.errors import PaSEError
-from pase_msa.extract.clip import Clip
-from pase_msa.extract.decode import probe
-from pase_msa.extract.manifest import MEDIA
+from pase_msa.media.clip import Clip
+from pase_msa.media.decode import probe
+from pase_msa.media.manifest import MEDIA
 from pase_msa.serve import render
 from pase_msa.serve.clips import ClipPredictor, as_rows
 

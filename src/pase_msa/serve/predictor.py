@@ -12,13 +12,14 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from pase_msa.data.dataset import make_dataset
+from pase_msa.data.inputs import load_columns
 from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer
-from pase_msa.extract.record import check_table
+from pase_msa.media.record import check_table
 from pase_msa.models.base import Model
-from pase_msa.training.inputs import load_columns, make_dataset
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Predictor:
 
     @property
     def extraction(self) -> dict[str, Any] | None:
-        """How the features were made that the model was trained on (`pase_msa.extract.record`); None if unknown."""
+        """How the features were made that the model was trained on (`pase_msa.media.record`); None if unknown."""
         return self.model.extraction
 
     def predict(

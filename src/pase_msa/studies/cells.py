@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from pase_msa.errors import PaSEError
-from pase_msa.training.run_folder import read_json
+from pase_msa.files import read_json
 
 Scalar = str | int | float | bool | None
 

@@ -12,19 +12,19 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from pase_msa.data.columns import SequenceColumn
-from pase_msa.encoders.text import TextConfig
-from pase_msa.errors import PaSEError
-from pase_msa.metrics import regression_metrics
-from pase_msa.training.diagnosing import open_data
-from pase_msa.training.inputs import (
+from pase_msa.data.dataset import make_dataset
+from pase_msa.data.inputs import (
     choose_label,
     choose_modalities,
     describe_inputs,
     encode_labels,
     infer_task,
     load_columns,
-    make_dataset,
 )
+from pase_msa.data.opening import open_data
+from pase_msa.data.transcripts import TextConfig
+from pase_msa.errors import PaSEError
+from pase_msa.metrics import regression_metrics
 
 PENALTIES = 10.0 ** np.arange(-1, 5.5, 0.5)
 

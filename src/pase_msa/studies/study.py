@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from pase_msa.data.opening import open_data
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.parallel import Backend
 from pase_msa.studies.cells import Cell, stable_key
 from pase_msa.studies.engine import run_cells
 from pase_msa.studies.training_cell import run_config, study_cell
-from pase_msa.training.diagnosing import open_data
 
 _log = logging.getLogger(__name__)
 _KEYS = {"base", "variants", "data", "seeds"}

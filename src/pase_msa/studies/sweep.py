@@ -21,18 +21,18 @@ from lightning import Callback, LightningModule, Trainer
 from optuna.trial import Trial, TrialState
 from threadpoolctl import threadpool_limits
 
+from pase_msa.data.inputs import choose_label, choose_modalities, infer_task
+from pase_msa.data.opening import open_data
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
+from pase_msa.files import write_text
 from pase_msa.studies.cells import stable_key
 from pase_msa.studies.progress import Watched, display
 from pase_msa.studies.study import merge, read_mapping
 from pase_msa.studies.training_cell import run_config
-from pase_msa.training.best import BestWeights
-from pase_msa.training.diagnosing import open_data
-from pase_msa.training.inputs import choose_label, choose_modalities, infer_task
-from pase_msa.training.isolation import left_as_found
+from pase_msa.training.callbacks import BestWeights
+from pase_msa.training.isolation import preserve_global_state
 from pase_msa.training.run import fit, monitored, prepare
-from pase_msa.training.run_folder import write_text
 
 _log = logging.getLogger(__name__)
 _FIXED = ("data", "out", "training.monitor")  # what makes trials comparable
@@ -184,7 +184,7 @@ def _open(
 
 def _play(sweep: Sweep, home: Path, seed: int, index: int, threads: int) -> None:
     """One trial, in a worker process."""
-    with threadpool_limits(threads), left_as_found(verbose=True, threads=threads), warnings.catch_warnings():
+    with threadpool_limits(threads), preserve_global_state(verbose=True, threads=threads), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         # a sampler a trial: two workers with the same seed would draw the same
         study = _open(home, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))

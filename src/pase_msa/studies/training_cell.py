@@ -8,15 +8,16 @@ from typing import Any
 
 from filelock import FileLock
 
-from pase_msa.encoders.text import TextConfig
+from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.evaluate import evaluate
+from pase_msa.files import read_json
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.ridge import ridge
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
-from pase_msa.training.run_folder import RunFolder, read_json
+from pase_msa.training.run_folder import RunFolder
 
 _NESTED = {"text": TextConfig, "training": TrainingConfig, "phases": PhaseConfig}
 
@@ -73,7 +74,7 @@ def train_and_evaluate(
         "best_epoch": done["best_epoch"],
         "parameters": done["parameters"],
         "phases": done["phases"],
-        "psi": done["modulation"][-1].get("psi", {}) if done["modulation"] else {},
+        "psi": done["balancing"][-1].get("psi", {}) if done["balancing"] else {},
     }
 
 

@@ -18,9 +18,9 @@ from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from pase_msa.errors import PaSEError
+from pase_msa.files import write_json
 from pase_msa.studies.cells import Cell, finished
-from pase_msa.training.isolation import left_as_found
-from pase_msa.training.run_folder import write_json
+from pase_msa.training.isolation import preserve_global_state
 
 CellFunction = Callable[[Cell, Path], Mapping[str, Any]]
 _PACKAGES = ("pase-msa", "torch", "numpy")
@@ -42,7 +42,7 @@ def play(function: CellFunction, cell: Cell, home: Path, threads: int, session: 
         _reset_peak()
         began = time.perf_counter()
         try:
-            with threadpool_limits(threads), left_as_found(verbose=True, threads=threads):
+            with threadpool_limits(threads), preserve_global_state(verbose=True, threads=threads):
                 result = dict(function(cell, folder))
             content = {
                 "key": cell.key,

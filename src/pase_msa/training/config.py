@@ -6,33 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pase_msa.encoders.text import TextConfig
+from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
-from pase_msa.metrics import Dialect
+from pase_msa.metrics import Convention
 from pase_msa.training.phases import PhaseConfig
-
-#: balancing method by the name of the equilibrium
-EQUILIBRIA = {"held_out": "held_out", "paper": "sgm"}
-
-
-def balancing(equilibrium: str | None, name: str | None, default: str) -> str:
-    """Name of the balancing method: the one named, else what the equilibrium stands for, else what goes with the model.
-
-    Args:
-        equilibrium: see `RunConfig`.
-        name: `modulation.name`, if it was given.
-        default: of the model.
-
-    Errors:
-        PaSEError: the equilibrium stands for another method than the one named.
-    """
-    meant = EQUILIBRIA.get(equilibrium or "")
-    if name and meant and name != meant:
-        raise PaSEError(
-            f"The equilibrium {equilibrium!r} is the balancing method {meant!r}, but modulation.name is {name!r}; "
-            "leave one of the two out."
-        )
-    return name or meant or default
 
 
 @dataclass
@@ -112,12 +89,11 @@ class RunConfig:
         text: how transcripts become features.
         encoders: options by modality; the key "default" holds those of every modality without its own.
         model: plug-in name and its options.
-        equilibrium: "held_out" weighs modalities by what they contribute on held-out data, "paper" balances them by eq.
-            19 to 21; None is what goes with the model ("held_out" with PaSE).
-        modulation: balancing method: plug-in name and its options; without a name, what the equilibrium stands for.
+        balancing: plug-in name of the balancing method and its options; without a name, the one that goes with the
+            model ("held_out" with PaSE, "none" with any other).
         phases: the dual-phase rule.
         training: optimisation.
-        dialect: of the metrics: "mmsa", "mult", "pase".
+        convention: of the metrics: "mmsa", "mult", "pase".
     """
 
     data: str | None = None
@@ -130,18 +106,14 @@ class RunConfig:
     text: TextConfig = field(default_factory=TextConfig)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=lambda: {"name": "pase"})
-    equilibrium: Literal["held_out", "paper"] | None = None
-    modulation: dict[str, Any] = field(default_factory=dict)
+    balancing: dict[str, Any] = field(default_factory=dict)
     phases: PhaseConfig = field(default_factory=PhaseConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    dialect: Dialect = "mmsa"
+    convention: Convention = "mmsa"
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise PaSEError(f"The seed lies in [0, 2^31), found {self.seed}.")
-        if self.equilibrium not in (None, *EQUILIBRIA):
-            raise PaSEError(f"The equilibrium is {' or '.join(map(repr, EQUILIBRIA))}, not {self.equilibrium!r}.")
-        balancing(self.equilibrium, self.modulation.get("name"), "none")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers."""

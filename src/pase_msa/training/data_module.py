@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import lightning
-import torch
 from torch.utils.data import DataLoader
 
 from pase_msa.batch import Batch
-from pase_msa.training.inputs import UtteranceDataset
-from pase_msa.training.sampling import EpochBatchSampler
-
-
-def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
-    """Batches in the dataset's order."""
-    batches = [
-        list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)
-    ]
-    # a generator of its own: a prediction must not move the program's random state
-    own = torch.Generator()
-    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers, generator=own)
+from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
+from pase_msa.data.sampling import EpochBatchSampler
 
 
 class SentimentData(lightning.LightningDataModule):

@@ -17,7 +17,7 @@ _SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # Lightning's `seed_everything` 
 
 
 @contextlib.contextmanager
-def left_as_found(verbose: bool, threads: int | None) -> Iterator[None]:
+def preserve_global_state(verbose: bool, threads: int | None) -> Iterator[None]:
     """Random states, thread count, log level and environment are afterwards what they were before.
 
     Args:

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from pase_msa.balancing.base import BalancingMethod
 from pase_msa.batch import Batch, Outputs
 from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
-from pase_msa.metrics import Dialect, SentimentMetrics, headline
+from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
+from pase_msa.metrics import Convention, SentimentMetrics, headline
 from pase_msa.models.base import Model
-from pase_msa.modulation.base import Modulation
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.config import TrainingConfig
-from pase_msa.training.validation import ValidationGames, outputs_of
 
 
 class SentimentModule(lightning.LightningModule):
@@ -31,28 +31,28 @@ class SentimentModule(lightning.LightningModule):
     Args:
         model: the model.
         config: optimisation.
-        modulation: the balancing method.
+        balancing: the balancing method.
         seed: the epoch's random state is a function of this and the epoch.
-        dialect: of the validation metrics.
+        convention: of the validation metrics.
     """
 
     def __init__(
         self,
         model: Model,
         config: TrainingConfig,
-        modulation: Modulation | None = None,
+        balancing: BalancingMethod | None = None,
         *,
         seed: int = 0,
-        dialect: Dialect = "mmsa",
+        convention: Convention = "mmsa",
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config
-        self.modulation = modulation or Modulation()
-        self.companion = self.modulation.companion
+        self.balancing = balancing or BalancingMethod()
+        self.auxiliary_heads = self.balancing.auxiliary_heads
         self.seed = seed
-        self.metrics = SentimentMetrics(model.task, dialect)
-        self.games = ValidationGames(model.task, self.modulation.games)
+        self.metrics = SentimentMetrics(model.task, convention)
+        self.games = ValidationCoalitions(model.task, self.balancing.games)
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[tuple[str, ...], Tensor] = {}
         self._means: dict[str, float] | None = None
@@ -97,12 +97,12 @@ class SentimentModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step."""
-        batch = self.modulation.withhold(batch, self.config.modality_dropout)
+        batch = self.balancing.mask_modalities(batch, self.config.modality_dropout)
         outputs = self.model(batch)
         losses = self.model.losses(outputs, batch)
-        self.modulation.observe(outputs, batch, self)
+        self.balancing.on_outputs(outputs, batch, self)
         self.model.update(outputs, batch)
-        self._losses = self.modulation.adjust(losses, self)
+        self._losses = self.balancing.reweight(losses, self)
         total = torch.stack(list(self._losses.values())).sum()
         seen = {f"train/{name}": value for name, value in self._losses.items()}
         self._count({**seen, "train/loss": total, **outputs.details})
@@ -119,7 +119,7 @@ class SentimentModule(lightning.LightningModule):
         """The balancing method's backward step over the named losses."""
         scale = 1.0 / self.trainer.accumulate_grad_batches
         losses = self._losses if scale == 1.0 else {k: v * scale for k, v in self._losses.items()}
-        self.modulation.backward(losses, self)
+        self.balancing.backward(losses, self)
 
     @property
     def epoch_means(self) -> dict[str, float]:
@@ -152,10 +152,10 @@ class SentimentModule(lightning.LightningModule):
         if self.games.games:
             reference = self.model.reference if self.games.reference is None else None
             said = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
-            self.games.take(self.model.play(batch, self.games.games), batch, said)
+            self.games.take(self.model.network_coalitions(batch, self.games.games), batch, said)
         else:
             assert batch.labels is not None
-            self._measure(self.model.forward(batch), batch.labels)
+            self._measure(self.model.network(batch), batch.labels)
 
     def _measure(self, outputs: Outputs, labels: Tensor) -> None:
         membership = self.model.task.membership(labels)
@@ -170,12 +170,12 @@ class SentimentModule(lightning.LightningModule):
         prior = (membership * self.model.class_prior.cpu().log()).sum(1)
         gains = (membership * played.probabilities.clamp(min=1e-12).log()).sum(2) - prior
         self._gains = dict(zip(self.games.games, gains.mean(1).tolist(), strict=True))
-        settled = self.modulation.settle(played)
+        settled = self.balancing.settle(played)
         if settled is None:
             said = played.probabilities[self.games.games.index(frozenset(self.modalities))]
         else:
-            self.model.trust.set(settled.weights, settled.reference)
-            said = settled.honest
+            self.model.mixture.set(settled.weights, settled.reference)
+            said = settled.cross_fitted
             if settled.progress is not None:
                 self.log("val/progress", settled.progress)
         self._measure(outputs_of(self.model.task, said.to(self.device)), labels.to(self.device))
@@ -252,8 +252,8 @@ class EpochLog(lightning.Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
         """Log."""
         assert isinstance(pl_module, SentimentModule)
-        values = pl_module.modulation.log_values()
-        values["phase"] = float(pl_module.modulation.active)
+        values = pl_module.balancing.log_values()
+        values["phase"] = float(pl_module.balancing.active)
         weighting = getattr(pl_module.model, "weighting", None)
         if weighting is not None:
             values |= {f"weight/{name}": float(value) for name, value in weighting().items()}

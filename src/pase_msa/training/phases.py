@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
+from pase_msa.balancing.base import BalancingMethod
 from pase_msa.errors import PaSEError
-from pase_msa.modulation.base import Modulation
 
 _log = logging.getLogger(__name__)
 Phase = Literal["warm-up", "balancing", "guarded"]
@@ -129,7 +129,7 @@ class DualPhase(Callback):
 
     def _set(self, trainer: Trainer) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Modulation):
+            if isinstance(callback, BalancingMethod):
                 callback.active = self.rule.phase == "balancing"
 
     def state_dict(self) -> dict[str, Any]:

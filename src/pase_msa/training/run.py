@@ -20,23 +20,10 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pase_msa import plugins
+from pase_msa.balancing.base import BalancingMethod, Measured
 from pase_msa.calibration import fit_temperature
-from pase_msa.data.table import FeatureTable
-from pase_msa.errors import PaSEError
-from pase_msa.metrics import headline, task_metrics
-from pase_msa.models.base import Model, build_model
-from pase_msa.models.reference import ReferenceExperts
-from pase_msa.modulation.base import Measured, Modulation
-from pase_msa.parallel import threads
-from pase_msa.task import Task
-from pase_msa.training.best import BestWeights
-from pase_msa.training.checkpoints import Patience, WholeCheckpoints, checkpoints
-from pase_msa.training.config import RunConfig, TrainingConfig, balancing
-from pase_msa.training.data_module import SentimentData, evaluation_loader
-from pase_msa.training.diagnosing import diagnose_datasets, open_data
-from pase_msa.training.environment import environment
-from pase_msa.training.inputs import (
-    UtteranceDataset,
+from pase_msa.data.dataset import UtteranceDataset, evaluation_loader, make_dataset
+from pase_msa.data.inputs import (
     choose_label,
     choose_modalities,
     describe_data,
@@ -44,13 +31,26 @@ from pase_msa.training.inputs import (
     encode_labels,
     infer_task,
     load_columns,
-    make_dataset,
 )
+from pase_msa.data.opening import open_data
+from pase_msa.data.table import FeatureTable
+from pase_msa.errors import PaSEError
+from pase_msa.files import write_json
+from pase_msa.heldout.diagnose import diagnose_datasets
+from pase_msa.heldout.modality_report import modality_report
+from pase_msa.heldout.reference import RidgeReference
+from pase_msa.metrics import headline, task_metrics
+from pase_msa.models.base import Model, build_model
+from pase_msa.parallel import threads
+from pase_msa.task import Task
+from pase_msa.training.callbacks import BestWeights, LossBeforeAfter, Patience, WholeCheckpoints, checkpoints
+from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.data_module import SentimentData
+from pase_msa.training.environment import environment
 from pase_msa.training.module import EpochLog, SentimentModule
 from pase_msa.training.phases import DualPhase
-from pase_msa.training.rehearsal import Ends, alone
-from pase_msa.training.run_folder import RunFolder, write_json
-from pase_msa.training.standing import standing
+from pase_msa.training.run_folder import RunFolder
+from pase_msa.training.unimodal import unimodal_config
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Prepared:
 
     task: Task
     model: Model
-    modulation: Modulation
+    balancing: BalancingMethod
     train: UtteranceDataset
     valid: UtteranceDataset
 
@@ -91,20 +91,19 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     model.extraction = table.meta.get("extraction")
     model.fit_scalers(columns, train.rows.tolist())
     model.fit_prior(torch.from_numpy(labels[train.rows]).float())
-    named = balancing(config.equilibrium, config.modulation.get("name"), model.modulation)
-    modulation = build_modulation(config.modulation, named)
-    if getattr(modulation, "utility", None) == "alignment" and type(model).coalition_utility is Model.coalition_utility:
+    balancing = build_balancing(config.balancing, model.balancing)
+    if getattr(balancing, "utility", None) == "alignment" and type(model).coalition_utility is Model.coalition_utility:
         raise PaSEError(
             f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
-            "--modulation.utility prediction, or --equilibrium held_out."
+            "--balancing.utility prediction, or --balancing held_out."
         )
-    modulation.brief(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
-    modulation.meet(model, task)
-    modulation.rehearse(lambda coalition, epochs: _rehearse(config, table, task, coalition, epochs))
-    experts = modulation.diagnosis.experts if modulation.diagnosis is not None else None
+    balancing.prepare(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
+    balancing.attach(model, task)
+    balancing.measure_unimodal(lambda coalition, epochs: _train_unimodal(config, table, task, coalition, epochs))
+    experts = balancing.diagnosis.experts if balancing.diagnosis is not None else None
     if experts is not None and all(column.dim for column in columns.values()):
-        model.reference = ReferenceExperts.of(task, experts)
-    return Prepared(task, model, modulation, train, valid)
+        model.reference = RidgeReference.of(task, experts)
+    return Prepared(task, model, balancing, train, valid)
 
 
 def _readable(
@@ -121,26 +120,26 @@ def _readable(
     )
 
 
-def _rehearse(
+def _train_unimodal(
     config: RunConfig, table: FeatureTable, task: Task, coalition: frozenset[str], epochs: int
 ) -> tuple[Measured, Measured]:
     """Train on some of the modalities alone; the losses before and after."""
-    short = alone(config, [name for name in task.modalities if name in coalition], epochs)
+    short = unimodal_config(config, [name for name in task.modalities if name in coalition], epochs)
     _log.info("training %s alone beforehand", "+".join(short.modalities or []))
     prepared = prepare(short, table)
-    ends = Ends(prepared.train, prepared.valid, config.training.batch_size)
+    ends = LossBeforeAfter(prepared.train, prepared.valid, config.training.batch_size)
     with threads(config.training.threads or (None if fine_tunes(prepared.model) else 1)):
         fit(short, prepared, None, progress=False, extra=[ends])
     before, after = ends.found
     return before, after
 
 
-def build_modulation(options: dict[str, Any], default: str = "none") -> Modulation:
+def build_balancing(options: dict[str, Any], default: str = "none") -> BalancingMethod:
     """A balancing method by its plug-in name."""
     name = str(options.get("name") or default)
-    module = plugins.load("modulation", name)
+    module = plugins.load("balancing", name)
     rest = {key: value for key, value in options.items() if key != "name"}
-    built: Modulation = module.build(plugins.configure(module.Config, rest, f"The modulation {name}"))
+    built: BalancingMethod = module.build(plugins.configure(module.Config, rest, f"The modulation {name}"))
     return built
 
 
@@ -173,7 +172,7 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     began = time.perf_counter()
     with threads(config.training.threads or (None if fine_tunes(prepared.model) else 1)):
         trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
-        finish(config, prepared, folder, trainer, phases, time.perf_counter() - began)
+        save_results(config, prepared, folder, trainer, phases, time.perf_counter() - began)
     return folder
 
 
@@ -195,7 +194,7 @@ def monitored(config: RunConfig, task: Task) -> tuple[str, str]:
     name = config.training.monitor.removeprefix("val/")
     labels = torch.arange(task.num_classes) if task.values is None else torch.tensor(task.values)
     scores = labels if task.kind == "regression" else None
-    known = {*task_metrics(task, torch.eye(task.num_classes), scores, labels, config.dialect), "entropy", "nll"}
+    known = {*task_metrics(task, torch.eye(task.num_classes), scores, labels, config.convention), "entropy", "nll"}
     if name not in known - {"per_class"}:
         raise PaSEError(f"training.monitor names a validation metric: auto, {', '.join(sorted(known))}; not {name!r}.")
     return f"val/{name}", "min" if name in ("mae", "nll", "entropy") else "max"
@@ -216,7 +215,7 @@ def fit(
     phases = DualPhase(config.phases, monitor, mode)  # type: ignore[arg-type]
     callbacks: list[Callback] = [
         phases,
-        prepared.modulation,
+        prepared.balancing,
         EpochLog(),
         Patience(monitor, mode=mode, patience=options.patience, check_on_train_epoch_end=True),
         *(extra or []),
@@ -240,7 +239,9 @@ def fit(
         group_by_length=grouped,
         workers=options.workers,
     )
-    module = SentimentModule(prepared.model, options, prepared.modulation, seed=config.seed, dialect=config.dialect)
+    module = SentimentModule(
+        prepared.model, options, prepared.balancing, seed=config.seed, convention=config.convention
+    )
     with quiet():
         trainer = make_trainer(
             options,
@@ -304,7 +305,7 @@ def quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def finish(
+def save_results(
     config: RunConfig,
     prepared: Prepared,
     folder: RunFolder,
@@ -321,13 +322,13 @@ def finish(
     }
     model = prepared.model
     model.load_state_dict(weights)
-    logits, labels = conclude(prepared, config.training.batch_size)
+    logits, labels = calibrate(prepared, config.training.batch_size)
     probabilities = logits.softmax(1)
     score = prepared.task.score(probabilities) if prepared.task.kind == "regression" else None
     if trainer.is_global_zero:
         best = int(checkpoint["epoch"])
         model.save_pretrained(folder.model)
-        stood = stand(prepared, best, config.training.batch_size)
+        stood = run_modality_report(prepared, best, config.training.batch_size)
         write_json(
             folder.results,
             {
@@ -337,15 +338,15 @@ def finish(
                 "seconds": round(seconds, 2),
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
-                "modulation": getattr(prepared.modulation, "history", []),
-                "validation": task_metrics(prepared.task, probabilities, score, labels, config.dialect),
-                **({} if stood is None else {"equilibrium": stood}),
+                "balancing": getattr(prepared.balancing, "history", []),
+                "validation": task_metrics(prepared.task, probabilities, score, labels, config.convention),
+                **({} if stood is None else {"modality_report": stood}),
             },
         )
     trainer.strategy.barrier()  # the other processes' callers look for what the first one has written
 
 
-def stand(prepared: Prepared, epoch: int | None, batch_size: int) -> dict[str, Any] | None:
+def run_modality_report(prepared: Prepared, epoch: int | None, batch_size: int) -> dict[str, Any] | None:
     """What became of every modality, where the balancing method asked for a diagnosis.
 
     Args:
@@ -353,16 +354,18 @@ def stand(prepared: Prepared, epoch: int | None, batch_size: int) -> dict[str, A
         epoch: the one that was selected.
         batch_size: utterances a pass.
     """
-    diagnosis = prepared.modulation.diagnosis
+    diagnosis = prepared.balancing.diagnosis
     if diagnosis is None:
         return None
-    rows = {row["epoch"]: row for row in getattr(prepared.modulation, "history", [])}
+    rows = {row["epoch"]: row for row in getattr(prepared.balancing, "history", [])}
     row = rows.get(epoch, {"active": False})
     rates = row["phi"] if row["active"] else {}
-    return standing(prepared.model, diagnosis, prepared.train, prepared.valid, rates=rates, batch_size=batch_size)
+    return modality_report(
+        prepared.model, diagnosis, prepared.train, prepared.valid, rates=rates, batch_size=batch_size
+    )
 
 
-def conclude(prepared: Prepared, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def calibrate(prepared: Prepared, batch_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Bring the trained model to the CPU and fit its confidence on validation; returns logits [N, K] and labels [N]."""
     model = prepared.model.cpu().eval()
     logits, labels = validate(model, prepared.valid, batch_size)

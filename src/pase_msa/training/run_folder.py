@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pase_msa.errors import PaSEError
+from pase_msa.files import read_json, write_json, write_text
 
 
 class RunFolder:
@@ -94,23 +94,3 @@ class RunFolder:
                     fresh.setdefault(epoch, {"epoch": epoch}).update(values)
             rows |= fresh
         return [rows[epoch] for epoch in sorted(rows)]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise PaSEError(f"{path} cannot be read ({error}); the run folder is damaged.") from error

@@ -1,0 +1,49 @@
+"""Balancing methods that act at every step, and tell at the end of an epoch what they did on average."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from lightning import LightningModule, Trainer
+
+from pase_msa.balancing.base import BalancingMethod
+
+
+class EpochMeans(BalancingMethod):
+    """Keeps the means of an epoch's steps.
+
+    Attributes:
+        history: one entry an epoch, {"epoch", "active", and the means by name}.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[dict[str, Any]] = []
+        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def count(self, values: Mapping[str, float]) -> None:
+        """Take a step's values."""
+        for name, value in values.items():
+            self._sums[name][0] += value
+            self._sums[name][1] += 1
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch down."""
+        means = {name: total / steps for name, (total, steps) in self._sums.items()}
+        self._sums.clear()
+        self.history.append({"epoch": trainer.current_epoch, "active": self.active} | means)
+
+    def log_values(self) -> dict[str, float]:
+        """The newest means."""
+        newest = self.history[-1] if self.history else {}
+        return {name: float(value) for name, value in newest.items() if name not in ("epoch", "active")}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"active": self.active, "history": self.history}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """From the checkpoint."""
+        self.active, self.history = bool(state_dict["active"]), list(state_dict["history"])

@@ -1,0 +1,219 @@
+"""Gradient blending (Wang et al. 2020, "What Makes Training Multi-Modal Classification Networks Hard?", CVPR).
+
+Beside the model's own head, a linear head a modality learns from that modality's vector. The loss is the blend of all
+of them: each weighted by how much it generalises over how much it overfits, squared. Predictions are the model's own.
+
+Over a stretch of training, with L the loss on the training and on the validation split:
+
+    generalisation  G = L_valid(before) - L_valid(after)
+    overfitting     O = (L_valid - L_train)(after) - (L_valid - L_train)(before)
+    weight          w proportional to G / O^2, all weights summing to one
+
+"offline" measures them before training, in runs of each modality alone and of all together, as the paper's first
+variant does. "online" measures them every few epochs on the run's own heads; the paper's second variant trains copies
+for that.
+
+The paper has classes. Here L is the cross-entropy against the (soft) class membership, in nats, and a head is trained
+by the same losses as the model. A head sees the utterances that have its modality. G is raised to a hundredth of the
+largest where it is less (or the model's own head might not be trained at all), |O| to a tenth of the largest (or a
+head that happens not to overfit would take everything); where nothing generalises, weights are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor, nn
+
+from pase_msa.balancing.base import BalancingMethod, Measured
+from pase_msa.batch import Batch, Outputs
+from pase_msa.errors import PaSEError
+from pase_msa.objective import soft_cross_entropy, task_losses
+from pase_msa.task import Task
+
+_JOINT = "+"  # no modality's name: those are words
+_LEAST_GAIN, _LEAST_OVERFITTING = 0.01, 0.1
+
+
+@dataclass
+class Config:
+    """Options.
+
+    Attributes:
+        name: the plug-in.
+        estimate: "offline": weights from training runs beforehand; "online": from this run, again and again.
+        epochs: of each run beforehand (offline); no more than training.epochs.
+        every: epochs between two estimates (online).
+    """
+
+    name: str = "gradient_blending"
+    estimate: Literal["offline", "online"] = "offline"
+    epochs: int = 10
+    every: int = 5
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.every) < 1:
+            raise PaSEError(
+                f"modulation.epochs and every of gradient_blending are 1 or more, found {self.epochs} and {self.every}."
+            )
+
+
+def blend_weights(before: Mapping[str, Measured], after: Mapping[str, Measured]) -> dict[str, float]:
+    """Weights by name from the losses at both ends of a stretch of training; see the module."""
+    gains = {name: before[name].valid - after[name].valid for name in after}
+    largest = max(gains.values())
+    if largest <= 0:
+        return dict.fromkeys(gains, 1 / len(gains))
+    grown = {n: abs((after[n].valid - after[n].train) - (before[n].valid - before[n].train)) for n in after}
+    least = max(_LEAST_OVERFITTING * max(grown.values()), 1e-6)
+    raw = {n: max(gain, _LEAST_GAIN * largest) / max(grown[n], least) ** 2 for n, gain in gains.items()}
+    return {name: value / sum(raw.values()) for name, value in raw.items()}
+
+
+class GradientBlending(BalancingMethod):
+    """See the module.
+
+    Attributes:
+        auxiliary_heads: the heads, by modality.
+        weights: of the modalities' heads, and under "+" of the model's own.
+        history: one entry an epoch, {"epoch", "active", "weights"}.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.task: Task | None = None
+        self.weights: dict[str, float] = {}
+        self.history: list[dict[str, Any]] = []
+        self._alone: dict[str, Tensor] = {}
+        self._sums: dict[str, dict[str, list[float]]] = {}
+        self._anchor: tuple[int, dict[str, Measured]] | None = None
+
+    def attach(self, model: nn.Module, task: Task) -> None:
+        """Make the heads."""
+        if not getattr(model, "has_vectors", False):
+            raise PaSEError(
+                f"gradient_blending gives every modality a head over its vector, and {type(model).__name__} has no "
+                "vectors; choose another model or balancing method."
+            )
+        self.task = task
+        self.auxiliary_heads = nn.ModuleDict(
+            {name: nn.Linear(int(model.width), task.num_classes) for name in task.modalities}  # type: ignore[arg-type]
+        )
+        self.weights = dict.fromkeys((*task.modalities, _JOINT), 1 / (len(task.modalities) + 1))
+
+    def measure_unimodal(self, run: Callable[[frozenset[str], int], tuple[Measured, Measured]]) -> None:
+        """Ask for the runs of each modality alone and of all together."""
+        assert self.task is not None
+        names = self.task.modalities
+        if self.config.estimate == "online" or len(names) < 2:
+            return
+        runs = {name: run(frozenset([name]), self.config.epochs) for name in names}
+        runs[_JOINT] = run(frozenset(names), self.config.epochs)
+        self.weights = blend_weights({n: ends[0] for n, ends in runs.items()}, {n: ends[1] for n, ends in runs.items()})
+
+    def on_outputs(self, outputs: Outputs, batch: Batch, module: LightningModule) -> None:
+        """The losses of the heads."""
+        self._alone = {}
+        if not self.active or self.task is None or len(self.task.modalities) < 2:
+            return
+        assert batch.labels is not None
+        membership = self.task.membership(batch.labels)
+        for name, logits in self._heads(outputs).items():
+            here = batch.present[name]
+            if bool(here.any()):
+                score = self.task.score(logits.softmax(1)) if self.task.kind == "regression" else None
+                parts = task_losses(
+                    logits[here], None if score is None else score[here], batch.labels[here], membership[here]
+                )
+                self._alone[name] = torch.stack(list(parts.values())).sum()
+        if self.config.estimate == "online":
+            self._measure("train", outputs, batch)
+
+    def _heads(self, outputs: Outputs) -> dict[str, Tensor]:
+        assert isinstance(self.auxiliary_heads, nn.ModuleDict)
+        return {name: linear(outputs.vectors[name]) for name, linear in self.auxiliary_heads.items()}
+
+    def reweight(self, losses: Mapping[str, Tensor], module: LightningModule) -> dict[str, Tensor]:
+        """The blend."""
+        if not self._alone:
+            return dict(losses)
+        own = {name: self.weights[_JOINT] * value for name, value in losses.items()}
+        return own | {f"alone/{name}": self.weights[name] * value for name, value in self._alone.items()}
+
+    @torch.no_grad()
+    def _measure(self, split: str, outputs: Outputs, batch: Batch) -> None:
+        assert batch.labels is not None
+        assert self.task is not None
+        membership = self.task.membership(batch.labels)
+        sums = self._sums.setdefault(split, {})
+        for name, logits in (self._heads(outputs) | {_JOINT: outputs.logits}).items():
+            values = soft_cross_entropy(logits, membership)
+            here = torch.ones_like(values) if name == _JOINT else batch.present[name].to(values.dtype)
+            entry = sums.setdefault(name, [0.0, 0.0])
+            entry[0] += float((values * here).sum())
+            entry[1] += float(here.sum())
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """What the heads are worth on validation."""
+        if self.config.estimate == "online" and "train" in self._sums:
+            self._measure("valid", pl_module.model.network(batch), batch)  # type: ignore[union-attr,operator]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Estimate the weights anew where it is time, and write the epoch down."""
+        measured = self._measured(trainer) if {"train", "valid"} <= set(self._sums) else {}
+        self._sums = {}
+        if measured and self._anchor is None:
+            self._anchor = (trainer.current_epoch, measured)
+        elif measured and self._anchor is not None and trainer.current_epoch - self._anchor[0] >= self.config.every:
+            self.weights = blend_weights(self._anchor[1], measured)
+            self._anchor = (trainer.current_epoch, measured)
+        self.history.append({"epoch": trainer.current_epoch, "active": self.active, "weights": dict(self.weights)})
+
+    def _measured(self, trainer: Trainer) -> dict[str, Measured]:
+        means: dict[str, dict[str, float]] = {}
+        assert self.task is not None
+        names = (*self.task.modalities, _JOINT)
+        for split, sums in self._sums.items():
+            own = torch.tensor([sums[name] for name in names], device=trainer.strategy.root_device)
+            joint = trainer.strategy.reduce(own, reduce_op="sum")
+            assert isinstance(joint, Tensor)
+            means[split] = {n: total / max(count, 1.0) for n, (total, count) in zip(names, joint.tolist(), strict=True)}
+        return {name: Measured(means["train"][name], means["valid"][name]) for name in names}
+
+    def log_values(self) -> dict[str, float]:
+        """The weights, "joint" being the model's own head."""
+        return {f"blend/{'joint' if name == _JOINT else name}": value for name, value in self.weights.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        anchor = None
+        if self._anchor is not None:
+            anchor = {"epoch": self._anchor[0], "losses": {n: [m.train, m.valid] for n, m in self._anchor[1].items()}}
+        return {"active": self.active, "weights": self.weights, "history": self.history, "anchor": anchor}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """From the checkpoint."""
+        self.active, self.history = bool(state_dict["active"]), list(state_dict["history"])
+        self.weights, anchor = dict(state_dict["weights"]), state_dict["anchor"]
+        self._anchor = None
+        if anchor is not None:
+            losses = {name: Measured(*pair) for name, pair in anchor["losses"].items()}
+            self._anchor = (int(anchor["epoch"]), losses)
+
+
+def build(config: Config) -> GradientBlending:
+    """The plug-in's entry point."""
+    return GradientBlending(config)

@@ -1,0 +1,62 @@
+"""What a model says of a training batch when it is given some of the modalities only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from pase_msa.batch import Batch, Outputs
+from pase_msa.task import Task
+
+
+class Player(Protocol):
+    """The part of a model that is needed here."""
+
+    task: Task
+
+    def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+        """Outputs with only the named modalities, one a coalition."""
+
+
+@torch.no_grad()
+def responses(model: Player, batch: Batch, coalitions: Sequence[frozenset[str]]) -> Float[Tensor, "c n k"]:
+    """Logits of each coalition, without dropout; the model is left in the mode that it was in."""
+    assert isinstance(model, nn.Module)
+    modes = [(part, part.training) for part in model.modules()]
+    model.eval()
+    try:
+        return torch.stack([outputs.logits.float() for outputs in model.network_coalitions(batch, coalitions)])
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+class PresentMeans:
+    """Means over the utterances that have the modality, over micro-batches and processes.
+
+    Args:
+        names: of the modalities.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.sums: Tensor | None = None
+
+    def add(self, values: Float[Tensor, "m n"], batch: Batch) -> None:
+        """Take one value a modality and utterance."""
+        here = torch.stack([batch.present[name] for name in self.names]).to(values.dtype)
+        newest = torch.stack([(values * here).sum(1), here.sum(1)])
+        self.sums = newest if self.sums is None else self.sums + newest
+
+    def take(self, trainer: object) -> dict[str, float]:
+        """The means, of the modalities that were seen at all; begins anew."""
+        if self.sums is None:
+            return {}
+        joint = trainer.strategy.reduce(self.sums, reduce_op="sum")  # type: ignore[attr-defined]
+        self.sums = None
+        totals, counts = joint.tolist()
+        return {n: total / count for n, total, count in zip(self.names, totals, counts, strict=True) if count}

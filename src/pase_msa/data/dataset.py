@@ -1,0 +1,79 @@
+"""Rows of a feature table as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
+
+from pase_msa.batch import Batch
+from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.table import FeatureTable
+
+
+class UtteranceDataset(Dataset[Batch]):
+    """Rows of a table as batches: indexed by a list of positions, it gives one `Batch`.
+
+    Args:
+        columns: by modality.
+        rows: rows of the table, in the order of the positions.
+        videos: video number of every row of the table.
+        labels: labels of every row of the table, or None.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, SequenceColumn],
+        rows: NDArray[np.int64],
+        videos: NDArray[np.int64],
+        labels: NDArray[np.float64] | None,
+    ) -> None:
+        self.columns = dict(columns)
+        self.rows = rows
+        self.videos = videos
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, positions: Sequence[int]) -> Batch:
+        rows = self.rows[np.asarray(positions, dtype=np.int64)]
+        features, lengths, present = {}, {}, {}
+        for name, column in self.columns.items():
+            padded, steps, flags = column.padded(rows)
+            features[name] = torch.from_numpy(padded)
+            lengths[name], present[name] = torch.from_numpy(steps), torch.from_numpy(flags)
+        labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).float()
+        return Batch(features, lengths, present, labels, torch.from_numpy(rows), torch.from_numpy(self.videos[rows]))
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Longest sequence of each position: what a batch is padded to."""
+        longest: NDArray[np.int64] = np.max([column.lengths[self.rows] for column in self.columns.values()], axis=0)
+        return longest
+
+
+def make_dataset(
+    table: FeatureTable,
+    columns: Mapping[str, SequenceColumn],
+    rows: NDArray[np.int64],
+    labels: NDArray[np.float64] | None,
+) -> UtteranceDataset:
+    """A dataset over some rows; with labels, rows of unknown label and rows without any modality are left out."""
+    if labels is not None:
+        rows = rows[np.isfinite(labels[rows])]
+        rows = rows[np.any([column.present[rows] for column in columns.values()], axis=0)]
+    numbers = np.unique(np.array(table.videos, dtype=str), return_inverse=True)[1].astype(np.int64)
+    return UtteranceDataset(columns, rows, numbers, labels)
+
+
+def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
+    """Batches in the dataset's order."""
+    batches = [
+        list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)
+    ]
+    # a generator of its own: a prediction must not move the program's random state
+    own = torch.Generator()
+    return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers, generator=own)

@@ -1,1 +1,0 @@
-"""Raw media become feature tables: one extractor a file, one pipeline (`pase_msa.extract.pipeline.Extractor`)."""

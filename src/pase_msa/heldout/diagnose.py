@@ -1,0 +1,103 @@
+"""`diagnose`: from a feature table to the diagnosis of its modalities. The test split is not read."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pase_msa.data.dataset import UtteranceDataset, make_dataset
+from pase_msa.data.inputs import (
+    choose_label,
+    choose_modalities,
+    describe_inputs,
+    encode_labels,
+    infer_task,
+    load_columns,
+)
+from pase_msa.data.opening import open_data
+from pase_msa.data.table import FeatureTable
+from pase_msa.data.transcripts import TextConfig
+from pase_msa.errors import PaSEError
+from pase_msa.heldout.diagnosis import Diagnosis, diagnose_features
+from pase_msa.heldout.ridge import pool
+from pase_msa.task import Task
+
+_log = logging.getLogger(__name__)
+_MOST = 5000  # training utterances; more make it slower and hardly surer
+
+
+def diagnose(
+    data: str | Path | FeatureTable | None = None,
+    *,
+    label: str | None = None,
+    kind: Literal["auto", "regression", "classification"] = "auto",
+    num_classes: int | None = None,
+    modalities: Sequence[str] | None = None,
+    text: TextConfig | None = None,
+    seed: int = 0,
+) -> Diagnosis:
+    """Tell useful from uninformative, memorised, identity-leaking and deceptive modalities, before any training.
+
+    A closed-form reference model plays every coalition of modalities in sample, on random folds, on folds by video and
+    on validation; the differences between these have different causes.
+
+    Args:
+        data: table, or folder or file in any known format; the bundled synthetic benchmark if left out.
+        label: label column, see `RunConfig`.
+        kind: of task, see `RunConfig`.
+        num_classes: ordered classes of a regression.
+        modalities: those to use; all that the data hold if left out.
+        text: how transcripts become features; always frozen here.
+        seed: of folds and bootstrap, from 0 to 2^32 - 1.
+
+    Errors:
+        PaSEError: no training or validation split, no label, an unknown modality, a seed out of range.
+    """
+    if not 0 <= seed < 2**32:
+        raise PaSEError(f"seed must be 0 or more and less than 2^32, found {seed}; give such a number.")
+    table = data if isinstance(data, FeatureTable) else open_data(data)
+    table.check_splits()
+    frozen = replace(text or TextConfig(), frozen=True)
+    names = choose_modalities(table, modalities, frozen)
+    task = infer_task(table, names, choose_label(table, label), kind, num_classes)
+    columns = load_columns(table, describe_inputs(table, names, frozen))
+    used = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
+    labels = encode_labels(table, task, used)
+    train = make_dataset(table, columns, table.rows("train"), labels)
+    valid = make_dataset(table, columns, table.rows("valid"), labels)
+    return diagnose_datasets(task, train, valid, seed=seed)
+
+
+def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0) -> Diagnosis:
+    """Diagnose the datasets that a run trains on; of a large training split, a share of its videos."""
+    if not len(valid):
+        raise PaSEError(
+            "A diagnosis wants a validation split (split 'valid'): only data from outside the training "
+            "split can unmask a deceptive modality; mark one."
+        )
+    assert train.labels is not None
+    own = _some(train.rows, train.videos, seed)
+    if len(own) < len(train):
+        _log.info("the diagnosis reads %d of %d training utterances", len(own), len(train))
+    rows = np.concatenate([own, valid.rows])
+    made = {name: pool(column, rows, len(own)) for name, column in train.columns.items()}
+    features = {name: values for name, (values, _) in made.items()}
+    poolings = {name: pooling for name, (_, pooling) in made.items()}
+    labels, videos = train.labels[rows], train.videos[rows]
+    return diagnose_features(task, features, labels, videos, len(own), poolings=poolings, seed=seed)
+
+
+def _some(rows: NDArray[np.int64], videos: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """All rows, or those of randomly chosen videos up to the limit."""
+    if len(rows) <= _MOST:
+        return rows
+    member = np.unique(videos[rows], return_inverse=True)[1]
+    order = np.random.default_rng(seed).permutation(int(member.max()) + 1)
+    kept = order[np.cumsum(np.bincount(member)[order]) <= _MOST]
+    return rows[np.isin(member, kept if len(kept) else order[:1])]

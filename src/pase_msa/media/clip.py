@@ -1,0 +1,114 @@
+"""What is known about one clip: words, speech, faces, features by modality, and how they were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pase_msa.data.columns import Array
+
+Timing = Literal["recognised", "aligned", "spread", "none"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of time.
+
+    Attributes:
+        start: in seconds from the beginning of the file.
+        end: in seconds; after `start`.
+    """
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the transcript.
+
+    Attributes:
+        text: as it is shown, with its punctuation.
+        start: in seconds from the beginning of the file; None where nothing is known about its time.
+        end: as `start`.
+        confidence: of the recogniser, in [0, 1]; None for words that were given.
+    """
+
+    text: str
+    start: float | None = None
+    end: float | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Face:
+    """The face that was followed, in one sampled frame.
+
+    Attributes:
+        time: in seconds from the beginning of the file.
+        box: left, top, right, bottom as fractions of the picture's width and height.
+        score: of the detector, in [0, 1].
+        expression: probability by emotion name.
+    """
+
+    time: float
+    box: tuple[float, float, float, float]
+    score: float
+    expression: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Track:
+    """What one extractor found, at its own rate.
+
+    Attributes:
+        values: float32 [T, D].
+        times: middle of each step, in seconds from the beginning of the file, [T]; NaN for words without a time.
+        by_word: whether step i is word i of the clip.
+    """
+
+    values: Array
+    times: Array
+    by_word: bool = False
+
+
+@dataclass
+class Clip:
+    """Everything that extraction tells about a clip. An absent modality is in neither `tracks` nor `features`.
+
+    Attributes:
+        path: of the file, or "" for text alone.
+        start: where the clip begins in the file, in seconds.
+        duration: in seconds; None for text alone.
+        text: transcript, recognised or given; None where nothing was said.
+        words: of the transcript, in order.
+        timing: where the words' times come from: "recognised", "aligned" to the given text, "spread" over the speech
+            because aligning failed, or "none".
+        speech: where somebody speaks.
+        tracks: by modality, at the extractor's own rate.
+        features: by modality, float32 [steps, D] as they go into a feature table; NaN where a step shows nothing.
+        steps: the time of each step; empty where the modalities keep their own rates.
+        aligned: "word" where the steps of all modalities are the words; "window" where they are windows of equal
+            length, as in a clip without speech (text whose words have no times still has a step a word); "frame" where
+            every modality keeps its own rate.
+        faces: the face that was followed, over time.
+        seconds: that each stage took.
+        notes: one sentence for everything that is absent or was mended.
+        extraction: extractors, options and weights, see `pase_msa.media.record`.
+    """
+
+    path: str
+    start: float = 0.0
+    duration: float | None = None
+    text: str | None = None
+    words: list[Word] = field(default_factory=list)
+    timing: Timing = "none"
+    speech: list[Span] = field(default_factory=list)
+    tracks: dict[str, Track] = field(default_factory=dict)
+    features: dict[str, Array] = field(default_factory=dict)
+    steps: list[Span] = field(default_factory=list)
+    aligned: Literal["word", "window", "frame"] = "word"
+    faces: list[Face] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    extraction: dict[str, Any] = field(default_factory=dict)

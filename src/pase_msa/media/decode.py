@@ -1,0 +1,197 @@
+"""Decoding with PyAV: what a file holds, its sound at 16 kHz, and pictures at a stated rate. Everything streams."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from pase_msa.data.columns import Array
+from pase_msa.errors import PaSEError
+from pase_msa.media.weights import require
+
+RATE = 16_000  # Hz; what the recogniser, the voice detector and the aligner were trained at
+MOST_PIXELS = 64_000_000  # a picture; a decoder holds several of them
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a media file holds.
+
+    Attributes:
+        duration: in seconds; 0 where neither the file nor its packets say.
+        audio: whether there is sound.
+        video: whether there are pictures.
+        width: of a picture, in pixels.
+        height: of a picture, in pixels.
+        frame_rate: pictures a second.
+        sample_rate: of the sound, in Hz.
+    """
+
+    duration: float
+    audio: bool
+    video: bool
+    width: int = 0
+    height: int = 0
+    frame_rate: float = 0.0
+    sample_rate: int = 0
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The container. It reads the one file only: a playlist inside leads nowhere."""
+    av = require("av", "av")
+    file = Path(path)
+    if not file.is_file():
+        raise PaSEError(f"There is no file {file}; check the path.")
+    if not file.stat().st_size:
+        raise PaSEError(f"{file} is empty (0 bytes); record or copy it again.")
+    with file.open("rb") as stream:
+        try:
+            container = av.open(
+                stream, options={"protocol_whitelist": "none"}, metadata_errors="ignore", buffer_size=1 << 20
+            )
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise PaSEError(
+                f"{file} cannot be read as video or audio ({_reason(error)}): it is cut off, damaged or no media."
+            ) from error
+        with container:
+            yield container
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).split(";")[0].strip().lower()
+
+
+def probe(path: str | Path) -> Info:
+    """What a file holds.
+
+    Errors:
+        PaSEError: it is not there, empty, damaged, no media, holds neither sound nor pictures, or too large ones.
+    """
+    with _opened(path) as container:
+        audio = next(iter(container.streams.audio), None)
+        video = next(iter(container.streams.video), None)
+        if audio is None and video is None:
+            raise PaSEError(f"{path} holds neither sound nor pictures; give a video or audio file.")
+        facts: dict[str, Any] = {"duration": _duration(container, audio, video)}
+        if audio is not None:
+            facts["sample_rate"] = int(audio.codec_context.sample_rate or 0)
+        if video is not None:
+            width, height = int(video.codec_context.width), int(video.codec_context.height)
+            if width * height > MOST_PIXELS:
+                raise PaSEError(
+                    f"{path} has pictures of {width} x {height} pixels, more than {MOST_PIXELS // 1_000_000} million; "
+                    "scale it down first."
+                )
+            facts |= {"width": width, "height": height, "frame_rate": float(video.average_rate or 0)}
+        return Info(audio=audio is not None, video=video is not None, **facts)
+
+
+def _duration(container: Any, *streams: Any) -> float:
+    if container.duration:
+        return float(container.duration) / 1e6
+    known = [float(s.duration * s.time_base) for s in streams if s is not None and s.duration and s.time_base]
+    return max(known, default=0.0) or _counted(container)
+
+
+def _counted(container: Any) -> float:
+    """The end of the last packet: what a browser records does not say how long it is."""
+    av = require("av", "av")
+    end = 0.0
+    with contextlib.suppress(av.FFmpegError, OSError):
+        for packet in container.demux():
+            if packet.pts is not None and packet.time_base:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(0.0, end - _origin(container))
+
+
+def _origin(container: Any) -> float:
+    """When the file begins, on its own clock."""
+    return float(container.start_time or 0) / 1e6
+
+
+def _decoded(container: Any, stream: Any, start: float, notes: list[str]) -> Iterator[Any]:
+    """Frames of a stream from `start` on; a damaged end is an end, with a note."""
+    av = require("av", "av")
+    stream.codec_context.thread_count = 1  # processes run side by side, and a decoder's threads each hold pictures
+    try:
+        if start > 0:
+            container.seek(int((start + _origin(container)) * 1e6))
+        yield from container.decode(stream)
+    except (av.FFmpegError, OSError) as error:
+        notes.append(f"The file is damaged ({_reason(error)}), so only what comes before was read.")
+
+
+def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, notes: list[str] | None = None) -> Array:
+    """The sound between two times as float32 [n] in [-1, 1], mono, at `RATE` Hz; [0] where there is none.
+
+    The sound of a file that begins later than its pictures is preceded by silence, so that times agree.
+    """
+    av = require("av", "av")
+    said = notes if notes is not None else []
+    parts: list[Array] = []
+    begin: float | None = None
+    with _opened(path) as container:
+        stream = next(iter(container.streams.audio), None)
+        if stream is None:
+            return np.zeros(0, np.float32)
+        origin = _origin(container)
+        resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+        for frame in _decoded(container, stream, start, said):
+            time = (frame.time - origin) if frame.time is not None else None
+            if time is not None and time >= end:
+                break
+            if begin is None:
+                begin = time if time is not None else start
+            frame.pts = None  # gaps in the clock of a file are no gaps in its sound
+            parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
+        if parts:
+            parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+    if not parts or begin is None:
+        return np.zeros(0, np.float32)
+    sound = np.concatenate(parts)
+    offset = round((begin - start) * RATE)
+    sound = np.pad(sound, (offset, 0)) if offset > 0 else sound[-offset:]
+    if math.isfinite(end):
+        sound = sound[: round((end - start) * RATE)]
+    return sound.astype(np.float32) / 32768
+
+
+def read_frames(
+    path: str | Path,
+    rate: float,
+    longest_side: int,
+    start: float = 0.0,
+    end: float = math.inf,
+    notes: list[str] | None = None,
+) -> Iterator[tuple[float, Image]]:
+    """Pictures between two times as (time in seconds, RGB image), at most `rate` a second, one in memory at a time.
+
+    Larger ones are scaled down to `longest_side` before they become RGB; a recorded rotation is undone.
+    """
+    said = notes if notes is not None else []
+    with _opened(path) as container:
+        stream = next(iter(container.streams.video), None)
+        if stream is None:
+            return
+        origin, due = _origin(container), start
+        for i, frame in enumerate(_decoded(container, stream, start, said)):
+            time = (frame.time - origin) if frame.time is not None else start + i / float(stream.average_rate or 25)
+            if time >= end:
+                break
+            if time < due - 1e-6:
+                continue
+            due = start + (math.floor((time - start) * rate + 1e-6) + 1) / rate
+            scale = min(1.0, longest_side / max(frame.width, frame.height))
+            size = {"width": max(1, round(frame.width * scale)), "height": max(1, round(frame.height * scale))}
+            image: Image = frame.reformat(format="rgb24", **size).to_image()
+            if rotation := getattr(frame, "rotation", 0):
+                image = image.rotate(rotation, expand=True)
+            yield max(time, 0.0), image

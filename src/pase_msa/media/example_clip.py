@@ -1,0 +1,121 @@
+"""Clips for examples and tests: a spoken sentence over a face that moves.
+
+The voice is eSpeak NG's (package espeakng-loader), the face a portrait that scikit-image carries (Eileen Collins, NASA,
+public domain). Both are in the extra `examples`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pase_msa.data.columns import Array
+from pase_msa.errors import PaSEError
+from pase_msa.media.weights import Weights, require
+
+PORTRAIT = Weights(
+    "scikit-image",
+    "0.26.0",
+    "skimage.data",
+    "astronaut.png",
+    "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    "public domain",
+)
+
+
+_PARAMETERS = {"speed": 1, "volume": 2, "pitch": 3, "span": 4}  # eSpeak NG's numbers for them
+
+
+def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
+    """A text said aloud: int16 [n] and the sampling rate in Hz.
+
+    Args:
+        text: English.
+        voice: of eSpeak NG, for example "en-us" or "en-us+f3".
+        prosody: speed in words a minute (80 to 450), volume (0 to 200), pitch and span of the pitch (0 to 100); what is
+            left out is as the voice has it.
+    """
+    loader = require("espeakng_loader", "espeakng-loader")
+    engine = ctypes.CDLL(loader.get_library_path())
+    rate = engine.espeak_Initialize(2, 0, str(loader.get_data_path()).encode(), 0)  # 2: samples to a callback, at once
+    parts: list[Array] = []
+
+    def keep(samples: Any, count: int, _: Any) -> int:
+        if samples and count:
+            parts.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        return 0
+
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    callback = kind(keep)  # a name, so that it lives as long as the engine calls it
+    engine.espeak_SetSynthCallback(callback)
+    if engine.espeak_SetVoiceByName(voice.encode()):
+        raise PaSEError(f"eSpeak NG has no voice {voice!r}; take another, for example 'en-us'.")
+    for name, value in prosody.items():
+        engine.espeak_SetParameter(_PARAMETERS[name], int(value), 0)
+    said = text.encode()
+    engine.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 0, 0, 1, None, None)
+    engine.espeak_Synchronize()
+    return np.concatenate(parts), int(rate)
+
+
+def portrait(width: int, height: int, progress: float) -> Image.Image:
+    """The face, a little further to the side and nearer as `progress` goes from 0 to 1."""
+    image = Image.open(PORTRAIT.path()).convert("RGB").crop((90, 0, 360, 270))
+    side = round(min(width, height) * (0.7 + 0.25 * progress))
+    frame = Image.new("RGB", (width, height), (40, 44, 52))
+    x, y = (width - side) // 2 + round(0.05 * width * np.sin(2 * np.pi * progress)), (height - side) // 2
+    frame.paste(image.resize((side, side), Image.Resampling.BILINEAR), (x, y))
+    return frame
+
+
+def write_clip(
+    path: str | Path,
+    *,
+    sound: Array | None = None,
+    rate: int = 22_050,
+    frames: Iterable[Image.Image] | None = None,
+    frame_rate: int = 10,
+) -> Path:
+    """A media file of a sound (int16 [n]), of pictures, or of both; the suffix tells its kind."""
+    av = require("av", "av")
+    target = Path(path)
+    with av.open(str(target), "w") as container:
+        streams: list[tuple[Any, Iterable[Any]]] = []
+        if frames is not None:
+            pictures = iter(frames)
+            first = next(pictures)
+            # what a browser shows, where this build of FFmpeg has it
+            video = container.add_stream("libx264" if "libx264" in av.codecs_available else "mpeg4", rate=frame_rate)
+            video.width, video.height, video.pix_fmt, video.bit_rate = *first.size, "yuv420p", 2_000_000
+            streams.append((video, (av.VideoFrame.from_image(image) for image in _chain(first, pictures))))
+        if sound is not None:
+            codec = "pcm_s16le" if target.suffix == ".wav" else "aac"
+            audio = container.add_stream(codec, rate=rate, layout="mono")
+            block = av.AudioFrame.from_ndarray(sound.reshape(1, -1).astype(np.int16), format="s16", layout="mono")
+            block.sample_rate = rate
+            streams.append((audio, [block]))
+        for stream, content in streams:
+            for item in content:
+                container.mux(stream.encode(item))
+            container.mux(stream.encode(None))
+    return target
+
+
+def _chain(first: Image.Image, rest: Iterable[Image.Image]) -> Iterable[Image.Image]:
+    yield first
+    yield from rest
+
+
+def write_example(
+    path: str | Path, text: str, *, size: tuple[int, int] = (320, 240), frame_rate: int = 10, **prosody: int
+) -> Path:
+    """A video of the portrait saying a text; `prosody` as in `speak`."""
+    sound, rate = speak(text, "en-us", **prosody)
+    count = max(2, round(len(sound) / rate * frame_rate))
+    frames = (portrait(*size, i / (count - 1)) for i in range(count))
+    return write_clip(path, sound=sound, rate=rate, frames=frames, frame_rate=frame_rate)

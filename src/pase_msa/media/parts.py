@@ -1,0 +1,68 @@
+"""One finished clip on disk: written whole, found again by what it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pase_msa.data.columns import Array
+from pase_msa.media.clip import Clip
+from pase_msa.media.manifest import Item
+
+
+def key(item: Item, cut: str, record: Mapping[str, Any]) -> str:
+    """Changes with the file, the given text and times, and the way of extraction; not with id, split or labels."""
+    size = [0, 0]
+    if item.path is not None and item.path.is_file():
+        stat = item.path.stat()
+        size = [stat.st_size, stat.st_mtime_ns]
+    facts = [item.written, *size, item.text, item.start, item.end, cut, bool(item.labels), record]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def save(path: Path, clips: Sequence[Clip]) -> None:
+    """The utterances of a clip: features as tensors "number/modality", all else as JSON in the file's header."""
+    rows = []
+    tensors: dict[str, Array] = {}
+    for i, clip in enumerate(clips):
+        rows.append(
+            {
+                "start": clip.start,
+                "duration": clip.duration,
+                "text": clip.text,
+                "words": [asdict(word) for word in clip.words],
+                "timing": clip.timing,
+                "aligned": clip.aligned,
+                "modalities": list(clip.features),
+                "seconds": {stage: round(value, 4) for stage, value in clip.seconds.items()},
+                "notes": clip.notes,
+            }
+        )
+        tensors |= {f"{i}/{name}": values for name, values in clip.features.items()}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    save_file(tensors, partial, metadata={"rows": json.dumps(rows)})
+    os.replace(partial, path)
+
+
+def facts(path: Path) -> list[dict[str, Any]] | None:
+    """What the header says about each utterance; None where there is no whole file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            rows: list[dict[str, Any]] = json.loads(file.metadata()["rows"])
+            return rows
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+
+
+def features(path: Path, number: int, modalities: Sequence[str]) -> dict[str, Array]:
+    """The features of one utterance."""
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(f"{number}/{name}") for name in modalities}

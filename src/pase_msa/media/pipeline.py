@@ -1,0 +1,231 @@
+"""One clip in, everything about it out: decode, find speech, recognise or align words, extract, align."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from pase_msa.data.columns import Array
+from pase_msa.errors import PaSEError
+from pase_msa.media.align import pool, windows, word_spans
+from pase_msa.media.base import Media
+from pase_msa.media.clip import Clip, Span, Timing, Track, Word
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.decode import RATE, Info, probe, read_audio
+from pase_msa.media.record import config_of, make_record, require_same
+from pase_msa.media.speech import cut, find_speech
+from pase_msa.media.words import align, recognise, words_of_file
+from pase_msa.parallel import threads
+
+TEXT_SUFFIX = ".txt"
+_SILENT = 1e-4  # of full scale, -80 dB
+_BLOCK = 300.0  # seconds of sound that are searched for speech at once
+
+
+class Extractor:
+    """Reads clips. Networks are loaded once, at the beginning, and run on one thread.
+
+    Args:
+        config: what to extract, and how.
+
+    Attributes:
+        record: extractors, options, versions and weights, as it goes into tables and models.
+    """
+
+    def __init__(self, config: ExtractConfig | None = None) -> None:
+        self.config = config or ExtractConfig()
+        self.extractors = {name: self.config.build(name) for name in self.config.modalities}
+        self.record = make_record(self.config, self.extractors)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """An extractor that makes features as a recorded one did.
+
+        Errors:
+            PaSEError: other weights are installed, or none.
+        """
+        extractor = cls(config_of(record))
+        require_same(record, extractor.record, record["modalities"])
+        return extractor
+
+    @threads(1, numpy=True)
+    def extract_clip(
+        self, path: str | Path | None, text: str | None = None, *, start: float = 0.0, end: float | None = None
+    ) -> Clip:
+        """Everything about a clip, or about a part of a longer one.
+
+        Args:
+            path: video, audio or text file, told apart by content; None for text alone.
+            text: the transcript, if it is known; it is aligned to the sound. Recognised if left out.
+            start: where the clip begins in the file, in seconds.
+            end: where it ends; at the end of the file if left out.
+
+        Errors:
+            PaSEError: the file is not there, empty, damaged, or nothing that can be read; or nothing was given at all.
+        """
+        seconds: dict[str, float] = {}
+        media = Media("" if path is None else str(path))
+        with _timed(seconds, "open"):
+            if path is not None and (read := _text_of(Path(path))) is not None:
+                text, media = text or read, Media(str(path))
+            elif path is not None:
+                media.info = probe(path)
+                media.start, media.end = start, _end(path, media.info, start, end)
+        timing: Timing = "none"
+        if media.info is None:
+            if not text or not text.strip():
+                raise PaSEError("A clip needs a video, audio or text file, or a text; nothing was given.")
+            media.words = [Word(word) for word in text.split()]
+        else:
+            timing = self._listen(media, text, seconds)
+        clip = Clip(media.path, media.start, timing=timing, notes=media.notes, extraction=self.record)
+        for name, extractor in self.extractors.items():
+            with _timed(seconds, name):
+                track = extractor.extract(media)
+            if track is not None and len(track.values):
+                clip.tracks[name] = track
+        clip.words, clip.speech, clip.faces, clip.seconds = media.words, media.speech, media.faces, seconds
+        clip.text = " ".join(word.text for word in media.words) or None
+        clip.duration = None if media.info is None else self._duration(media, clip)
+        self._align(clip)
+        return clip
+
+    @threads(1, numpy=True)
+    def segments(self, path: str | Path) -> list[Span]:
+        """Utterances of a long video or sound, cut at pauses; even parts where nobody speaks.
+
+        The sound is searched in blocks, so that the length of the file does not matter.
+        """
+        info = probe(path)
+        speech: list[Span] = []
+        begin, config = 0.0, self.config
+        while info.audio and (begin == 0 or begin < info.duration):
+            block = read_audio(path, begin, begin + _BLOCK)
+            if not len(block):
+                break
+            found = find_speech(block, threshold=config.voice, pause=config.pause, longest=config.longest)
+            speech += [Span(begin + span.start, begin + span.end) for span in found]
+            begin += _BLOCK
+        return cut(info.duration or begin, speech, config.longest)
+
+    def extract_utterances(self, path: str | Path) -> Iterator[Clip]:
+        """The utterances of a long video or sound, one clip each."""
+        for span in self.segments(path):
+            yield self.extract_clip(path, start=span.start, end=span.end)
+
+    def _listen(self, media: Media, text: str | None, seconds: dict[str, float]) -> Timing:
+        """Sound, speech and words."""
+        config = self.config
+        with _timed(seconds, "sound"):
+            sound = read_audio(media.path, media.start, media.end, media.notes)
+        if not len(sound):
+            media.note("There is no sound, so audio is absent.")
+        elif float(np.abs(sound).max()) < _SILENT:
+            media.note("The sound is silent, so audio is absent.")
+        else:
+            media.audio = sound
+            with _timed(seconds, "speech"):
+                media.speech = find_speech(sound, threshold=config.voice, pause=config.pause)
+        timing: Timing = "none"
+        with _timed(seconds, "words"):
+            if text and text.strip():
+                media.words, timing = align(sound, text, media.speech)
+                if timing == "spread":
+                    media.note("The text could not be aligned to the sound, so its words were spread over the speech.")
+            elif media.speech:
+                media.words = recognise(sound, media.speech, config.recogniser, config.language)
+                timing = "recognised" if media.words else "none"
+        if not media.words:
+            media.note("Nobody speaks, so text is absent." if not media.speech else "No word was understood.")
+        media.words = [_shifted(word, media.start) for word in media.words]
+        media.speech = [Span(span.start + media.start, span.end + media.start) for span in media.speech]
+        return timing
+
+    @staticmethod
+    def _duration(media: Media, clip: Clip) -> float:
+        """Of the clip: as the file says, or as long as what was found in it."""
+        if np.isfinite(media.end):
+            return media.end - media.start
+        heard = 0.0 if media.audio is None else len(media.audio) / RATE
+        seen = max((float(t.times[-1]) - media.start for t in clip.tracks.values() if not t.by_word), default=0.0)
+        return max(heard, seen)
+
+    def _align(self, clip: Clip) -> None:
+        """Features by step."""
+        config = self.config
+        spans = word_spans(clip.words) if config.align == "word" else None
+        clip.aligned = "word" if config.align == "word" else config.align
+        if config.align == "frame":
+            clip.features = {name: track.values for name, track in clip.tracks.items()}
+            return
+        if spans is None and clip.duration is not None:
+            clip.aligned = "window"
+            spans = windows(clip.start, clip.duration, config.window)
+        clip.steps = spans or []
+        for name, track in clip.tracks.items():
+            clip.features[name] = self._by_step(name, track, clip)
+
+    def _by_step(self, name: str, track: Track, clip: Clip) -> Array:
+        """A modality's features as they go into a table."""
+        if clip.aligned == "frame":
+            return track.values
+        timeless = track.by_word and (clip.aligned == "word" or bool(np.isnan(track.times).any()))
+        deviations = self.extractors[name].deviations
+        return track.values if timeless else pool(track, clip.steps, deviations=deviations)
+
+    @threads(1, numpy=True)
+    def reread(self, clip: Clip, texts: Sequence[Sequence[Word]]) -> list[dict[str, Array]]:
+        """The features that a clip would have with each of some other texts: what is read from words is read again,
+        what was heard and seen stays."""
+        kept = {name: values for name, values in clip.features.items() if not clip.tracks[name].by_word}
+        found = [dict(kept) for _ in texts]
+        media = [Media(clip.path, words=list(words)) for words in texts]
+        for name in clip.tracks.keys() - kept.keys():
+            for features, track in zip(found, self.extractors[name].extract_many(media), strict=True):
+                if track is not None and len(track.values):
+                    features[name] = self._by_step(name, track, clip)
+        return found
+
+
+def _text_of(path: Path) -> str | None:
+    """The text of a text file; None for anything else, whatever it is called."""
+    if path.suffix.lower() != TEXT_SUFFIX or not path.is_file():
+        return None
+    try:
+        return words_of_file(path)
+    except PaSEError:
+        with contextlib.suppress(PaSEError):
+            probe(path)
+            return None
+        raise
+
+
+def _end(path: str | Path, info: Info, start: float, end: float | None) -> float:
+    last = info.duration or np.inf
+    stop = last if end is None else min(end, last)
+    if not 0 <= start < stop:
+        raise PaSEError(
+            f"{path} is {last:g} s long, so it has no clip from {start:g} s to "
+            f"{'its end' if end is None else f'{end:g} s'}; give other times."
+        )
+    return stop
+
+
+def _shifted(word: Word, by: float) -> Word:
+    if word.start is None or word.end is None:
+        return word
+    return Word(word.text, word.start + by, word.end + by, word.confidence)
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began

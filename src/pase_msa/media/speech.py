@@ -1,0 +1,63 @@
+"""Where somebody speaks (Silero's voice detector), and where long media are cut into utterances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from pase_msa.data.columns import Array
+from pase_msa.errors import PaSEError
+from pase_msa.media.clip import Span
+from pase_msa.media.decode import RATE
+from pase_msa.media.weights import Weights, require
+
+VOICE = Weights(
+    "faster-whisper",
+    "1.2.1",
+    "faster_whisper",
+    "assets/silero_vad_v6.onnx",
+    "4cbf549b8326f60f80f2536d9eefeb450a9abe83365a098031c89719f1be17d2",
+    "MIT",
+)
+_PAD = 0.1  # seconds kept on both sides of speech
+
+
+def find_speech(audio: Array, *, threshold: float, pause: float, longest: float = math.inf) -> list[Span]:
+    """Stretches of speech in the sound, in seconds from its beginning.
+
+    Args:
+        audio: float32 [n] at `RATE` Hz.
+        threshold: probability from which on a moment is speech.
+        pause: shorter silences, in seconds, do not part.
+        longest: a longer stretch is parted at its last silence, or right there.
+    """
+    if not len(audio):
+        return []
+    VOICE.path()
+    vad = require("faster_whisper.vad", "faster-whisper")
+    options = vad.VadOptions(
+        threshold=threshold,
+        min_speech_duration_ms=100,
+        max_speech_duration_s=longest,
+        min_silence_duration_ms=round(pause * 1000),
+        speech_pad_ms=round(_PAD * 1000),
+    )
+    found = vad.get_speech_timestamps(audio, options, sampling_rate=RATE)
+    seconds = len(audio) / RATE
+    return [Span(item["start"] / RATE, min(item["end"] / RATE, seconds)) for item in found]
+
+
+def cut(duration: float, speech: Iterable[Span], longest: float) -> list[Span]:
+    """Utterances of a long clip: its stretches of speech, or even parts where nobody speaks at all.
+
+    Args:
+        duration: in seconds.
+        speech: stretches of speech, none longer than `longest`.
+        longest: of an even part, in seconds.
+    """
+    if duration <= 0:
+        raise PaSEError("A clip without a length cannot be cut into utterances; give a file with sound or pictures.")
+    if spoken := list(speech):
+        return spoken
+    count = max(1, math.ceil(duration / longest))
+    return [Span(i * duration / count, (i + 1) * duration / count) for i in range(count)]

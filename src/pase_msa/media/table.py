@@ -1,0 +1,251 @@
+"""Many clips become one feature table: in parallel processes, resumable, with a report of what could not be read."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gc
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import joblib
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
+from pase_msa.errors import PaSEError
+from pase_msa.media import parts
+from pase_msa.media.clip import Clip
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.decode import probe
+from pase_msa.media.manifest import Item, read_clips
+from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
+from pase_msa.parallel import Backend, parallel_backend
+
+Cut = Literal["auto", "always", "never"]
+REPORT, PARTS = "report.csv", "parts"
+LONG = 30.0  # seconds from which on an unlabelled clip is cut into utterances
+_SOME = 16  # clips a process between two looks at what is finished, on Ray
+_MOST_JOBS = 8  # unless more are asked for; a process takes about 1.2 GB
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Done:
+    """What became of one clip.
+
+    Attributes:
+        id: the clip's.
+        path: as it was given.
+        status: "ok", or "failed".
+        reason: one sentence, where it failed.
+        rows: what is known about each utterance.
+    """
+
+    id: str
+    path: str
+    status: Literal["ok", "failed"]
+    reason: str
+    rows: list[dict[str, Any]]
+
+    @property
+    def seconds(self) -> float:
+        """Of media."""
+        return sum(row["duration"] or 0.0 for row in self.rows)
+
+
+def extract_table(
+    clips: str | Path,
+    out: str | Path,
+    config: ExtractConfig | None = None,
+    *,
+    jobs: int | None = None,
+    backend: Backend = "loky",
+    cut: Cut = "auto",
+    progress: bool = False,
+) -> tuple[FeatureTable, list[Done]]:
+    """Extract clips into a feature table, and tell what became of each.
+
+    A clip that was finished is never done again, also after the process was killed; one that failed is tried again.
+
+    Args:
+        clips: folder, manifest or file, see `read_clips`.
+        out: folder for the table, the report, and one file a finished clip.
+        config: what to extract, and how.
+        jobs: processes; as many as there are cores, at most 8, if left out.
+        backend: "loky" for processes of this machine, or "ray" for a cluster whose nodes share the folders.
+        cut: "auto" cuts clips of more than 30 s that have neither labels nor a text of their own into utterances.
+        progress: show a progress bar.
+
+    Errors:
+        PaSEError: the clips or the options are not as they should be, or no clip at all could be read.
+    """
+    config = config or ExtractConfig()
+    items, kinds = read_clips(clips)
+    folder = Path(out)
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PARTS).is_dir())):
+        raise PaSEError(f"{folder} is there already and holds no extraction; give another folder.")
+    extractor = _extractor(json.dumps(config.to_dict()))
+    (folder / PARTS).mkdir(parents=True, exist_ok=True)
+    targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
+    found: dict[str, Done] = {}
+    for item, target in zip(items, targets, strict=True):
+        if (rows := parts.facts(target)) is not None:
+            found[item.id] = Done(item.id, item.written, "ok", "", rows)
+    if found:
+        _log.info("%d of %d clips were extracted before", len(found), len(items))
+    todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in found]
+    with _bar(len(items), len(found), show=progress) as advance:
+        for done in _run(todo, config, cut, jobs, backend):
+            found[done.id] = done
+            advance(done)
+    ordered = [found[item.id] for item in items]
+    _write_report(folder / REPORT, ordered)
+    if all(done.status == "failed" for done in ordered):
+        raise PaSEError(f"None of the {len(ordered)} clips could be read: {ordered[0].reason}")
+    return _build(folder, items, ordered, targets, kinds, extractor), ordered
+
+
+def _run(
+    todo: list[tuple[Item, Path]], config: ExtractConfig, cut: Cut, jobs: int | None, backend: Backend
+) -> Iterator[Done]:
+    if not todo:
+        return
+    count = min(len(todo), jobs or min(joblib.cpu_count(), _MOST_JOBS))
+    settings = json.dumps(config.to_dict())
+    # a worker elsewhere has another current folder
+    calls = (
+        joblib.delayed(_work if count == 1 else _work_apart)(
+            settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut
+        )
+        for item, target in todo
+    )
+    with parallel_backend(backend, count, 1):
+        if backend == "loky":
+            yield from joblib.Parallel(n_jobs=count, return_as="generator_unordered")(calls)
+            return
+        while some := list(islice(calls, _SOME * count)):  # Ray's backend gives results together
+            yield from joblib.Parallel(n_jobs=count)(some)
+
+
+@lru_cache(maxsize=1)
+def _extractor(settings: str) -> Extractor:
+    """The extractor of this process."""
+    return Extractor(ExtractConfig(**json.loads(settings)))
+
+
+def _work(settings: str, item: Item, target: Path, cut: Cut) -> Done:
+    """Extract one clip; whatever is wrong with it stays with it."""
+    try:
+        clips = list(_utterances(_extractor(settings), item, cut))
+        parts.save(target, clips)
+        return Done(item.id, item.written, "ok", "", parts.facts(target) or [])
+    except PaSEError as error:
+        return Done(item.id, item.written, "failed", str(error), [])
+    except Exception as error:  # one clip must not end the run of ten thousand
+        _log.debug("clip %s", item.id, exc_info=True)
+        reason = " ".join(f"It could not be extracted ({type(error).__name__}: {error}).".split())
+        return Done(item.id, item.written, "failed", reason, [])
+
+
+def _work_apart(settings: str, item: Item, target: Path, cut: Cut) -> Done:
+    """The same in a process that does nothing else."""
+    done = _work(settings, item, target, cut)
+    _freeze()
+    return done
+
+
+@lru_cache(maxsize=1)
+def _freeze() -> None:
+    """Let no collection look at the networks again: the pool collects after every task, for a quarter of a second."""
+    gc.freeze()
+
+
+def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
+    whole = item.text is not None or item.end is not None or item.start > 0 or bool(item.labels)
+    media = item.path is not None and item.path.suffix.lower() != TEXT_SUFFIX
+    if media and item.text is None and (cut == "always" or (cut == "auto" and not whole)):
+        assert item.path is not None
+        if cut == "always" or probe(item.path).duration > LONG:
+            yield from extractor.extract_utterances(item.path)
+            return
+    yield extractor.extract_clip(item.path, item.text, start=item.start, end=item.end)
+
+
+def _build(
+    folder: Path,
+    items: list[Item],
+    ordered: list[Done],
+    targets: list[Path],
+    kinds: dict[str, LabelKind],
+    extractor: Extractor,
+) -> FeatureTable:
+    """The table of all clips that were read; an older one is replaced when the new one is whole."""
+    rows = [row for done in ordered for row in done.rows]
+    held = {name for row in rows for name in row["modalities"]}
+    dims = {name: item["dim"] for name, item in extractor.record["modalities"].items() if name in held}
+    text = any(row["text"] for row in rows)
+    if not dims and not text:
+        raise PaSEError(f"No clip holds anything to extract; {folder / REPORT} says why.")
+
+    def utterances() -> Iterator[Utterance]:
+        for item, done, target in zip(items, ordered, targets, strict=True):
+            for i, row in enumerate(done.rows):
+                name = item.id if len(done.rows) == 1 else f"{item.id}_{i + 1:04d}"
+                features = parts.features(target, i, row["modalities"])
+                yield Utterance(name, item.video or item.id, item.split, item.labels, features, row["text"])
+
+    building = folder / ".building"
+    shutil.rmtree(building, ignore_errors=True)
+    meta = {"format": "extraction", "source": folder.name, "extraction": extractor.record}
+    FeatureTable.build(utterances(), Schema(dims, kinds, text), path=building, meta=meta)
+    for name in (META, ARROW):
+        os.replace(building / name, folder / name)
+    building.rmdir()
+    return FeatureTable.load(folder)
+
+
+def _write_report(path: Path, ordered: list[Done]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "path", "status", "utterances", "seconds", "words", "modalities", "notes"])
+        for done in ordered:
+            notes = dict.fromkeys(note for row in done.rows for note in row["notes"])
+            held = dict.fromkeys(name for row in done.rows for name in row["modalities"])
+            words = sum(len(row["words"]) for row in done.rows)
+            said = done.reason or " ".join(notes)
+            length = f"{done.seconds:.2f}"
+            writer.writerow([done.id, done.path, done.status, len(done.rows), length, words, " ".join(held), said])
+    os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def _bar(total: int, before: int, *, show: bool) -> Iterator[Any]:
+    """A progress bar; gives the function that takes a finished clip."""
+    columns = (
+        TextColumn("extracting"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    began, count, seconds = time.perf_counter(), 0, 0.0
+    with Progress(*columns, disable=not show, transient=True) as bar:
+        task = bar.add_task("", total=total, completed=before, rate="")
+
+        def advance(done: Done) -> None:
+            nonlocal count, seconds
+            count, seconds = count + 1, seconds + done.seconds
+            spent = time.perf_counter() - began
+            bar.update(task, advance=1, rate=f"{count / spent:.2f} clips/s, {seconds / spent:.1f} s of media a second")
+
+        yield advance

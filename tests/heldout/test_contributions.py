@@ -1,0 +1,170 @@
+"""Laws of the contributions and of their intervals."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pase_msa.heldout.contributions import SOURCES, estimate, gains
+from pase_msa.heldout.diagnosis import diagnose_features
+from pase_msa.heldout.ridge import Predictions, Reference
+from pase_msa.shapley import attribution
+from pase_msa.task import Task
+
+steady = settings(derandomize=True, deadline=None, max_examples=40)
+few = settings(derandomize=True, deadline=None, max_examples=8)
+
+
+def played(features, targets, training, *, classes=0, seed=0):
+    """Shapley values [k, n] and gains [c, n] by source, from random folds of both kinds."""
+    rng = np.random.default_rng(seed)
+    names = tuple(features)
+    task = Task.classification(names, [str(c) for c in range(classes)]) if classes else Task.regression(names, -3, 3)
+    random, grouped = rng.integers(0, 4, (2, training))
+    model = Reference(features, targets[:training], random, grouped, seed)
+    coalitions, matrix = attribution(names)
+    said = [model.predict([name for name in names if name in coalition]) for coalition in coalitions]
+    found = gains(task, said, targets[:training], targets[training:])
+    return {source: (matrix @ values, values) for source, values in found.items()}
+
+
+def spoken(sample, random, grouped, valid):
+    """Predictions made by hand, of no weights."""
+    return Predictions(sample, random, grouped, valid, np.zeros((0, sample.shape[1])), np.zeros(0))
+
+
+def drawn(count, training, *, seed=0, classes=0):
+    """Modalities of one signal each, and a target [n, o] that adds them up."""
+    rng = np.random.default_rng(seed)
+    total = training + 20
+    features = {f"m{i}": rng.normal(size=(total, 3)) for i in range(count)}
+    signal = sum(values[:, 0] for values in features.values()) + 0.5 * rng.normal(size=total)
+    if classes:
+        ranks = np.argsort(np.argsort(signal)) * classes // total
+        return features, np.eye(classes)[ranks]
+    return features, signal[:, None]
+
+
+@few
+@given(st.integers(1, 4), st.sampled_from([0, 3]), st.integers(0, 50))
+def test_contributions_add_up_to_the_gain_of_all_together(count, classes, seed):
+    features, targets = drawn(count, 40, seed=seed, classes=classes)
+    found = played(features, targets, 40, classes=classes, seed=seed)
+    assert set(found) == set(SOURCES)
+    for shares, values in found.values():
+        np.testing.assert_allclose(shares.sum(0), values[-1] - values[0], atol=1e-9)
+    np.testing.assert_allclose(found["sample"][1][0], 0, atol=1e-12)
+
+
+def test_exchangeable_modalities_contribute_nearly_alike():
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=600)
+    features = {name: signal[:, None] + rng.normal(size=(600, 2)) for name in "abc"}
+    found = played(features, signal[:, None], 450)
+    for source, (shares, values) in found.items():
+        each = shares.mean(1)
+        assert each.min() > 0.8 * values[-1].mean() / 3, source
+        assert each.max() < 1.2 * values[-1].mean() / 3, source
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_a_constant_modality_contributes_nothing(classes):
+    features, targets = drawn(2, 60, classes=classes)
+    found = played({**features, "still": np.zeros((80, 5))}, targets, 60, classes=classes)
+    for shares, _ in found.values():
+        np.testing.assert_allclose(shares[2], 0, atol=1e-9)
+
+
+def test_gains_of_a_regression_are_differences_of_normal_densities():
+    rng = np.random.default_rng(0)
+    targets, held = rng.normal(1, 2, (30, 1)), rng.normal(1, 2, (10, 1))
+    said = spoken(*(0.5 * rng.normal(size=(n, 1)) for n in (30, 30, 30, 10)))
+    found = gains(Task.regression(("a",), -3, 3), [said], targets, held)
+
+    def density(value, mean, width):
+        return math.log(math.exp(-((value - mean) ** 2) / (2 * width**2)) / (width * math.sqrt(2 * math.pi)))
+
+    mean, wide = targets.mean(), targets.std()
+    for source, fitted, truth in (
+        ("sample", "sample", targets),
+        ("random", "random", targets),
+        ("grouped", "grouped", targets),
+        ("valid", "grouped", held),
+    ):
+        width = np.sqrt(((targets - mean - getattr(said, fitted)) ** 2).mean())
+        for i, value in enumerate(truth[:, 0]):
+            ours = density(value, mean + getattr(said, source)[i, 0], width)
+            assert found[source][0, i] == pytest.approx(ours - density(value, mean, wide), abs=1e-9)
+
+
+def test_gains_of_a_classification_are_never_below_zero_where_the_temperature_is_fitted():
+    """Sharpness 0 is the prior, so the fitted one does no worse."""
+    rng = np.random.default_rng(0)
+    targets, held = np.eye(3)[rng.integers(0, 3, 60)], np.eye(3)[rng.integers(0, 3, 20)]
+    useless = spoken(*(rng.normal(size=(n, 3)) for n in (60, 60, 60, 20)))
+    right = spoken(*(values - values.mean(0) for values in (targets, targets, targets, held)))
+    task = Task.classification(("a",), ["x", "y", "z"])
+    found = gains(task, [useless, right], targets, held)
+    for source in ("sample", "random", "grouped"):
+        assert found[source][0].mean() > -1e-6
+        assert found[source][1].mean() == pytest.approx(-(targets.mean(0) * np.log(targets.mean(0))).sum(), abs=1e-3)
+    assert found["valid"][1].mean() > 0.9
+
+
+values_and_videos = st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 6)), min_size=2, max_size=30)
+
+
+@steady
+@given(values_and_videos)
+def test_the_clustered_error_is_that_of_a_loop_over_videos(rows):
+    values, videos = np.array([v for v, _ in rows]), np.array([c for _, c in rows])
+    found = estimate(values, videos)
+    sums = [sum(v - values.mean() for v, c in rows if c == video) for video in set(videos.tolist())]
+    assert found.videos == len(sums)
+    assert found.value == pytest.approx(values.mean())
+    if len(sums) == 1:
+        assert math.isinf(found.error)
+        assert (found.low, found.high) == (-math.inf, math.inf)
+        return
+    wanted = math.sqrt(sum(s**2 for s in sums) * len(sums) / (len(sums) - 1)) / len(values)
+    assert found.error == pytest.approx(wanted, abs=1e-12)
+    assert found.low <= found.value <= found.high
+    assert found.value - found.low == pytest.approx(found.high - found.value, abs=1e-12)
+
+
+@steady
+@given(st.lists(st.floats(-5, 5), min_size=2, max_size=30))
+def test_with_an_utterance_a_video_it_is_the_standard_error_of_the_mean(values):
+    found = estimate(np.array(values), np.arange(len(values)))
+    assert found.error == pytest.approx(np.std(values, ddof=1) / math.sqrt(len(values)), abs=1e-12)
+
+
+@steady
+@given(values_and_videos, st.permutations(range(7)))
+def test_the_numbers_of_the_videos_do_not_matter(rows, other):
+    values, videos = np.array([v for v, _ in rows]), np.array([c for _, c in rows])
+    one, two = estimate(values, videos), estimate(values, np.array(other)[videos] * 11 - 5)
+    assert two.value == one.value
+    assert two.videos == one.videos
+    assert two.error == pytest.approx(one.error, rel=1e-9, abs=1e-12)
+
+
+def test_bounds_are_the_students_quantile_away():
+    found = estimate(np.arange(5.0), np.arange(5))
+    assert found.bound(0.975) == pytest.approx(found.low)
+    assert found.upper(0.975) == pytest.approx(found.high)
+    assert (found.high - found.value) / found.error == pytest.approx(2.7764, abs=1e-3)  # 4 degrees of freedom
+
+
+def test_a_diagnosis_names_videos_as_it_likes():
+    """Numbers in the same order give the same folds, hence the same everything."""
+    features, targets = drawn(2, 60)
+    task, videos = Task.regression(tuple(features), -3, 3), np.arange(80) // 4
+    one = diagnose_features(task, features, targets[:, 0], videos, 60)
+    two = diagnose_features(task, features, targets[:, 0], videos * 13 + 7, 60)
+    assert two.to_dict() == one.to_dict()
+    np.testing.assert_array_equal(two.weights, one.weights)
+    total = sum(found.evidence.grouped.value for found in one.modalities.values())
+    assert total == pytest.approx((one.gains[-1] - one.gains[0]).mean())

@@ -1,0 +1,332 @@
+"""Verdicts on data whose truth is known, what is never read, and how the result is shown."""
+
+import dataclasses
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import pase_msa
+from pase_msa.data import FeatureTable
+from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
+from pase_msa.errors import PaSEError
+from pase_msa.heldout import diagnose as diagnosing
+from pase_msa.heldout.diagnose import diagnose
+from pase_msa.heldout.diagnosis import diagnose_features
+from pase_msa.heldout.table import render_diagnosis
+from pase_msa.report.diagnosis_picture import plot_diagnosis
+from pase_msa.task import Task
+
+TEXT = ModalitySpec(dim=6, noise=0.6, length=(1, 3))
+SILENT = ModalitySpec(dim=6, strength=0.0, length=(1, 3))
+BOTH = pytest.mark.parametrize("kind", ["regression", "classification"])
+
+
+def spec(modalities, kind="regression", **changes):
+    classes = 3 if kind == "classification" else 7
+    sizes = {"train": 500, "valid": 250, "test": 20, "utterances_per_video": 5}
+    return SyntheticSpec(modalities, kind=kind, classes=classes, **(sizes | changes))
+
+
+def verdicts(modalities, *args, seeds=(0,), **changes):
+    """Verdicts of each modality over some draws."""
+    found = [diagnose(synthetic_table(spec(modalities, *args, seed=seed, **changes))) for seed in seeds]
+    return {name: {diagnosis.modalities[name].verdict for diagnosis in found} for name in modalities}
+
+
+@BOTH
+def test_a_clear_deceiver_is_unmasked_and_what_is_true_stays(kind):
+    lie = dataclasses.replace(SILENT, deception=1.5)
+    found = verdicts({"text": TEXT, "vision": lie}, kind, seeds=(0, 1, 2))
+    assert found == {"text": {"useful"}, "vision": {"deceptive"}}
+
+
+@BOTH
+@pytest.mark.parametrize("deception", [0.1, 0.3, 0.6])
+def test_a_deceiver_is_never_useful(kind, deception):
+    lie = dataclasses.replace(SILENT, deception=deception)
+    assert "useful" not in verdicts({"text": TEXT, "vision": lie}, kind, seeds=(0, 1))["vision"]
+
+
+@BOTH
+def test_noise_tells_nothing(kind):
+    found = verdicts({"text": TEXT, "vision": SILENT}, kind, seeds=(0, 1, 2))
+    assert found["text"] == {"useful"}
+    assert found["vision"] <= {"uninformative", "memorised", "undecided"}
+
+
+@BOTH
+def test_the_identity_of_a_video_is_not_useful(kind):
+    identity = dataclasses.replace(SILENT, dim=40, identity=4.0)
+    found = verdicts({"text": TEXT, "vision": identity}, kind, seeds=(0, 1), clumping=0.9, utterances_per_video=20)
+    assert "identity" in found["vision"]
+    assert found["vision"] <= {"identity", "undecided"}
+
+
+@BOTH
+def test_synergy_is_seen(kind):
+    """Neither of the two tells anything alone."""
+    pair = {name: ModalitySpec(dim=3, noise=0.1, length=(1, 1)) for name in ("first", "second")}
+    found = verdicts(pair, kind, synergy=("first", "second"))
+    assert found == {"first": {"useful"}, "second": {"useful"}}
+
+
+def test_a_deceiver_does_not_spoil_the_others():
+    """What is said of the others is what would be said without it."""
+    lie = dataclasses.replace(SILENT, deception=1.5)
+    table = synthetic_table(spec({"text": TEXT, "audio": SILENT, "vision": lie}))
+    found, without = diagnose(table), diagnose(table, modalities=["text", "audio"])
+    assert found.closed == ("vision",)
+    assert found.modalities["vision"].trust == 0
+    for name in ("text", "audio"):
+        one, two = (d.modalities[name].evidence.valid.value for d in (found, without))
+        assert one == pytest.approx(two, abs=0.02)
+
+
+@BOTH
+def test_one_modality(kind):
+    found = diagnose(synthetic_table(spec({"text": TEXT}, kind)))
+    assert found.modalities["text"].verdict == "useful"
+    assert found.modalities["text"].trust == pytest.approx(1, abs=1e-6)
+    total = (found.gains[-1] - found.gains[0]).mean()
+    assert found.modalities["text"].evidence.grouped.value == pytest.approx(total)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"valid": 1},
+        {"valid": 5},
+        {"valid": 8},
+        {"train": 30, "utterances_per_video": 30, "valid": 30},
+        {"train": 5, "valid": 3, "utterances_per_video": 2},
+    ],
+    ids=["an utterance", "a video", "two videos", "a video each", "tiny"],
+)
+def test_where_there_is_too_little_it_is_undecided(kind, sizes):
+    lie = dataclasses.replace(SILENT, deception=1.5)
+    found = diagnose(synthetic_table(spec({"text": TEXT, "vision": lie}, kind, **sizes)))
+    assert {row.verdict for row in found.modalities.values()} == {"undecided"}
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert "undecided" in str(found)
+
+
+@BOTH
+def test_missing_modalities_and_values_that_are_not_numbers(kind):
+    holes = {"text": dataclasses.replace(TEXT, missing=0.4), "vision": dataclasses.replace(TEXT, missing=0.4)}
+
+    def broken(utterance):
+        row = int(utterance.id.rsplit("-", 1)[-1]) if utterance.id.rsplit("-", 1)[-1].isdigit() else 0
+        features = {name: None if value is None else value.copy() for name, value in utterance.features.items()}
+        if features["text"] is not None and row % 7 == 0:
+            features["text"][0, 0], features["text"][-1, 1] = np.inf, np.nan
+        return dataclasses.replace(utterance, features=features)
+
+    table = edited(synthetic_table(spec(holes, kind)), broken)
+    assert table.nonfinite()["text"]
+    assert {row.verdict for row in diagnose(table).modalities.values()} == {"useful"}
+
+
+def edited(table, change):
+    """The table with every utterance changed, in memory."""
+    rows = (change(table.utterance(row)) for row in range(len(table)))
+    return FeatureTable.build(rows, table.schema, meta=dict(table.meta))
+
+
+def poisoned(utterance):
+    if utterance.split != "test":
+        return utterance
+    features = {name: None if v is None else np.full_like(v, np.nan) for name, v in utterance.features.items()}
+    labels = {name: "no such class" if isinstance(v, str) else 1e9 for name, v in utterance.labels.items()}
+    return dataclasses.replace(utterance, features=features, labels=labels)
+
+
+@pytest.mark.parametrize("table", ["score_table", "class_table"])
+def test_the_test_split_is_never_read(table, request):
+    clean = request.getfixturevalue(table)
+    wanted = diagnose(clean)
+    for other in (edited(clean, poisoned), clean.select(np.flatnonzero(clean.splits != "test"))):
+        found = diagnose(other)
+        assert found.to_dict() == wanted.to_dict()
+        np.testing.assert_array_equal(found.weights, wanted.weights)
+
+
+def test_validation_is_read(score_table):
+    """Else the test above would prove nothing."""
+
+    def flip(utterance):
+        if utterance.split != "valid":
+            return utterance
+        return dataclasses.replace(utterance, labels={"sentiment": -utterance.labels["sentiment"]})
+
+    one, two = diagnose(score_table), diagnose(edited(score_table, flip))
+    text, flipped = (d.modalities["text"].evidence for d in (one, two))
+    assert flipped.valid.value < text.valid.value
+    assert flipped.grouped == text.grouped
+
+
+def test_the_same_seed_gives_the_same_diagnosis_and_another_one_nearly(score_table):
+    one, again, other = (diagnose(score_table, seed=seed) for seed in (0, 0, 1))
+    assert one.to_dict() == again.to_dict()
+    assert one.to_dict() != other.to_dict()
+
+
+def test_of_a_large_training_split_whole_videos_are_read(score_table, monkeypatch, caplog):
+    monkeypatch.setattr(diagnosing, "_MOST", 30)
+    with caplog.at_level("INFO", "pase_msa"):
+        found = diagnose(score_table)
+    read = found.counts["training_utterances"]
+    assert 20 <= read <= 30
+    assert f"reads {read} of 48" in caplog.text
+    assert found.counts["training_videos"] * 4 == read
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"modalities": ["smell"]}, "'smell'"),
+        ({"label": "mood"}, "'mood'"),
+        ({"seed": -1}, "seed"),
+        ({"data": "nowhere"}, "nowhere"),
+    ],
+)
+def test_mistakes_are_refused(options, words, score_table):
+    with pytest.raises(PaSEError, match=words):
+        diagnose(**{"data": score_table, **options})
+
+
+@pytest.mark.parametrize(("lost", "words"), [("valid", "validation split"), ("train", "training split")])
+def test_both_splits_are_needed(lost, words, score_table):
+    with pytest.raises(PaSEError, match=words):
+        diagnose(score_table.select(np.flatnonzero(score_table.splits != lost)))
+
+
+def test_features_without_validation_rows_are_refused():
+    task, rows = Task.regression(("a",), -3, 3), np.arange(6)
+    with pytest.raises(PaSEError, match="6 and 0"):
+        diagnose_features(task, {"a": np.ones((6, 1))}, rows.astype(float), rows, 6)
+
+
+@pytest.fixture(scope="module")
+def found():
+    lie = dataclasses.replace(SILENT, deception=1.5)
+    return diagnose(synthetic_table(spec({"text": TEXT, "audio": SILENT, "vision": lie})))
+
+
+def test_it_is_offered_at_the_front_door(found):
+    assert pase_msa.diagnose is diagnose
+    assert found.modalities["vision"].verdict == "deceptive"
+
+
+def test_the_dictionary_is_strict_json_and_complete(found):
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["unit"] == "nats an utterance"
+    assert content["counts"] == {
+        "training_utterances": 500,
+        "training_videos": 100,
+        "validation_utterances": 250,
+        "validation_videos": 50,
+    }
+    vision = content["modalities"]["vision"]
+    assert vision["verdict"] == "deceptive"
+    assert set(vision["contributions"]) == {"sample", "random", "grouped", "valid"}
+    valid = vision["contributions"]["valid"]
+    assert valid["low"] < valid["value"] < valid["high"]
+    assert valid["videos"] == 50
+
+
+def test_the_table_has_a_line_a_modality_with_what_to_do(found):
+    text = str(found)
+    assert text == render_diagnosis(found)
+    lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
+    evidence = found.modalities["text"].evidence
+    for estimate in (evidence.sample, evidence.random, evidence.grouped, evidence.valid):
+        assert f"{estimate.value:+.3f}" in lines["text"]
+    assert f"[{evidence.valid.low:+.3f}, {evidence.valid.high:+.3f}]" in lines["text"]
+    assert lines["text"].endswith("read it")
+    assert lines["vision"].endswith("close it")
+    assert "500 utterances of 100 videos" in text
+    assert "250 utterances of 50 videos" in text
+    assert f"vision: deceptive, {found.modalities['vision'].why}." in text
+    assert all(len(line) <= 118 for line in text.splitlines())
+
+
+def test_the_table_fits_any_width_and_any_name(found):
+    odd = dataclasses.replace(found, modalities={"[bold]声音" * 9: found.modalities["text"]})
+    text = render_diagnosis(odd, width=110)
+    assert "[bold]" in text
+    assert "read it" in text
+
+
+def test_advice_where_it_is_undecided():
+    table = synthetic_table(spec({"text": dataclasses.replace(TEXT, noise=4.0)}, valid=20))
+    found = diagnose(table).modalities["text"]
+    assert found.verdict == "undecided"
+    assert found.more_videos > 0
+    text = " ".join(str(diagnose(table)).split())
+    assert f"get {found.more_videos} more" in text
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_picture_has_a_panel_a_modality_with_verdict_and_values(found, tmp_path, dark):
+    figure = plot_diagnosis(found, tmp_path / "new" / "picture.svg", dark=dark)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in shown] == ["text: useful", *_titles(found)[1:]]
+    evidence = found.modalities["text"].evidence
+    written = {text.get_text() for text in shown[0].texts}
+    assert {f"{getattr(evidence, s).value:+.3f}" for s in ("sample", "random", "grouped", "valid")} <= written
+    root = ElementTree.parse(tmp_path / "new" / "picture.svg").getroot()
+    assert root.tag.endswith("svg")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["picture.svg"]
+
+
+def _titles(found):
+    return [f"{name}: {row.verdict}" for name, row in found.modalities.items()]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_a_panel_each_for_any_number(found, count, tmp_path):
+    rows = list(found.modalities.values())
+    many = dataclasses.replace(found, modalities={f"${i}": rows[i % 3] for i in range(count)})
+    figure = plot_diagnosis(many, tmp_path / "picture.png")
+    assert sum(axes.get_visible() for axes in figure.axes) == count
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_diagnosis_gives_the_same_file(found, tmp_path):
+    for suffix in ("png", "svg"):
+        for name in ("one", "two"):
+            plot_diagnosis(found, tmp_path / f"{name}.{suffix}")
+        assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
+
+
+def test_an_interval_that_is_not_known_is_drawn_open(tmp_path):
+    found = diagnose(synthetic_table(spec({"text": TEXT}, train=60, valid=5)))
+    figure = plot_diagnosis(found, tmp_path / "picture.png")
+    low, high = figure.axes[0].get_ylim()
+    estimates = found.modalities["text"].evidence
+    assert low < min(0, estimates.valid.value)
+    assert max(estimates.sample.value, 0) < high < 20
+
+
+@pytest.mark.parametrize("name", ["picture.gif", "picture", "folder.png"])
+def test_a_file_that_is_no_picture_is_refused(found, name, tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(PaSEError):
+        plot_diagnosis(found, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_nothing_half_written_is_left(found, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "picture.png").write_text("the old one")
+    monkeypatch.setattr("pase_msa.report.diagnosis_picture.os.replace", fails)
+    with pytest.raises(PaSEError, match="No space left"):
+        plot_diagnosis(found, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_text() == "the old one"
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,101 @@
+"""Each verdict from the evidence that calls for it, and how many videos more would decide."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pase_msa.heldout.contributions import Estimate, quantile
+from pase_msa.heldout.verdict import MOST_VIDEOS, NEGLIGIBLE, Evidence, judge, videos_needed
+
+steady = settings(derandomize=True, deadline=None, max_examples=150)
+
+
+def at(value, error=0.005, videos=40):
+    if videos < 2:
+        return Estimate(value, math.inf, -math.inf, math.inf, videos)
+    half = quantile(0.975, videos) * error
+    return Estimate(value, error, value - half, value + half, videos)
+
+
+def evidence(sample, random, grouped, valid, error=0.005, videos=40):
+    given = [at(value, 0.005, 100) for value in (sample, random, grouped)]
+    return Evidence(*given, at(valid, error, videos), at(random - grouped, 0.005, 100), at(sample - random, 0.005, 100))
+
+
+CASES = {
+    "contributes everywhere": (evidence(0.3, 0.2, 0.2, 0.2), "useful"),
+    "weak, but sure": (evidence(0.08, 0.05, 0.05, 0.05), "useful"),
+    "does not hold on validation": (evidence(0.3, 0.3, 0.3, -0.2), "deceptive"),
+    "is worth nothing on validation": (evidence(0.3, 0.3, 0.3, 0.0), "deceptive"),
+    "holds by less than half": (evidence(0.3, 0.3, 0.3, 0.05), "deceptive"),
+    "holds by half, perhaps": (evidence(0.18, 0.116, 0.113, 0.052, error=0.019, videos=30), "undecided"),
+    "holds for the most part": (evidence(0.3, 0.3, 0.3, 0.2), "useful"),
+    "only where the video is known": (evidence(0.3, 0.2, -0.05, 0.0), "identity"),
+    "only by heart": (evidence(0.3, 0.0, -0.03, -0.03), "memorised"),
+    "nothing anywhere": (evidence(0.01, -0.01, -0.02, -0.02), "uninformative"),
+    "not sure yet": (evidence(0.1, 0.05, 0.05, 0.05, error=0.04), "undecided"),
+    "a gap that may be chance": (evidence(0.1, 0.08, 0.08, 0.0, error=0.05), "undecided"),
+    "one validation video": (evidence(0.3, 0.3, 0.3, -5.0, videos=1), "undecided"),
+    "two that agree by chance": (evidence(0.3, 0.3, 0.3, 0.2, error=0.05, videos=2), "undecided"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_verdict(case):
+    found, wanted = CASES[case]
+    verdict, why = judge(found)
+    assert verdict == wanted
+    assert why
+
+
+@steady
+@given(st.tuples(*[st.floats(-0.5, 0.5)] * 4), st.floats(1e-4, 0.3), st.integers(1, 60))
+def test_what_validation_denies_is_never_useful(values, error, videos):
+    found = evidence(*values, error=error, videos=videos)
+    verdict, _ = judge(found)
+    if found.valid.low <= 0:
+        assert verdict != "useful"
+    if found.valid.low > 0 and found.valid.value >= found.grouped.value:
+        assert verdict != "deceptive"
+    if videos < 2:
+        assert verdict not in ("useful", "deceptive", "uninformative", "memorised")
+
+
+@steady
+@given(st.tuples(*[st.floats(-0.5, 0.5)] * 4), st.floats(1e-4, 0.3), st.integers(1, 60))
+def test_more_videos_are_a_positive_number_or_none(values, error, videos):
+    more = videos_needed(evidence(*values, error=error, videos=videos))
+    assert more is None or 1 <= more <= MOST_VIDEOS
+    if videos < 2:
+        assert more is None
+
+
+@pytest.mark.parametrize(("value", "error"), [(0.05, 0.03), (0.02, 0.03), (-0.03, 0.05), (-0.05, 0.03)])
+def test_with_so_many_more_that_say_the_same_it_is_decided_and_with_one_less_it_is_not(value, error):
+    start = replace(evidence(0.1, value, value, value), valid=at(value, error, 12))
+    more = videos_needed(start)
+    assert more is not None
+    decided = []
+    for videos in (12 + more - 1, 12 + more):
+        after = replace(start, valid=at(value, error * math.sqrt(12 / videos), videos))
+        bound = after.valid.bound(0.995) > 0 if value > NEGLIGIBLE else after.valid.upper(0.995) < NEGLIGIBLE
+        decided.append(bound)
+    assert decided == [False, True]
+
+
+def test_what_is_neither_negligible_nor_not_cannot_be_decided():
+    assert videos_needed(evidence(0.1, NEGLIGIBLE, NEGLIGIBLE, NEGLIGIBLE)) is None
+
+
+def test_evidence_is_joined_by_precision():
+    found = replace(evidence(0, 0, 0.1, 0.4), grouped=at(0.1, 0.01, 100), valid=at(0.4, 0.02, 40))
+    value, error = found.joint
+    assert value == pytest.approx((4 * 0.1 + 0.4) / 5)
+    assert error == pytest.approx(0.02 / math.sqrt(5))
+    gap, gap_error = found.gap
+    assert gap == pytest.approx(-0.3)
+    assert gap_error == pytest.approx(np.hypot(0.01, 0.02))

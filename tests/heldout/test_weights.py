@@ -1,0 +1,105 @@
+"""Laws of the weights of coalitions."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pase_msa.heldout.weights import coalition_weights, prediction_weights
+
+steady = settings(derandomize=True, deadline=None, max_examples=30)
+
+
+def sample(coalitions, videos, *, each=4, seed=0, scale=0.2):
+    rng = np.random.default_rng(seed)
+    return rng.normal(scale=scale, size=(coalitions, videos * each)), np.repeat(np.arange(videos), each)
+
+
+sizes = st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
+
+
+@steady
+@given(sizes)
+def test_weights_are_shares_of_one(size):
+    coalitions, videos, seed = size
+    weights = coalition_weights([sample(coalitions, videos, seed=seed), sample(coalitions, 3, seed=seed + 1)])
+    assert weights.shape == (coalitions,)
+    assert (weights >= 0).all()
+    assert weights.sum() == pytest.approx(1)
+
+
+@steady
+@given(sizes, st.data())
+def test_the_order_of_the_coalitions_does_not_matter(size, data):
+    coalitions, videos, seed = size
+    values, clusters = sample(coalitions, videos, seed=seed)
+    order = data.draw(st.permutations(range(coalitions)))
+    np.testing.assert_allclose(
+        coalition_weights([(values[order], clusters)]), coalition_weights([(values, clusters)])[order], atol=1e-12
+    )
+
+
+def test_one_that_is_better_on_every_video_takes_all():
+    values, videos = sample(4, 10)
+    values[2] += 10
+    assert coalition_weights([(values, videos)])[2] == pytest.approx(1, abs=1e-9)
+
+
+@steady
+@given(sizes)
+def test_those_that_say_the_same_share_equally(size):
+    coalitions, videos, seed = size
+    values, clusters = sample(coalitions, videos, seed=seed)
+    weights = coalition_weights([(np.concatenate([values, values[:1]]), clusters)])
+    assert weights[-1] == pytest.approx(weights[0], rel=1e-9)
+
+
+@steady
+@given(sizes, st.data())
+def test_what_is_not_allowed_weighs_nothing(size, data):
+    coalitions, videos, seed = size
+    values, clusters = sample(coalitions + 1, videos, seed=seed)
+    allowed = np.array([True, *data.draw(st.lists(st.booleans(), min_size=coalitions, max_size=coalitions))])
+    values[~allowed] += 100  # however good
+    weights = coalition_weights([(values, clusters)], allowed)
+    assert (weights[~allowed] == 0).all()
+    assert weights.sum() == pytest.approx(1)
+    np.testing.assert_allclose(weights[allowed], coalition_weights([(values[allowed], clusters)]), atol=1e-12)
+
+
+def test_the_numbers_of_the_videos_do_not_matter():
+    """Numbers in the same order draw the same weights; in another order, others from the same distribution."""
+    values, videos = sample(3, 12, scale=0.5)
+    one = coalition_weights([(values, videos)], draws=4000)
+    np.testing.assert_array_equal(coalition_weights([(values, 5 * videos + 3)], draws=4000), one)
+    np.testing.assert_allclose(coalition_weights([(values, 11 - videos)], draws=4000), one, atol=0.03)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    values = sample(3, 6)
+    np.testing.assert_array_equal(coalition_weights([values], seed=3), coalition_weights([values], seed=3))
+    assert (coalition_weights([values], seed=3) != coalition_weights([values], seed=4)).any()
+
+
+def test_little_evidence_is_shared_and_much_is_not():
+    """One coalition is a little better on average, by less than the videos differ."""
+    rng = np.random.default_rng(0)
+    worth = {}
+    for videos in (4, 400):
+        difference = 0.3 + rng.normal(scale=1.0, size=videos)
+        difference += 0.3 - difference.mean()
+        worth[videos] = coalition_weights([(np.stack([np.zeros(videos), difference]), np.arange(videos))])[1]
+    assert 0.5 < worth[4] < 0.9
+    assert worth[400] > 0.99
+
+
+def test_samples_without_a_video_are_no_evidence():
+    values = sample(3, 6)
+    empty = (np.zeros((3, 0)), np.zeros(0, dtype=np.int64))
+    np.testing.assert_array_equal(coalition_weights([values, empty]), coalition_weights([values]))
+
+
+def test_marginals_are_the_weight_of_all_that_holds_a_modality():
+    coalitions = [frozenset(), frozenset("a"), frozenset("b"), frozenset("ab")]
+    found = prediction_weights(np.array([0.1, 0.2, 0.3, 0.4]), coalitions, ["a", "b"])
+    assert found == pytest.approx({"a": 0.6, "b": 0.7})
