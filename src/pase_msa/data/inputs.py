@@ -37,7 +37,7 @@ class InputSpec:
     text: dict[str, Any] | None = None
 
 
-def choose_label(table: FeatureTable, label: str | None) -> str:
+def _choose_label(table: FeatureTable, label: str | None) -> str:
     """The label column: the one asked for, the only one, or the first of the customary names."""
     found = list(table.schema.labels)
     if label is not None:
@@ -75,11 +75,23 @@ def choose_modalities(table: FeatureTable, wanted: Sequence[str] | None, text: T
 def infer_task(
     table: FeatureTable,
     modalities: Sequence[str],
-    label: str,
+    label: str | None = None,
     kind: Literal["auto", "regression", "classification"] = "auto",
     num_classes: int | None = None,
 ) -> Task:
-    """The task that a label column asks for; the range or the class names come from the training split."""
+    """The task that a label column asks for; the range or the class names come from the training split.
+
+    Args:
+        table: data with a training split.
+        modalities: of the task.
+        label: the column; None takes the only one, or the first of the customary names.
+        kind: of task; "auto" follows from the column.
+        num_classes: ordered classes of a regression; None follows from the range.
+
+    Errors:
+        PaSEError: no such column, no labelled training utterance, or values that do not fit the kind.
+    """
+    label = _choose_label(table, label)
     rows = table.rows("train")
     if not len(rows):
         raise PaSEError("The data have no training split (split 'train'); mark one in the split column.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pase_msa.data.inputs import choose_label, encode_labels, infer_task
+from pase_msa.data.inputs import encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.language_models.answers import read
@@ -79,8 +79,7 @@ def ask(
     Errors:
         PaSEError: no transcripts, no such split, or a server that does not answer or refuses.
     """
-    chosen = choose_label(table, label if task is None else task.label)
-    task = task or infer_task(table, ("text",), chosen)
+    task = task or infer_task(table, ("text",), label)
     files = _files(media)
     if table.texts is None and not files:
         raise PaSEError(

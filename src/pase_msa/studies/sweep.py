@@ -21,8 +21,8 @@ from lightning import Callback, LightningModule, Trainer
 from optuna.trial import Trial, TrialState
 from threadpoolctl import threadpool_limits
 
-from pase_msa.data.inputs import choose_label, choose_modalities, infer_task
 from pase_msa.data.opening import open_data
+from pase_msa.data.problem import task_from_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import write_text
@@ -230,9 +230,7 @@ def run_sweep(
     if sweep.data is not None:
         sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
     config = run_config(sweep.base, data=sweep.data)
-    names = choose_modalities(table, config.modalities, config.text)
-    task = infer_task(table, names, choose_label(table, config.label), config.kind, config.num_classes)
-    _, mode = monitored(config, task)
+    _, mode = monitored(config, task_from_table(table, config.problem))
     mark = stable_key({"base": sweep.base, "space": sweep.space, "data": table.fingerprint(), "seed": seed})
     folder.mkdir(parents=True, exist_ok=True)
     try:

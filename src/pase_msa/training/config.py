@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pase_msa.data.problem import ProblemOptions
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import Convention
@@ -114,6 +115,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:
             raise PaSEError(f"The seed lies in [0, 2^31), found {self.seed}.")
+
+    @property
+    def problem(self) -> ProblemOptions:
+        """The options that make a problem of a table."""
+        return ProblemOptions(self.label, self.kind, self.num_classes, self.modalities, self.text, self.encoders)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import numpy as np
 import torch
 from lightning import Callback
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -22,21 +21,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, Measured
 from pase_msa.calibration import fit_temperature
-from pase_msa.data.dataset import UtteranceDataset, evaluation_loader, make_dataset
-from pase_msa.data.inputs import (
-    choose_label,
-    choose_modalities,
-    describe_data,
-    describe_inputs,
-    encode_labels,
-    infer_task,
-    load_columns,
-)
+from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
+from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
+from pase_msa.data.problem import Problem
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import write_json
-from pase_msa.heldout.diagnose import diagnose_datasets
+from pase_msa.heldout.diagnose import diagnose_problem
 from pase_msa.heldout.modality_report import modality_report
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.metrics import headline, task_metrics
@@ -68,65 +60,35 @@ class Prepared:
 
 def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     """Task, untrained model and datasets. Reads the training and the validation split, never the test split."""
-    table.check_splits()
-    modalities = choose_modalities(table, config.modalities, config.text)
-    task = infer_task(table, modalities, choose_label(table, config.label), config.kind, config.num_classes)
-    if not len(table.rows("valid")):
-        raise PaSEError("The data have no validation split (split 'valid'), which selects the epoch; mark one.")
-    inputs = describe_inputs(table, modalities, config.text, config.encoders)
-    columns = load_columns(table, inputs)
-    used = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
-    labels = encode_labels(table, task, used)
-    train = make_dataset(table, columns, table.rows("train"), labels)
-    valid = make_dataset(table, columns, table.rows("valid"), labels)
-    for name, dataset in (("training", train), ("validation", valid)):
-        if not len(dataset):
-            raise PaSEError(f"No {name} utterance has both a label {task.label!r} and a modality; check the data.")
-    for name in task.modalities:
-        if not columns[name].present[train.rows].any():
-            raise PaSEError(f"No training utterance has the modality {name!r}; leave it out of --modalities.")
+    problem = Problem.from_table(table, config.problem)
     lightning.seed_everything(config.seed, verbose=False)
     options = {key: value for key, value in config.model.items() if key != "name"}
-    model = build_model(config.model.get("name", "pase"), task, inputs, options)
+    model = build_model(config.model.get("name", "pase"), problem.task, problem.inputs, options)
     model.extraction = table.meta.get("extraction")
-    model.fit_scalers(columns, train.rows.tolist())
-    model.fit_prior(torch.from_numpy(labels[train.rows]).float())
+    model.fit_scalers(problem.columns, problem.train.rows.tolist())
+    model.fit_prior(problem.train.targets())
     balancing = build_balancing(config.balancing, model.balancing)
     if getattr(balancing, "utility", None) == "alignment" and type(model).coalition_utility is Model.coalition_utility:
         raise PaSEError(
             f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
             "--balancing.utility prediction, or --balancing held_out."
         )
-    balancing.prepare(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
-    balancing.attach(model, task)
-    balancing.measure_unimodal(lambda coalition, epochs: _train_unimodal(config, table, task, coalition, epochs))
+    balancing.prepare(problem.task, lambda: diagnose_problem(problem))
+    balancing.attach(model, problem.task)
+    balancing.measure_unimodal(lambda coalition, epochs: _train_unimodal(config, problem, coalition, epochs))
     experts = balancing.diagnosis.experts if balancing.diagnosis is not None else None
-    if experts is not None and all(column.dim for column in columns.values()):
-        model.reference = RidgeReference.of(task, experts)
-    return Prepared(task, model, balancing, train, valid)
-
-
-def _readable(
-    config: RunConfig, table: FeatureTable, task: Task, train: UtteranceDataset, valid: UtteranceDataset
-) -> tuple[UtteranceDataset, UtteranceDataset]:
-    """The datasets for a diagnosis, which wants features: frozen states where the run fine-tunes their encoder."""
-    if all(column.dim for column in train.columns.values()):
-        return train, valid
-    frozen = dataclasses.replace(config.text, frozen=True)
-    columns = load_columns(table, describe_inputs(table, task.modalities, frozen))
-    return (
-        UtteranceDataset(columns, train.rows, train.videos, train.labels),
-        UtteranceDataset(columns, valid.rows, valid.videos, valid.labels),
-    )
+    if experts is not None and not problem.fine_tunes:
+        model.reference = RidgeReference.of(problem.task, experts)
+    return Prepared(problem.task, model, balancing, problem.train, problem.valid)
 
 
 def _train_unimodal(
-    config: RunConfig, table: FeatureTable, task: Task, coalition: frozenset[str], epochs: int
+    config: RunConfig, problem: Problem, coalition: frozenset[str], epochs: int
 ) -> tuple[Measured, Measured]:
     """Train on some of the modalities alone; the losses before and after."""
-    short = unimodal_config(config, [name for name in task.modalities if name in coalition], epochs)
+    short = unimodal_config(config, [name for name in problem.task.modalities if name in coalition], epochs)
     _log.info("training %s alone beforehand", "+".join(short.modalities or []))
-    prepared = prepare(short, table)
+    prepared = prepare(short, problem.table)
     ends = LossBeforeAfter(prepared.train, prepared.valid, config.training.batch_size)
     with threads(config.training.threads or (None if fine_tunes(prepared.model) else 1)):
         fit(short, prepared, None, progress=False, extra=[ends])
