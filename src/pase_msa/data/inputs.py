@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.pretrained import state_size
 from pase_msa.data.table import FeatureTable
-from pase_msa.data.transcripts import TextConfig, frozen_column, settle, state_size, token_column
+from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
@@ -145,11 +146,11 @@ def describe_inputs(
         if table.texts is None:
             raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
         training = [table.texts[row] for row in table.rows("train")]
-        settled = settle(text, training)
+        resolved = resolve_text(text, training)
         if text.frozen:
-            inputs[name] = InputSpec(state_size(text.model), encoder, options, settled)
+            inputs[name] = InputSpec(state_size(text.model), encoder, options, resolved)
         else:
-            inputs[name] = InputSpec(0, "language_model", options, settled)
+            inputs[name] = InputSpec(0, "language_model", options, resolved)
     return inputs
 
 

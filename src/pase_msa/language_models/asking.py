@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -18,6 +17,7 @@ import pandas as pd
 from pase_msa.data.inputs import encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
+from pase_msa.files import write_text
 from pase_msa.language_models.answers import read
 from pase_msa.language_models.endpoint import Chat, Endpoint, Local, Reply
 from pase_msa.language_models.prompts import holds, messages
@@ -253,7 +253,5 @@ def _remembered(chat: Chat, conversation: Sequence[dict[str, Any]]) -> tuple[Rep
         return Reply(**json.loads(file.read_text(encoding="utf-8"))), True
     reply = chat.complete(list(conversation))
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as partial:
-        json.dump(asdict(reply), partial)
-    os.replace(partial.name, file)
+    write_text(file, json.dumps(asdict(reply)), unique=True)
     return reply, False

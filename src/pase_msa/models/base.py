@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing, write_json
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
@@ -229,7 +229,7 @@ class Model(nn.Module):
         for name, spec in inputs.items():
             if spec["encoder"] == "language_model":
                 # weights are ours now: architecture and tokenizer go into the folder, so that it needs nothing else
-                from pase_msa.data.transcripts import load_tokenizer
+                from pase_msa.data.pretrained import load_tokenizer
 
                 home = target / "encoders" / name
                 if Path(spec["text"]["model"]).resolve() != home.resolve():
@@ -247,10 +247,9 @@ class Model(nn.Module):
             "extraction": self.extraction,
         }
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, target / f"{_WEIGHTS}.partial")
-        (target / f"{_CONFIG}.partial").write_text(json.dumps(content, indent=2))
-        for file in (_WEIGHTS, _CONFIG):
-            os.replace(target / f"{file}.partial", target / file)
+        with replacing(target / _WEIGHTS) as weights:
+            save_file(tensors, weights)
+        write_json(target / _CONFIG, content)
         return target
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from pase_msa.data.opening import open_data
 from pase_msa.data.problem import task_from_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_text
+from pase_msa.files import replacing, write_text
 from pase_msa.studies.cells import stable_key
 from pase_msa.studies.progress import Watched, display
 from pase_msa.studies.study import merge, read_mapping
@@ -297,9 +296,8 @@ def _write(study: optuna.Study, sweep: Sweep, home: Path, table: pd.DataFrame) -
     if not done:
         errors = [error for error in table["error"] if isinstance(error, str)]
         raise PaSEError(f"No trial of the sweep was complete: {errors[0] if errors else 'all were cut short'}")
-    partial_file = home / ".trials.csv.partial"
-    table.to_csv(partial_file, index=False)
-    os.replace(partial_file, home / "trials.csv")
+    with replacing(home / "trials.csv") as partial_file:
+        table.to_csv(partial_file, index=False)
     best = dict(study.best_trial.user_attrs["options"])
     if sweep.data is not None:
         best["data"] = sweep.data

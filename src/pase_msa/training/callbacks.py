@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from pase_msa.balancing.base import Measured
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
+from pase_msa.files import replacing
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.module import SentimentModule
@@ -31,9 +31,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint whole or not at all."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        torch.save(checkpoint, partial)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            torch.save(checkpoint, partial)
 
 
 class Patience(EarlyStopping):
