@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from pase_msa.balancing.base import Measured
+from pase_msa.balancing.base import LossMeasurement
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
@@ -151,7 +151,7 @@ class LossBeforeAfter(Callback):
     def __init__(self, train: UtteranceDataset, valid: UtteranceDataset, batch_size: int) -> None:
         super().__init__()
         self.datasets, self.batch_size = (train, valid), batch_size
-        self.found: list[Measured] = []
+        self.found: list[LossMeasurement] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Before."""
@@ -175,4 +175,4 @@ class LossBeforeAfter(Callback):
                 total += float(soft_cross_entropy(said, model.task.membership(moved.labels)).sum())
             means.append(total / len(dataset))
         model.train(training)
-        self.found.append(Measured(*means))
+        self.found.append(LossMeasurement(*means))

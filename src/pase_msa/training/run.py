@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import time
@@ -20,7 +21,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pase_msa import plugins
-from pase_msa.balancing.base import BalancingMethod, Measured
+from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
 from pase_msa.calibration import fit_temperature
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader, make_dataset
 from pase_msa.data.inputs import (
@@ -38,7 +39,6 @@ from pase_msa.errors import PaSEError
 from pase_msa.files import write_json
 from pase_msa.heldout.diagnose import diagnose_datasets
 from pase_msa.heldout.modality_report import modality_report
-from pase_msa.heldout.reference import RidgeReference
 from pase_msa.metrics import headline, task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.parallel import threads
@@ -97,12 +97,16 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
             f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
             "--balancing.utility prediction, or --balancing held_out."
         )
-    balancing.prepare(task, lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)))
-    balancing.attach(model, task)
-    balancing.measure_unimodal(lambda coalition, epochs: _train_unimodal(config, table, task, coalition, epochs))
-    experts = balancing.diagnosis.experts if balancing.diagnosis is not None else None
-    if experts is not None and all(column.dim for column in columns.values()):
-        model.reference = RidgeReference.of(task, experts)
+    balancing.prepare(
+        Preparation(
+            task,
+            model,
+            lambda: diagnose_datasets(task, *_readable(config, table, task, train, valid)),
+            lambda coalition, epochs: _train_unimodal(config, table, task, coalition, epochs),
+        )
+    )
+    if balancing.diagnosis is not None and all(column.dim for column in columns.values()):
+        model.reference = copy.deepcopy(balancing.diagnosis.reference)
     return Prepared(task, model, balancing, train, valid)
 
 
@@ -122,7 +126,7 @@ def _readable(
 
 def _train_unimodal(
     config: RunConfig, table: FeatureTable, task: Task, coalition: frozenset[str], epochs: int
-) -> tuple[Measured, Measured]:
+) -> tuple[LossMeasurement, LossMeasurement]:
     """Train on some of the modalities alone; the losses before and after."""
     short = unimodal_config(config, [name for name in task.modalities if name in coalition], epochs)
     _log.info("training %s alone beforehand", "+".join(short.modalities or []))
@@ -139,7 +143,7 @@ def build_balancing(options: dict[str, Any], default: str = "none") -> Balancing
     name = str(options.get("name") or default)
     module = plugins.load("balancing", name)
     rest = {key: value for key, value in options.items() if key != "name"}
-    built: BalancingMethod = module.build(plugins.configure(module.Config, rest, f"The modulation {name}"))
+    built: BalancingMethod = module.build(plugins.configure(module.Config, rest, f"The balancing method {name}"))
     return built
 
 
