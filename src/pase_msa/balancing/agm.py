@@ -12,8 +12,8 @@ behind learns faster.
    means of the scores since the method began;
 4. the gradient of the modality's parameters is multiplied by kappa_m = exp(-alpha (r_m - tau_m)).
 
-The paper has classes, and two modalities in its experiments. Here a label between two ordered classes counts for both by its
-membership, the responses are exact for up to eight modalities and sampled beyond, and an utterance counts for the
+The paper has classes, and two modalities in its experiments. Here a label between two ordered classes counts for both
+by its membership. The responses are exact for up to eight modalities and sampled beyond. An utterance counts for the
 modalities that it has. Made for SGD: Adam divides a gradient by its own size and undoes part of the factor.
 """
 

@@ -54,9 +54,10 @@ class Preparation:
 class BalancingMethod(Callback):
     """Changes what is learned from which modality; override what the method needs.
 
-    A plug-in module offers `Config`, a dataclass of options with a field `name`, and `build(config) -> BalancingMethod`.
+    A plug-in module offers `Config`, a dataclass of options with a field `name`, and
+    `build(config) -> BalancingMethod`.
 
-    What is called, by whom and when, in this order; "Lightning" marks hooks of `lightning.Callback`:
+    What is called, by whom and when, in this order; "Lightning" marks its own hooks:
 
     | hook | called by | when | what it is for |
     | --- | --- | --- | --- |

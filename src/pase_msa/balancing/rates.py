@@ -31,8 +31,8 @@ def owners(names: Sequence[str], parameters: Callable[[str], Iterable[Parameter]
 def scale_rates(optimizer: Optimizer, owner: Mapping[int, str], factors: Callable[[], Mapping[str, float]]) -> None:
     """Let every later step of an optimiser run at `factors()[modality]` times the learning rate of that modality.
 
-    The optimiser has one group per modality, at a scaled rate, only while a step runs. Schedulers, checkpoints and other
-    code that reads the groups find the original ones.
+    Only while a step runs does the optimiser have one group per modality, at a scaled rate. Schedulers, checkpoints and
+    other code that reads the groups find the original ones.
     """
     original: list[list[dict[str, Any]]] = []
 

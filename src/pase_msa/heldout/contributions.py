@@ -97,8 +97,8 @@ def gains(
     """Gain in log-likelihood of a coalition over the training mean, in nats, per source and utterance.
 
     Regression: a normal density around the prediction. Classification: a softmax of the predicted class indicators. Its
-    width or temperature is fitted in sample for "sample", and on the folds for the others. That of "valid" is the one of
-    the folds by video, so that it tests whether the folds' promise holds on new videos.
+    width or temperature is fitted in sample for "sample", and on the folds for the others. "valid" has that of the
+    folds by video, so that it tests whether what the folds promise holds on new videos.
 
     Args:
         task: regression or classification.

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-
 from numpy.typing import NDArray
 from torch import Tensor
 

@@ -41,7 +41,7 @@ class CoalitionMixture(nn.Module):
 
     A prediction is `(1 - r) sum_S w_S p_S + r q`: p_S is what the network predicts from the modalities of S alone, q
     what the model's closed-form reference predicts, if it has one. A modality that is in no coalition with a weight is
-    excluded: nothing of it reaches a prediction. Without any weights, a prediction is the network's with all modalities.
+    excluded: nothing of it reaches a prediction. Without any weights, the network predicts with all modalities.
 
     Args:
         modalities: names, in the task's order.

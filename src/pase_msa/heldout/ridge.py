@@ -5,8 +5,9 @@ solved and not trained. For features X of n rows (see `features`) and centred ta
 
     |X W - Y|^2 + lambda (n / d) |W|^2,    that is    (X'X + lambda (n / d) I) W = X'Y,    the normal equations,
 
-with d the number of features. Every block of features has rows of norm 1, so that the mean diagonal of X'X is about n / d
-per block. The penalty is relative to that: lambda means the same for coalitions of any size and folds of any length.
+with d the number of features. Every block of features has rows of norm 1, so that the mean diagonal of X'X is about
+n / d per block. The penalty is relative to that: lambda means the same for coalitions of any size and folds of any
+length.
 
 X'X and X'Y are sums over rows. The equations without a fold are those of all rows minus those of the fold, so that
 every fold is predicted out of sample for the cost of one multiplication of the data. Coalitions share work, too: the

@@ -1,4 +1,4 @@
-"""Temperatures that make predictions on held-out utterances most likely, so that over-confidence is not taken for error.
+"""Temperatures at which predictions make held-out labels most likely: over-confidence should not count as error.
 
 Probabilities p become softmax(b log p) at an inverse temperature b, one per coalition, of a fixed set.
 """

@@ -47,7 +47,7 @@ def coalition_weights(
         if not clusters:
             continue
         sums = np.stack([np.bincount(member, weights=row, minlength=clusters) for row in values])  # [c, videos]
-        # Dirichlet weights with a mean of 1 per video: a draw's total is a log-likelihood of as many videos as there are
+        # Dirichlet weights with a mean of 1 per video: each draw is a log-likelihood of as many videos as there are
         total += generator.dirichlet(np.ones(clusters), draws) * clusters @ sums.T
     if allowed is not None:
         total[:, ~allowed] = -np.inf

@@ -40,7 +40,8 @@ class Patience(EarlyStopping):
     """Early stopping that waits for a network that is still getting better by itself, and that stops at once where the
     run had stopped already before it was cut short.
 
-    A balancing method may report "val/progress" (see `MixtureWeights`): while it rises, predictions may yet gain from it.
+    A balancing method may report "val/progress" (see `MixtureWeights`): while it rises, predictions may yet gain from
+    it.
     """
 
     furthest = -math.inf
