@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import time
@@ -16,7 +17,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pase_msa import plugins
-from pase_msa.balancing.base import BalancingMethod
+from pase_msa.balancing.base import BalancingMethod, Preparation
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
@@ -25,7 +26,6 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import write_json
 from pase_msa.heldout.diagnose import diagnose_problem
-from pase_msa.heldout.reference import RidgeReference
 from pase_msa.metrics import task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.parallel import threads
@@ -72,19 +72,21 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
             f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
             "--balancing.utility prediction, or --balancing held_out."
         )
-    balancing.prepare(problem.task, lambda: diagnose_problem(problem))
-    balancing.attach(model, problem.task)
-    balancing.measure_unimodal(
-        lambda coalition, epochs: measure_unimodal(
-            config,
-            [name for name in problem.task.modalities if name in coalition],
-            epochs,
-            lambda short, callback: _train_in_memory(short, table, callback),
+    balancing.prepare(
+        Preparation(
+            problem.task,
+            model,
+            lambda: diagnose_problem(problem),
+            lambda coalition, epochs: measure_unimodal(
+                config,
+                [name for name in problem.task.modalities if name in coalition],
+                epochs,
+                lambda short, callback: _train_in_memory(short, table, callback),
+            ),
         )
     )
-    experts = balancing.diagnosis.experts if balancing.diagnosis is not None else None
-    if experts is not None and not problem.fine_tunes:
-        model.reference = RidgeReference.of(problem.task, experts)
+    if balancing.diagnosis is not None and not problem.fine_tunes:
+        model.reference = copy.deepcopy(balancing.diagnosis.reference)
     return Prepared(problem.task, model, balancing, problem.train, problem.valid)
 
 
