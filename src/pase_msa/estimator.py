@@ -17,9 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from pase_msa import plugins
 from pase_msa.calibration import confidence
 from pase_msa.data.arrays import Samples, read_samples, table_from_samples
-from pase_msa.data.dataset import UtteranceDataset, make_dataset
+from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.holdout import hold_out
-from pase_msa.data.inputs import load_columns
 from pase_msa.data.table import FeatureTable, LabelKind
 from pase_msa.data.targets import Targets, class_targets, score_targets
 from pase_msa.data.transcripts import TextConfig
@@ -29,9 +28,10 @@ from pase_msa.models.base import Model
 from pase_msa.task import Task
 from pase_msa.training.callbacks import History, best_weights
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
 from pase_msa.training.results import calibrate, run_modality_report
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.run import prepare
 
 _LABEL = "label"
 
@@ -227,11 +227,11 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             self._same_kind(samples, self.modalities_in_, samples.text is not None)
         else:
             self._same_kind(samples, self.modalities_in_, spec.text is not None)
-        table = table_from_samples(samples)
-        columns = load_columns(table, self.model_.inputs)
-        if not any(column.present.any() for column in columns.values()):
-            raise PaSEError(f"X holds no sample with any of the modalities {', '.join(columns)}; give one or more.")
-        return make_dataset(table, columns, np.arange(len(table), dtype=np.int64), None)
+        dataset = self.model_.dataset(table_from_samples(samples))
+        if not any(column.present.any() for column in dataset.columns.values()):
+            names = ", ".join(dataset.columns)
+            raise PaSEError(f"X holds no sample with any of the modalities {names}; give one or more.")
+        return dataset
 
     def _logits(self, X: Any) -> torch.Tensor:
         """Logits [N, K]."""

@@ -8,7 +8,6 @@ In the order of a run: `LossBeforeAfter` (losses before and after training), `Pa
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pase_msa.balancing.base import Measured
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
+from pase_msa.files import replacing
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.data_module import SentimentData
@@ -118,9 +118,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         """Write a checkpoint whole or not at all."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        torch.save(checkpoint, partial)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            torch.save(checkpoint, partial)
 
 
 def checkpoints(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from pase_msa.data.problem import ProblemOptions
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import Convention
@@ -163,6 +164,11 @@ class RunConfig:
             return cls(**{key: _NESTED[key](**value) if key in _NESTED else value for key, value in plain.items()})
         except (TypeError, AttributeError) as error:
             raise PaSEError(f"These are no options of a run: {error}; see `pase train --help`.") from error
+
+    @property
+    def problem(self) -> ProblemOptions:
+        """The options that make a problem of a table."""
+        return ProblemOptions(self.label, self.kind, self.num_classes, self.modalities, self.text, self.encoders)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as plain containers, which JSON and YAML can hold."""
