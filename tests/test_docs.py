@@ -24,7 +24,8 @@ from pase_msa.heldout.modality_report import MORE
 from pase_msa.heldout.verdict import FEW, NEGLIGIBLE, Verdict
 from pase_msa.heldout.weights import MOST_COALITIONS
 from pase_msa.training.config import EQUILIBRIA, PhaseConfig, RunConfig, TrainingConfig
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

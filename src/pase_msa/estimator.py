@@ -28,9 +28,10 @@ from pase_msa.models.base import Model
 from pase_msa.task import Task
 from pase_msa.training.callbacks import History, best_weights
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
 from pase_msa.training.results import calibrate, run_modality_report
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.run import prepare
 
 _LABEL = "label"
 

@@ -30,8 +30,9 @@ from pase_msa.studies.progress import Watched, display
 from pase_msa.studies.study import merge, read_mapping
 from pase_msa.training.callbacks import best_weights
 from pase_msa.training.config import RunConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.run import prepare
 from pase_msa.training.selection import monitored_metric
 
 _log = logging.getLogger(__name__)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import lightning
 import torch
 from lightning import Callback
-from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from pase_msa import plugins
-from pase_msa.balancing.base import BalancingMethod, Preparation
-from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
 from pase_msa.data.problem import Problem
@@ -28,13 +23,10 @@ from pase_msa.files import write_json
 from pase_msa.heldout.diagnose import diagnose_problem
 from pase_msa.metrics import task_metrics
 from pase_msa.models.base import Model, build_model
-from pase_msa.parallel import threads
 from pase_msa.task import Task
-from pase_msa.training.callbacks import BestWeights, Patience, WholeCheckpoints, checkpoints
 from pase_msa.training.config import RunConfig
-from pase_msa.training.data_module import SentimentData
 from pase_msa.training.environment import environment
-from pase_msa.training.module import EpochLog, SentimentModule
+from pase_msa.training.fitting import Prepared, fit, run_threads
 from pase_msa.training.naming import default_folder
 from pase_msa.training.phases import DualPhase
 from pase_msa.training.results import calibrate, run_modality_report
@@ -46,59 +38,66 @@ from pase_msa.training.unimodal import measure_unimodal
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
-class Prepared:
-    """Everything that a run trains on."""
-
-    task: Task
-    model: Model
-    balancing: BalancingMethod
-    train: UtteranceDataset
-    valid: UtteranceDataset
-
-
 def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
-    """Task, untrained model and datasets. Reads the training and the validation split, never the test split."""
+    """The datasets, the untrained model and the balancing method of a run.
+
+    Reads the training and the validation split, never the test split. Sets the global random state to the run's seed.
+
+    Errors:
+        PaSEError: data or options do not fit.
+    """
     problem = Problem.from_table(table, config.problem)
     lightning.seed_everything(config.seed, verbose=False)
-    options = {key: value for key, value in config.model.items() if key != "name"}
-    model = build_model(config.model.get("name", "pase"), problem.task, problem.inputs, options)
-    model.extraction = table.meta.get("extraction")
-    model.fit_scalers(problem.columns, problem.train.rows.tolist())
-    model.fit_prior(problem.train.targets())
+    model = _untrained_model(config, problem)
     balancing = build_balancing(config.balancing, model.balancing)
-    if getattr(balancing, "utility", None) == "alignment" and type(model).coalition_utility is Model.coalition_utility:
-        raise PaSEError(
-            f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
-            "--balancing.utility prediction, or --balancing held_out."
-        )
+    _check_utility(balancing, model)
     balancing.prepare(
         Preparation(
-            problem.task,
-            model,
-            lambda: diagnose_problem(problem),
-            lambda coalition, epochs: measure_unimodal(
-                config,
-                [name for name in problem.task.modalities if name in coalition],
-                epochs,
-                lambda short, callback: _train_in_memory(short, table, callback),
-            ),
+            problem.task, model, partial(diagnose_problem, problem), partial(_measure_unimodal, config, problem)
         )
     )
+    # the closed-form reference reads features, which a problem with a fine-tuned language model does not have
     if balancing.diagnosis is not None and not problem.fine_tunes:
         model.reference = copy.deepcopy(balancing.diagnosis.reference)
     return Prepared(problem.task, model, balancing, problem.train, problem.valid)
 
 
-def _train_in_memory(config: RunConfig, table: FeatureTable, callback: Callback) -> None:
-    """Train a run with a further callback; nothing is written."""
+def _untrained_model(config: RunConfig, problem: Problem) -> Model:
+    """The model with initial weights, and with scalers and class prior of the training split."""
+    options = {key: value for key, value in config.model.items() if key != "name"}
+    model = build_model(config.model.get("name", "pase"), problem.task, problem.inputs, options)
+    model.extraction = problem.table.meta.get("extraction")
+    model.fit_scalers(problem.columns, problem.train.rows.tolist())
+    model.fit_prior(problem.train.targets())
+    return model
+
+
+def _check_utility(balancing: BalancingMethod, model: Model) -> None:
+    """Refuse a balancing method that grades coalitions by losses that the model does not have."""
+    if getattr(balancing, "utility", None) == "alignment" and type(model).coalition_utility is Model.coalition_utility:
+        raise PaSEError(
+            f"The model {model.recipe['name']!r} has no alignment losses to grade coalitions by (eq. 19); take "
+            "--balancing.utility prediction, or --balancing held_out."
+        )
+
+
+def _measure_unimodal(
+    config: RunConfig, problem: Problem, coalition: frozenset[str], epochs: int
+) -> tuple[LossMeasurement, LossMeasurement]:
+    """Losses before and after a training run on the modalities of a coalition."""
+    modalities = [name for name in problem.task.modalities if name in coalition]
+    return measure_unimodal(config, modalities, epochs, partial(_train_in_memory, problem.table))
+
+
+def _train_in_memory(table: FeatureTable, config: RunConfig, callback: Callback) -> None:
+    """Train a run with one further callback; nothing is written."""
     prepared = prepare(config, table)
-    with _threads(config, prepared.model):
+    with run_threads(config, prepared.model):
         fit(config, prepared, None, progress=False, extra=[callback])
 
 
 def build_balancing(options: dict[str, Any], default: str = "none") -> BalancingMethod:
-    """A balancing method by its plug-in name."""
+    """A balancing method from its plug-in name and options; `default` is the name where the options have none."""
     name = str(options.get("name") or default)
     module = plugins.load("balancing", name)
     rest = {key: value for key, value in options.items() if key != "name"}
@@ -126,7 +125,7 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     _check_before_writing(config, prepared.task)
     folder, resumed = _start_folder(config, table)
     began = time.perf_counter()
-    with _threads(config, prepared.model):
+    with run_threads(config, prepared.model):
         trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
         save_results(config, prepared, folder, trainer, phases, time.perf_counter() - began)
     return folder
@@ -148,96 +147,6 @@ def _start_folder(config: RunConfig, table: FeatureTable) -> tuple[RunFolder, bo
     if resumed:
         _log.info("resuming %s from its last complete epoch", folder.path)
     return folder, resumed
-
-
-def _threads(config: RunConfig, model: Model) -> AbstractContextManager[None]:
-    """The number of torch threads that suits the model, for a while."""
-    return threads(config.training.threads or (None if fine_tunes(model) else 1))
-
-
-def fine_tunes(model: Model) -> bool:
-    """Whether a language model is among what is trained."""
-    return any(spec.encoder == "language_model" for spec in model.inputs.values())
-
-
-def fit(
-    config: RunConfig,
-    prepared: Prepared,
-    folder: RunFolder | None,
-    *,
-    progress: bool,
-    resume: bool = False,
-    extra: Sequence[Callback] = (),
-) -> tuple[lightning.Trainer, DualPhase]:
-    """Run the trainer over all epochs.
-
-    Args:
-        config: the run.
-        prepared: what it trains on; the model is trained in place.
-        folder: for logs and checkpoints. Without one nothing is written, and the model ends with the weights of its
-            best epoch.
-        progress: whether to show a progress bar.
-        resume: whether to go on from the folder's last checkpoint.
-        extra: further callbacks.
-
-    Returns:
-        The trainer, and the callback of the dual-phase rule.
-    """
-    metric, mode = monitored_metric(config, prepared.task)
-    phases = DualPhase(config.phases, metric, mode)
-    patience = Patience(metric, mode=mode, patience=config.training.patience, check_on_train_epoch_end=True)
-    selection = _selection(folder, metric, mode)
-    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection]
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
-    module = SentimentModule(
-        prepared.model, config.training, prepared.balancing, seed=config.seed, convention=config.convention
-    )
-    with quiet_lightning():
-        trainer = build_trainer(
-            config.training,
-            callbacks=callbacks,
-            logger=_loggers(folder),
-            plugins=[WholeCheckpoints()],
-            enable_checkpointing=folder is not None,
-            enable_progress_bar=progress,
-        )
-        checkpoint = str(folder.last) if folder is not None and resume else None
-        # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
-        trainer.fit(module, _data_module(config, prepared), ckpt_path=checkpoint, weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    for callback in selection:
-        if isinstance(callback, BestWeights):
-            callback.restore(prepared.model)
-    return trainer, phases
-
-
-def _selection(folder: RunFolder | None, metric: str, mode: Literal["min", "max"]) -> list[Callback]:
-    """Callbacks that keep the best epoch's weights: in checkpoints, or in memory where there is no folder."""
-    return [BestWeights(metric, mode)] if folder is None else checkpoints(folder.checkpoints, metric, mode)
-
-
-def _loggers(folder: RunFolder | None) -> list[Any]:
-    """CSV and TensorBoard in the run folder, one version per session."""
-    if folder is None:
-        return []
-    csv = CSVLogger(str(folder.path), name="logs")
-    return [csv, TensorBoardLogger(str(folder.path), name="logs", version=csv.version)]
-
-
-def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
-    """Loaders over the training and the validation utterances."""
-    options = config.training
-    grouped = fine_tunes(prepared.model) if options.group_by_length is None else options.group_by_length
-    return SentimentData(
-        prepared.train,
-        prepared.valid,
-        batch_size=options.batch_size,
-        seed=config.seed,
-        group_by_length=grouped,
-        workers=options.workers,
-    )
 
 
 def save_results(
