@@ -17,7 +17,7 @@ import yaml
 from pase_msa.cli.main import main
 from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
-from pase_msa.report.ledger import append, ledger_entry, mean_and_sd, render_split
+from pase_msa.report.ledger import append, ledger_entry, render_split
 from pase_msa.studies.study import dataset_names, merge, read_study, run_study, study_cells
 from pase_msa.training.run import train
 from tests.toys import tiny_spec
