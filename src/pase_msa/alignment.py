@@ -1,14 +1,19 @@
-"""Cross-modal alignment of class prototypes by entropic transport (PaSE, eq. 4-9)."""
+"""Cross-modal alignment of class prototypes by entropic transport (CAL), equations 4 to 9 of He et al., "PaSE".
+
+`alignment_loss` is the loss, `alignment_terms` what it is made of, and `PrototypeAligner` what a training run calls at
+every step.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from pase_msa.errors import PaSEError
 from pase_msa.transport import Marginals, entropic_plan
@@ -121,6 +126,100 @@ def alignment_terms(
         potentials=solved.potentials,
         converged=solved.converged,
     )
+
+
+class PrototypeAligner(nn.Module):
+    """Eq. 9 from step to step of a training run: each transport problem starts from its last solution.
+
+    Only modalities that occur in the batch are aligned, and only classes that each of these has a prototype of.
+
+    Args:
+        modalities: names, M of them.
+        num_classes: K.
+        regularization, consistency, structure, marginals, relaxation: see `alignment_terms`.
+
+    Attributes:
+        pairs: the unordered pairs of modalities, P of them.
+        row_potentials, column_potentials: buffers [S, K], the last solutions; S is P, or 2 P with `marginals="source"`.
+            They are saved, so that a resumed run starts from the same ones.
+    """
+
+    row_potentials: Tensor
+    column_potentials: Tensor
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        num_classes: int,
+        regularization: float = 0.01,
+        consistency: float = 0.1,
+        structure: float = 0.05,
+        *,
+        marginals: Marginals = "balanced",
+        relaxation: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.pairs = list(combinations(self.modalities, 2))
+        self.weights = (regularization, consistency, structure)
+        self.marginals, self.relaxation = marginals, relaxation
+        solves = len(self.pairs) * (2 if marginals == "source" else 1)
+        self.register_buffer("row_potentials", torch.zeros(solves, num_classes, dtype=torch.float64))
+        self.register_buffer("column_potentials", torch.zeros(solves, num_classes, dtype=torch.float64))
+
+    def forward(
+        self,
+        prototypes: Float[Tensor, "m k d"],
+        initialised: Bool[Tensor, "m k"] | None = None,
+        present: Float[Tensor, "m n"] | None = None,
+    ) -> AlignmentTerms:
+        """Align; `potentials` of the result are for `take` (None where nothing was solved or kept).
+
+        A modality that does not occur is left out. Its prototypes stand still, and the others must not follow them: an
+        excluded modality, for example, keeps prototypes of an encoder that was never trained.
+
+        Args:
+            prototypes: [M, K, D].
+            initialised: [M, K], whether a class has a prototype; None where every class has one.
+            present: [M, N], 1.0 where an utterance has the modality; None where nothing is absent.
+        """
+        complete = initialised is None or bool(initialised.all())
+        chosen = list(range(len(self.modalities)))
+        if present is not None:
+            chosen = present.any(1).nonzero().flatten().tolist()
+        common = prototypes[chosen]
+        if initialised is not None and not complete:
+            common = common[:, initialised[chosen].all(0)]
+        if len(chosen) < 2 or common.shape[1] < 2:
+            zero = prototypes.sum() * 0.0
+            return AlignmentTerms(zero, {}, zero, zero, zero, None, True)
+        solves = self._solves([self.modalities[index] for index in chosen])
+        terms = alignment_terms(
+            {self.modalities[index]: part for index, part in zip(chosen, common.unbind(), strict=True)},
+            *self.weights,
+            marginals=self.marginals,
+            relaxation=self.relaxation,
+            potentials=(self.row_potentials[solves], self.column_potentials[solves]) if complete else None,
+        )
+        # with some classes only, the problems have another size than those that are kept
+        kept = self._with(solves, *terms.potentials) if complete and terms.potentials is not None else None
+        return dataclasses.replace(terms, potentials=kept)
+
+    def take(self, potentials: tuple[Tensor, Tensor]) -> None:
+        """Keep the solutions that `forward` returned as `potentials`."""
+        self.row_potentials, self.column_potentials = potentials
+
+    def _with(self, solves: Sequence[int], rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """The buffers with the solutions of some problems replaced."""
+        index = torch.tensor(solves, device=self.row_potentials.device)
+        return self.row_potentials.index_copy(0, index, rows), self.column_potentials.index_copy(0, index, columns)
+
+    def _solves(self, names: Sequence[str]) -> list[int]:
+        """Indices of the transport problems between the modalities named."""
+        indices = [index for index, pair in enumerate(self.pairs) if set(pair) <= set(names)]
+        if self.marginals == "source":
+            indices += [index + len(self.pairs) for index in indices]
+        return indices
 
 
 def _stack(prototypes: Mapping[str, Tensor]) -> Float[Tensor, "m k d"]:

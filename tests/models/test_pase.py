@@ -163,9 +163,9 @@ def test_nobody_is_aligned_with_a_modality_that_does_not_occur(marginals):
     assert gradients["vision"] > 1e-7
     assert not gradients.get("audio")
     # the solution found is kept for the pair that was solved, and the others' stay where they were
-    rows, before = outputs.state["row_potentials"], part.row_potentials
+    rows, before = outputs.state.step.potentials[0], part.aligner.row_potentials
     moved = [index for index in range(len(rows)) if not torch.equal(rows[index], before[index])]
-    assert moved == [index for index in range(len(rows)) if whole.pairs[index % 3] == ("text", "vision")]
+    assert moved == [index for index in range(len(rows)) if whole.aligner.pairs[index % 3] == ("text", "vision")]
 
 
 def test_a_single_modality_that_occurs_has_nobody_to_align_with():
@@ -232,7 +232,7 @@ def test_a_class_that_never_appeared_leaves_the_losses_finite():
     model.update(outputs, batch)
     assert all(value.isfinite() for value in losses.values())
     assert all(value.isfinite() for value in model.losses(model(BATCHES[1]), BATCHES[1]).values())
-    assert model.banks["text"].initialised.tolist() == [False, False, True, True, True, False, False]
+    assert model.bank.initialised[NAMES.index("text")].tolist() == [False, False, True, True, True, False, False]
 
 
 def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_those_present():
@@ -242,7 +242,7 @@ def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_
     weights = torch.stack([outputs.weights["text"], outputs.weights["audio"]])
     pair = torch.stack([outputs.posteriors["text"][0], outputs.posteriors["audio"][0]])
     joint = (weights.unsqueeze(1) * pair).sum(0) / weights.sum()
-    assert torch.allclose(outputs.vectors["vision"][0], joint @ model.banks["vision"].prototypes, atol=1e-6)
+    assert torch.allclose(outputs.vectors["vision"][0], joint @ model.bank.prototypes[NAMES.index("vision")], atol=1e-6)
     assert torch.allclose(outputs.posteriors["vision"][0], joint, atol=1e-6)
 
 
@@ -297,14 +297,14 @@ def test_a_batch_without_gaps_trains_as_one_whose_gaps_are_looked_for(monkeypatc
 
     def with_flags(stacked, flags, reading, membership):
         outputs = original(stacked, flags, reading, membership)
-        outputs.state["present"] = flags.float()
+        outputs.state.present = flags.float()
         return outputs
 
     monkeypatch.setattr(masked, "_fuse", with_flags)
     train_steps(masked, COMPLETE)
     train_steps(plain, COMPLETE)
     assert torch.allclose(parameters_of(masked), parameters_of(plain), atol=1e-6)
-    assert torch.allclose(masked.banks["text"].prototypes, plain.banks["text"].prototypes, atol=1e-6)
+    assert torch.allclose(masked.bank.prototypes, plain.bank.prototypes, atol=1e-6)
     assert torch.allclose(masked.weighting.level, plain.weighting.level, atol=1e-6)
 
 
@@ -338,7 +338,7 @@ def test_where_everything_is_absent_the_class_prior_decides():
     prior = torch.tensor([2.5, 0.5, 0.5, 1.5, 0.5, 1.5, 1.5]) / 8.5
     for name in NAMES:
         assert torch.allclose(outputs.posteriors[name], prior.expand(14, -1), atol=1e-6)
-        expected = (prior @ model.banks[name].prototypes).expand(14, -1)
+        expected = (prior @ model.bank.prototypes[NAMES.index(name)]).expand(14, -1)
         assert torch.allclose(outputs.vectors[name], expected, atol=1e-6)
     assert outputs.score.isfinite().all()
     assert torch.allclose(outputs.score, outputs.score[:1].expand(14))
@@ -377,7 +377,7 @@ def test_the_gate_reads_the_expected_prototype(monkeypatch):
     monkeypatch.setattr(model.fusion, "forward", spy)
     outputs = model(BATCHES[0])
     for name in NAMES:
-        expected = outputs.posteriors[name] @ model.banks[name].prototypes
+        expected = outputs.posteriors[name] @ model.bank.prototypes[NAMES.index(name)]
         assert torch.allclose(read[name], expected, atol=1e-6)
 
 
@@ -393,7 +393,7 @@ def test_the_hard_gate_reads_the_nearest_prototype(monkeypatch):
     monkeypatch.setattr(model.fusion, "forward", spy)
     outputs = model(BATCHES[0])
     for name in NAMES:
-        nearest = model.banks[name].prototypes[outputs.posteriors[name].argmax(1)]
+        nearest = model.bank.prototypes[NAMES.index(name)][outputs.posteriors[name].argmax(1)]
         assert torch.equal(read[name], nearest)
 
 
