@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from pase_msa.errors import PaSEError
 
+_TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
+
 PrototypeGradient = Literal["straight_through", "ema"]
 
 
@@ -256,3 +258,26 @@ def calibration_loss(
         membership = membership * initialised.unsqueeze(-2)
     loss: Tensor = (membership * log_posteriors).sum((-2, -1)) / -rows
     return loss
+
+
+def joint_posterior(
+    posteriors: Float[Tensor, "m n k"],
+    present: Float[Tensor, "m n"],
+    weights: Float[Tensor, " m"],
+    prior: Float[Tensor, " k"],
+) -> Float[Tensor, "n k"]:
+    """The weighted mean of the posteriors of the modalities that an utterance has; the prior where it has none.
+
+    An absent modality is imputed as the mix of its prototypes under this posterior.
+
+    Args:
+        posteriors: [M, N, K].
+        present: [M, N], 1.0 where the utterance has the modality.
+        weights: of the modalities, eq. 11, [M].
+        prior: class probabilities, [K].
+    """
+    shares = weights.view(-1, 1, 1) * present.unsqueeze(2)
+    # No weight is nearly as small as the prior's, so that the prior decides only where it is alone. A bound and no sum:
+    # the simplification of exported graphs would drop the addition of a number as small as this.
+    total, joint = shares.sum(0).clamp(min=_TRACE), (shares * posteriors).sum(0)
+    return torch.add(joint, prior, alpha=_TRACE) / total

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +10,6 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pase_msa import plugins
@@ -27,9 +23,6 @@ from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
 from pase_msa.task import Task
-
-_FORMAT = 3  # of a saved model: 2 since the reference knows products, 3 since it knows the class prior
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
 class Model(nn.Module):
@@ -204,75 +197,25 @@ class Model(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        inputs = {name: dataclasses.asdict(spec) for name, spec in self.inputs.items()}
-        for name, spec in inputs.items():
-            if spec["encoder"] == "language_model":
-                # weights are ours now: architecture and tokenizer go into the folder, so that it needs nothing else
-                from pase_msa.data.transcripts import load_tokenizer
+        from pase_msa.models.saving import save_model  # it builds models, and imports this module
 
-                home = target / "encoders" / name
-                if Path(spec["text"]["model"]).resolve() != home.resolve():
-                    shutil.rmtree(home, ignore_errors=True)
-                    self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr,operator]
-                    load_tokenizer(spec["text"]["model"]).save_pretrained(home)
-                spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
-        reference = None if self.reference is None else self.reference.shapes
-        content = {
-            "reference": reference,
-            "format": _FORMAT,
-            "recipe": self.recipe,
-            "task": self.task.to_dict(),
-            "inputs": inputs,
-            "extraction": self.extraction,
-        }
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, target / f"{_WEIGHTS}.partial")
-        (target / f"{_CONFIG}.partial").write_text(json.dumps(content, indent=2))
-        for file in (_WEIGHTS, _CONFIG):
-            os.replace(target / f"{file}.partial", target / file)
-        return target
+        return save_model(self, folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:
-        """The model that `save_pretrained` wrote, in evaluation mode."""
-        home = Path(folder)
-        if not (home / _CONFIG).is_file() or not (home / _WEIGHTS).is_file():
-            raise PaSEError(
-                f"{home} was to hold a saved model ({_CONFIG} and {_WEIGHTS}); give the `model` folder of a run."
-            )
-        try:
-            content = json.loads((home / _CONFIG).read_text())
-            found = content["format"]
-            if found == _FORMAT:
-                inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
-                task = Task.from_dict(content["task"])
-                recipe, shapes = content["recipe"], content["reference"]
-                extraction = content.get("extraction")
-        except (ValueError, KeyError, TypeError) as error:
-            raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
-        if found != _FORMAT:
-            raise PaSEError(
-                f"{home} was to hold a model of format {_FORMAT}, found {found}, which another version wrote; train it "
-                "again."
-            )
-        for spec in inputs.values():
-            if spec.text and not spec.text.get("pretrained", True):
-                spec.text["model"] = str(home / spec.text["model"])
-        model = build_model(recipe["name"], task, inputs, recipe["options"])
+        """The model that `save_pretrained` wrote, in evaluation mode.
+
+        Errors:
+            PaSEError: the folder holds no model of this class, or a damaged one.
+        """
+        from pase_msa.models.saving import load_model
+
+        model = load_model(folder, device)
         if not isinstance(model, cls):
             raise PaSEError(
-                f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
+                f"{folder} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
             )
-        if shapes is not None:
-            model.reference = RidgeReference(task, shapes)
-        try:
-            model.load_state_dict(load_file(home / _WEIGHTS))
-        except Exception as error:
-            raise PaSEError(f"{home / _WEIGHTS} does not fit its {_CONFIG}; save the model again.") from error
-        model.extraction = extraction
-        return model.eval().to(device)
+        return model
 
 
 def _occurring(present: Mapping[str, Bool[Tensor, " n"]]) -> list[str]:

@@ -20,7 +20,14 @@ from pase_msa.errors import PaSEError
 from pase_msa.fusion.base import Fusion, Mixes, Stacked
 from pase_msa.models.base import Model, head
 from pase_msa.objective import Losses, align_losses, task_losses
-from pase_msa.prototypes import Blend, PrototypeBank, PrototypeGradient, calibration_loss, log_posterior
+from pase_msa.prototypes import (
+    Blend,
+    PrototypeBank,
+    PrototypeGradient,
+    calibration_loss,
+    joint_posterior,
+    log_posterior,
+)
 from pase_msa.task import Task
 from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
@@ -28,8 +35,7 @@ from pase_msa.weighting import EntropySign, EntropyWeighting
 #: the balancing method of a run that names none
 BALANCING = "held_out"
 
-_TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
-_ROWS = 4096  # how many rows of coalitions go through the fusion at once
+_ROWS = 4096  # rows, over all coalitions, that go through the fusion at once
 
 
 @dataclass
@@ -96,9 +102,7 @@ class Config:
         if self.alignment_interval < 1:
             raise PaSEError(f"model.alignment_interval must be 1 or more, found {self.alignment_interval}.")
         if self.mu < 0 or self.alignment_weight < 0:
-            raise PaSEError(
-                f"model.mu and model.alignment_weight must not be negative, found {self.mu}, {self.alignment_weight}."
-            )
+            raise PaSEError(f"model.mu and alignment_weight must not be negative: {self.mu}, {self.alignment_weight}.")
 
 
 @dataclass
@@ -156,14 +160,9 @@ class PaSE(Model):
         fusion: Fusion = plugins.load("fusion", config.fusion).build(task.modalities, config.width, config.dropout)
         self.fusion = fusion
         self.head = head(config.width, task.num_classes, config.dropout)
+        weights = (config.regularization, config.consistency, config.structure)
         self.aligner = PrototypeAligner(
-            task.modalities,
-            task.num_classes,
-            config.regularization,
-            config.consistency,
-            config.structure,
-            marginals=config.marginals,
-            relaxation=config.relaxation,
+            task.modalities, task.num_classes, *weights, marginals=config.marginals, relaxation=config.relaxation
         )
         self._steps = 0  # of this epoch
 
@@ -187,16 +186,15 @@ class PaSE(Model):
 
     def network(self, batch: Batch) -> Outputs:
         """One pass with every modality of the batch; labels are read in training with `gate_prototype="label"` only."""
-        vectors, present = self._encode(batch)
+        vectors, present, logs = self._encode(batch)
         membership = None
         if self.training and self.config.gate_prototype == "label" and batch.labels is not None:
             membership = self.task.membership(batch.labels)
-        return self._fuse(vectors, present, self._log_posteriors(vectors), membership)
+        return self._fuse(vectors, present, logs, membership)
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once, and coalitions go together."""
-        vectors, present = self._encode(batch)
-        logs = self._log_posteriors(vectors)
+        vectors, present, logs = self._encode(batch)
         members = [[name in coalition for coalition in coalitions] for name in self.task.modalities]
         allowed = torch.tensor(members, dtype=torch.bool, device=present.device)
         outputs: list[Outputs] = []
@@ -209,13 +207,12 @@ class PaSE(Model):
             outputs += self._fuse(masked, flags, logs.repeat(1, count, 1), None).split(count)
         return outputs
 
-    def _encode(self, batch: Batch) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"]]:
-        vectors, present = self.encode(batch)
-        names = self.task.modalities
-        return torch.stack([vectors[name] for name in names]), torch.stack([present[name] for name in names])
-
-    def _log_posteriors(self, vectors: Float[Tensor, "m n d"]) -> Float[Tensor, "m n k"]:
-        return log_posterior(vectors, self.bank.prototypes, self.config.temperature, self.bank.mask)
+    def _encode(self, batch: Batch) -> tuple[Float[Tensor, "m n d"], Bool[Tensor, "m n"], Float[Tensor, "m n k"]]:
+        """Vectors, presence, and the logarithms of the prototype posteriors."""
+        by_name, flags = self.encode(batch)
+        vectors, present = (torch.stack([group[n] for n in self.task.modalities]) for group in (by_name, flags))
+        logs = log_posterior(vectors, self.bank.prototypes, self.config.temperature, self.bank.mask)
+        return vectors, present, logs
 
     def _fuse(
         self,
@@ -230,12 +227,12 @@ class PaSE(Model):
         posteriors, present = logs.detach().exp(), None
         # a compiled graph cannot look before it decides; where nothing is absent, the branch changes nothing
         if torch.compiler.is_compiling() or not bool(flags.all()):
-            here = flags.unsqueeze(2).to(posteriors.dtype)
-            absent = (1 - here) * self._joint(posteriors, here, alpha)
+            present = flags.to(posteriors.dtype)
+            here = present.unsqueeze(2)
+            absent = (1 - here) * joint_posterior(posteriors, present, alpha, self.class_prior)
             posteriors = torch.addcmul(absent, posteriors, here)
             if self.config.imputation:  # the vector of an absent modality is zero until something is added to it
                 vectors = torch.baddbmm(vectors, absent, prototypes)
-            present = here.squeeze(2)
         vectors_of, weights_of, present_of = Stacked(names, vectors), Stacked(names, alpha), Stacked(names, flags)
         mixes = Mixes(names, self._gate_shares(posteriors, membership), prototypes)
         fused = self.fusion(vectors_of, weights_of, mixes, present_of)
@@ -250,19 +247,7 @@ class PaSE(Model):
             state=PaSEState(vectors, logs, posteriors, present, alpha),
         )
 
-    def _joint(
-        self, posteriors: Float[Tensor, "m n k"], here: Float[Tensor, "m n 1"], weights: Float[Tensor, " m"]
-    ) -> Float[Tensor, "n k"]:
-        """The posterior of the modalities present, weighted by alpha; the class prior where there are none."""
-        shares = weights.view(-1, 1, 1) * here
-        # No weight is nearly as small as the prior's, so that the prior decides only where it is alone. A bound and no
-        # sum: the simplification of exported graphs would drop the addition of a number as small as this.
-        total, joint = shares.sum(0).clamp(min=_TRACE), (shares * posteriors).sum(0)
-        return torch.add(joint, self.class_prior, alpha=_TRACE) / total
-
-    def _gate_shares(
-        self, posteriors: Float[Tensor, "m n k"], membership: Float[Tensor, "n k"] | None
-    ) -> Float[Tensor, "m n k"]:
+    def _gate_shares(self, posteriors: Tensor, membership: Tensor | None) -> Float[Tensor, "m n k"]:
         """The weights with which the c_y of eq. 12 mixes the prototypes."""
         if membership is not None:
             return membership.expand_as(posteriors)
@@ -315,9 +300,7 @@ class PaSE(Model):
         """
         state = _state(outputs)
         if state.step is None:
-            raise PaSEError(
-                "PaSE.update needs what PaSE.losses computed of the same outputs; call losses(outputs, batch) first."
-            )
+            raise PaSEError("PaSE.update needs what PaSE.losses computed of these outputs; call losses before it.")
         self._steps += 1
         self.bank.take(state.step.blend)
         self.weighting.blend(state.posteriors, state.step.membership, state.present)
