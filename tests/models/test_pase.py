@@ -291,6 +291,31 @@ def test_the_momentum_step_leaves_the_gradient_alone():
     assert torch.equal(gradient(), before)
 
 
+def test_update_before_losses_is_refused_in_a_sentence():
+    model, batch = toy_model().train(), BATCHES[0]
+    outputs = model(batch)
+    with pytest.raises(PaSEError, match=r"^PaSE\.update needs what PaSE\.losses computed .*; call losses before it\.$"):
+        model.update(outputs, batch)
+    assert not model.ready
+    model.losses(outputs, batch)
+    model.update(outputs, batch)
+    assert model.ready
+
+
+def test_outputs_of_another_model_are_refused_in_a_sentence():
+    model, batch = toy_model(), BATCHES[0]
+    with pytest.raises(PaSEError, match=r"These outputs are not of a pass of PaSE's network"):
+        model.losses(toy_model("concat")(batch), batch)
+
+
+def test_losses_on_validation_data_before_training_leave_the_bank_as_it_is():
+    model = toy_model().eval()
+    before = model(COMPLETE[0]).probabilities
+    model.losses(model(COMPLETE[0]), COMPLETE[0])
+    assert model.bank.mask is not None
+    assert torch.equal(model(COMPLETE[0]).probabilities, before)
+
+
 def test_a_batch_without_gaps_trains_as_one_whose_gaps_are_looked_for(monkeypatch):
     masked, plain = toy_model().train(), toy_model().train()
     original = masked._fuse
