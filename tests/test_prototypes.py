@@ -287,12 +287,12 @@ def test_the_loss_of_no_rows_is_a_zero_that_can_be_differentiated():
 
 def test_a_class_without_prototype_has_no_posterior_and_no_part_in_the_loss():
     features, prototypes = features_of(3), features_of(K, seed=1)
-    known = torch.tensor([True, True, False, True])
-    posterior = log_posterior(features, prototypes, 0.1, known).exp()
+    there = torch.tensor([True, True, False, True])
+    posterior = log_posterior(features, prototypes, 0.1, there).exp()
     assert torch.equal(posterior[:, 2], torch.zeros(3))
     assert torch.allclose(posterior.sum(1), torch.ones(3))
-    loss = calibration_loss(features, prototypes, torch.tensor([0, 2, 3]), 0.1, initialised=known)
-    reduced = calibration_loss(features[[0, 2]], prototypes[known], torch.tensor([0, 2]), 0.1)
+    loss = calibration_loss(features, prototypes, torch.tensor([0, 2, 3]), 0.1, initialised=there)
+    reduced = calibration_loss(features[[0, 2]], prototypes[there], torch.tensor([0, 2]), 0.1)
     assert loss.item() == pytest.approx(reduced.item() * 2 / 3, rel=1e-5)
 
 

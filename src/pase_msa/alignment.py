@@ -21,10 +21,10 @@ from pase_msa.transport import Marginals, entropic_plan
 
 @dataclass(frozen=True)
 class AlignmentTerms:
-    """What the alignment loss is made of; every tensor is a scalar.
+    """The parts of the alignment loss; every tensor is a scalar.
 
-    `pairs` holds eq. 9's summand of each unordered pair of modalities, in the order of the mapping, so that
-    the loss of any coalition is a sum over its pairs without another solve. `match`, `consistency` and
+    `pairs` holds eq. 9's summand of each unordered pair of modalities, in the order of the mapping. The loss of
+    a coalition of modalities is the sum over its pairs, without another solve. `match`, `consistency` and
     `structure` are the sums over pairs of eq. 6 (divided by K), 7 and 8 before their weights. `potentials`
     warm-start the next call with the same modalities and marginals; they are None where there is no pair.
     """
@@ -70,7 +70,7 @@ def alignment_terms(
     relaxation: float = 1.0,
     potentials: tuple[Tensor, Tensor] | None = None,
 ) -> AlignmentTerms:
-    """Align the prototypes of every pair of modalities; say what each pair and term cost (PaSE, eq. 4-9).
+    """The alignment loss of every pair of modalities and of every term (PaSE, eq. 4-9).
 
     The cost is the squared Euclidean distance between L2-normalised prototypes, in [0, 4]. A prototype of
     zeros has no direction and counts as the origin. With one modality there is no pair, and every term is a
@@ -83,9 +83,9 @@ def alignment_terms(
         structure: eq. 9's beta, the weight of eq. 8, which is averaged over both directions.
         marginals: `"balanced"` (eq. 5): the plan back is the transpose of the plan forth, so it is solved
             once, eq. 7 is zero and eq. 6 counts one plan. `"source"`: each direction fixes its own source
-            marginal only, and eq. 7 has something to do.
+            marginal only; the two plans differ, and eq. 7 is not zero.
         relaxation: the penalty on the target marginal with `"source"`; see `entropic_plan`.
-        potentials: those of an earlier result.
+        potentials: of an earlier result, as a warm start.
 
     Raises:
         PaSEError: no modality, prototypes that are not finite floating-point matrices of one shape, or what
@@ -116,7 +116,7 @@ def alignment_terms(
         match = ((forth + back) * cost).sum((-2, -1)) / (2 * classes)  # eq. 6
         disagreement = (forth - back).square().sum((-2, -1))  # eq. 7
         distance = ((forth - identity).square() + (back - identity).square()).sum((-2, -1)) / 2  # eq. 8
-    pairs = match + consistency * disagreement + structure * distance  # eq. 9, a pair
+    pairs = match + consistency * disagreement + structure * distance  # eq. 9, of each pair
     return AlignmentTerms(
         loss=pairs.sum(),
         pairs=dict(zip(names, pairs.unbind(), strict=True)),
@@ -173,7 +173,7 @@ class PrototypeAligner(nn.Module):
         initialised: Bool[Tensor, "m k"] | None = None,
         present: Float[Tensor, "m n"] | None = None,
     ) -> AlignmentTerms:
-        """Align; `potentials` of the result are for `take` (None where nothing was solved or kept).
+        """Align; `potentials` of the result are for `take` (None where nothing was solved with all classes).
 
         A modality that does not occur is left out. Its prototypes stand still, and the others must not follow them: an
         excluded modality, for example, keeps prototypes of an encoder that was never trained.
@@ -201,9 +201,9 @@ class PrototypeAligner(nn.Module):
             relaxation=self.relaxation,
             potentials=(self.row_potentials[solves], self.column_potentials[solves]) if complete else None,
         )
-        # with some classes only, the problems have another size than those that are kept
-        kept = self._with(solves, *terms.potentials) if complete and terms.potentials is not None else None
-        return dataclasses.replace(terms, potentials=kept)
+        # with some classes only, the problems have another size than those in the buffers
+        potentials = self._with(solves, *terms.potentials) if complete and terms.potentials is not None else None
+        return dataclasses.replace(terms, potentials=potentials)
 
     def take(self, potentials: tuple[Tensor, Tensor]) -> None:
         """Keep the solutions that `forward` returned as `potentials`."""
@@ -225,13 +225,13 @@ class PrototypeAligner(nn.Module):
 def _stack(prototypes: Mapping[str, Tensor]) -> Float[Tensor, "m k d"]:
     """All prototypes as one tensor of at least single precision."""
     if not prototypes:
-        raise PaSEError("the alignment wants prototypes of at least one modality, and the mapping is empty: pass some.")
+        raise PaSEError("the alignment needs prototypes of at least one modality, and the mapping is empty: pass some.")
     first = next(iter(prototypes.values()))
     for name, value in prototypes.items():
         if value.ndim != 2 or 0 in value.shape or not value.is_floating_point():
             raise PaSEError(
                 f"prototypes must be floating-point [K, D], and those of {name!r} are {value.dtype} of shape "
-                f"{list(value.shape)}: pass one row a class."
+                f"{list(value.shape)}: pass one row per class."
             )
         if value.shape != first.shape:
             raise PaSEError(

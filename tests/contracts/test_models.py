@@ -179,7 +179,7 @@ def test_a_copy_trains_on_by_itself(name, copied):
 @each_model
 @each_kind
 @pytest.mark.parametrize("k", [2, 3])
-def test_an_absent_modality_is_taken_and_its_features_are_never_read(name, kind, k):
+def test_an_absent_modality_is_accepted_and_its_features_have_no_effect(name, kind, k):
     model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
     last = NAMES[k - 1]
     assert not batch.present[last][0]
@@ -194,10 +194,10 @@ def test_an_absent_modality_is_taken_and_its_features_are_never_read(name, kind,
 @each_model
 @each_kind
 @pytest.mark.parametrize("k", [2, 3])
-def test_a_modality_can_be_withheld_altogether(name, kind, k):
+def test_every_modality_can_be_masked(name, kind, k):
     model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k], missing=False)
-    for withheld in NAMES[:k]:
-        rest = [other for other in NAMES[:k] if other != withheld]
+    for masked in NAMES[:k]:
+        rest = [other for other in NAMES[:k] if other != masked]
         partial = predicted(model, batch.only(rest))
         assert partial.isfinite().all()
         assert not torch.allclose(partial, predicted(model, batch))
@@ -206,7 +206,7 @@ def test_a_modality_can_be_withheld_altogether(name, kind, k):
 @each_model
 @each_kind
 @each_size
-def test_an_utterance_without_any_modality_is_answered_with_the_class_prior(name, kind, k):
+def test_the_prediction_of_an_utterance_without_any_modality_is_the_class_prior(name, kind, k):
     model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
     model.fit_prior(batch.labels)
     one = {modality: flag.clone() for modality, flag in batch.present.items()}
@@ -214,9 +214,9 @@ def test_an_utterance_without_any_modality_is_answered_with_the_class_prior(name
         flag[0] = False
     with torch.no_grad():
         found = model(dataclasses.replace(batch, present=one))
-        played = model.network_coalitions(batch, [frozenset()])[0]
+        of_none = model.network_coalitions(batch, [frozenset()])[0]
     assert torch.allclose(found.probabilities[0], model.class_prior)
-    assert torch.allclose(played.probabilities, model.class_prior.expand_as(played.probabilities))
+    assert torch.allclose(of_none.probabilities, model.class_prior.expand_as(of_none.probabilities))
     assert torch.allclose(found.probabilities[1:], predicted(model, batch)[1:], atol=1e-6)
     if kind == "regression":
         assert torch.allclose(found.score[0], model.task.score(model.class_prior))

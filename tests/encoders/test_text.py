@@ -176,7 +176,7 @@ def test_an_unknown_model_is_refused_in_a_sentence(name, read):
 
 
 def table_of(count=48):
-    """Text says the sentiment, audio says nothing; one text is missing."""
+    """Text holds the sentiment, audio is noise; one text is missing."""
     rng = np.random.default_rng(1)
     schema = Schema({"audio": 3}, {"sentiment": "real"}, text=True)
 

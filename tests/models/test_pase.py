@@ -1,4 +1,4 @@
-"""PaSE: every switch acts, every loss reaches the encoders, and an absent modality is what the design says it is."""
+"""PaSE: every switch acts, every loss reaches the encoders, and absent modalities are imputed."""
 
 import dataclasses
 
@@ -148,12 +148,12 @@ def test_alignment_is_part_of_every_nth_step_and_n_times_as_heavy():
 
 
 def without(batch, name):
-    """A batch in which nobody has a modality."""
+    """A batch in which no utterance has a modality."""
     return dataclasses.replace(batch, present=batch.present | {name: torch.zeros_like(batch.present[name])})
 
 
 @pytest.mark.parametrize("marginals", ["balanced", "source"])
-def test_nobody_is_aligned_with_a_modality_that_does_not_occur(marginals):
+def test_no_modality_is_aligned_with_one_that_does_not_occur(marginals):
     whole, part = after_steps(marginals=marginals), after_steps(marginals=marginals)
     batch = without(COMPLETE[0], "audio")
     outputs = whole(batch)
@@ -168,7 +168,7 @@ def test_nobody_is_aligned_with_a_modality_that_does_not_occur(marginals):
     assert moved == [index for index in range(len(rows)) if whole.aligner.pairs[index % 3] == ("text", "vision")]
 
 
-def test_a_single_modality_that_occurs_has_nobody_to_align_with():
+def test_a_single_modality_that_occurs_is_aligned_with_none():
     model = after_steps()
     batch = without(without(COMPLETE[0], "audio"), "vision")
     assert not model.losses(model(batch), batch)["inter"].detach()
@@ -176,7 +176,7 @@ def test_a_single_modality_that_occurs_has_nobody_to_align_with():
 
 @pytest.mark.parametrize("name", ["pase", "concat"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_modality_that_nobody_has_is_not_encoded_and_changes_nothing(monkeypatch, name, training):
+def test_a_modality_that_no_utterance_has_is_not_encoded_and_changes_nothing(monkeypatch, name, training):
     model = train_steps(toy_model(name), BATCHES)
     model.train(training)
     batch = without(COMPLETE[0], "audio")
@@ -251,9 +251,9 @@ def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_
 def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusion, rows_at_once):
     monkeypatch.setattr("pase_msa.models.pase._ROWS", rows_at_once)
     model, batch = after_steps(fusion=fusion).eval(), BATCHES[0]
-    games = coalitions(NAMES)
-    for game, found in zip(games, model.predict_coalitions(batch, games), strict=True):
-        alone = model(batch.only(game))
+    groups = coalitions(NAMES)
+    for group, found in zip(groups, model.predict_coalitions(batch, groups), strict=True):
+        alone = model(batch.only(group))
         assert torch.allclose(found.logits, alone.logits, atol=1e-6)
         assert torch.allclose(found.score, alone.score, atol=1e-6)
         assert torch.allclose(found.fused, alone.fused, atol=1e-6)
@@ -267,11 +267,11 @@ def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusi
                 assert torch.allclose(found.gates[name], alone.gates[name], atol=1e-6)
 
 
-def test_the_outputs_of_a_coalition_can_be_graded_like_any():
+def test_losses_of_a_coalition_are_those_of_a_batch_without_the_rest():
     model, batch = after_steps(), COMPLETE[0]
-    games = [frozenset({"text"}), frozenset(NAMES)]
-    for game, found in zip(games, model.predict_coalitions(batch, games), strict=True):
-        alone = batch.only(game)
+    groups = [frozenset({"text"}), frozenset(NAMES)]
+    for group, found in zip(groups, model.predict_coalitions(batch, groups), strict=True):
+        alone = batch.only(group)
         expected = model.losses(model(alone), alone)
         for term, value in model.losses(found, batch).items():
             assert torch.allclose(value, expected[term], atol=1e-6), term
@@ -316,7 +316,7 @@ def test_losses_on_validation_data_before_training_leave_the_bank_as_it_is():
     assert torch.equal(model(COMPLETE[0]).probabilities, before)
 
 
-def test_a_batch_without_gaps_trains_as_one_whose_gaps_are_looked_for(monkeypatch):
+def test_a_complete_batch_trains_the_same_with_and_without_masks(monkeypatch):
     masked, plain = toy_model().train(), toy_model().train()
     original = masked._fuse
 

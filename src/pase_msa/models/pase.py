@@ -40,10 +40,10 @@ _ROWS = 4096  # rows, over all coalitions, that go through the fusion at once
 
 @dataclass
 class Config:
-    """Options; the equations are those of the paper, the readings those of `docs/equations.md`.
+    """Options. Equations are those of the paper; where one can be read in two ways, an option chooses the reading.
 
     Attributes:
-        name: the plug-in.
+        name: of the plug-in.
         width: size D of the modality vectors, the prototypes and the fused vector.
         dropout: in fusion and head.
         fusion: plug-in in `pase_msa.fusion`: "gated" (PGF), "concat", "sum", "attention".
@@ -52,8 +52,8 @@ class Config:
         mu: weight of the alignment losses, eq. 15.
         calibration: PCL, eq. 3.
         alignment: CAL, eq. 9.
-        alignment_weight: of L_inter in eq. 17. The paper has 1, where the moving average lets 2 % of the gradient
-            through; "straight_through" lets all of it through, and at 1 it drowns the task's gradient at first.
+        alignment_weight: of L_inter in eq. 17. The paper has 1, with a moving average that passes on 2 % of the
+            gradient. "straight_through" passes on all of it; with 1 it would exceed the task's gradient at first.
         alignment_interval: CAL is part of every n-th step, n times as heavy, since prototypes hardly move from one
             step to the next (lazy regularisation, Karras et al. 2020); 1 is literal.
         regularization: lambda, eq. 5.
@@ -150,7 +150,7 @@ class PaSEState:
 
 
 class PaSE(Model):
-    """The model. Prototypes and modality weights are buffers that `update` moves, in training only."""
+    """The model. Prototypes and modality weights are buffers; `update` moves them, in training only."""
 
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
         super().__init__(task, inputs, config.width)

@@ -1,4 +1,4 @@
-"""A model as a folder: `config.json` says how to build it, `model.safetensors` holds its weights."""
+"""A model as a folder: `config.json` describes how to build it, `model.safetensors` holds its weights."""
 
 from __future__ import annotations
 
