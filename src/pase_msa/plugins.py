@@ -38,7 +38,8 @@ def _modules(kind: str) -> dict[str, ModuleSpec]:
 
 def _is_plugin(spec: ModuleSpec) -> bool:
     """Whether the source of a module defines an entry point."""
-    source = spec.loader.get_source(spec.name) if hasattr(spec.loader, "get_source") else None
+    get_source = getattr(spec.loader, "get_source", None)
+    source = None if get_source is None else get_source(spec.name)
     return source is not None and any(
         isinstance(node, ast.FunctionDef) and node.name in _ENTRY_POINTS for node in ast.parse(source).body
     )
