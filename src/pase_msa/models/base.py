@@ -15,7 +15,11 @@ from torch import Tensor, nn
 from pase_msa import plugins
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.data.extraction import check_extraction
 from pase_msa.data.inputs import InputSpec
+from pase_msa.data.problem import prediction_dataset
+from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
@@ -79,7 +83,7 @@ class Model(nn.Module):
         In training, and without coalition weights, this is one pass of the network. In evaluation with coalition
         weights it is the mixture of the coalitions' predictions and of the closed-form reference, if there is one.
         """
-        if self.training or not self.mixture.coalitions:
+        if self.training or not self.mixture.coalition_weights:
             return self.network(batch)
         return self.predict_coalitions(batch, [frozenset(self.task.modalities)])[0]
 
@@ -114,7 +118,7 @@ class Model(nn.Module):
 
         With coalition weights, each weighted coalition is reduced to the modalities that it shares with the given one.
         """
-        weighted = self.mixture.coalitions
+        weighted = self.mixture.coalition_weights
         if not weighted:
             return self.network_coalitions(batch, coalitions)
         weights: list[dict[frozenset[str], float]] = []
@@ -189,6 +193,21 @@ class Model(nn.Module):
         probabilities = logits.softmax(1)
         score = self.task.score(probabilities) if self.task.kind == "regression" else None
         return Outputs(logits, probabilities, score, fused, present=present, **details)
+
+    def dataset(self, table: FeatureTable, split: str | None = None, *, labels: bool = False) -> UtteranceDataset:
+        """The rows of a table as this model reads them.
+
+        Args:
+            table: data; a modality that it lacks is absent from every row.
+            split: only the rows of this split; all rows if None.
+            labels: whether to read the labels. Rows without a label or without any modality are then left out.
+
+        Errors:
+            PaSEError: features that were extracted otherwise than in training or have other sizes, no such split, or
+                (with `labels`) no labelled row.
+        """
+        check_extraction(self.extraction, table.meta, self.inputs)
+        return prediction_dataset(table, self.task, self.inputs, split, labels=labels)
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
         """Fit the standardisation of every modality on the given (training) rows."""

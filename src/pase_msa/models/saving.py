@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing, write_json
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
@@ -29,6 +29,9 @@ RENAMED = (
     ("trust.", "mixture."),
     ("row_potentials", "aligner.row_potentials"),
     ("column_potentials", "aligner.column_potentials"),
+    ("reference.waves_", "reference.fourier_"),
+    ("reference.lead_", "reference.top_"),
+    ("reference.shares", "reference.coalition_weights"),
 )
 #: format 3 has a tensor "banks.MODALITY.prototypes" per modality, format 4 one "bank.prototypes" of all, stacked
 _STACKED = ("prototypes", "initialised")
@@ -47,10 +50,9 @@ def save_model(model: Model, folder: str | Path) -> Path:
         "extraction": model.extraction,
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, target / f"{WEIGHTS}.partial")
-    (target / f"{CONFIG}.partial").write_text(json.dumps(content, indent=2))
-    for file in (WEIGHTS, CONFIG):
-        os.replace(target / f"{file}.partial", target / file)
+    with replacing(target / WEIGHTS) as weights:
+        save_file(tensors, weights)
+    write_json(target / CONFIG, content)
     return target
 
 
@@ -60,7 +62,7 @@ def _saved_inputs(model: Model, target: Path) -> dict[str, dict[str, Any]]:
     for name, spec in inputs.items():
         if spec["encoder"] == "language_model":
             # The weights are the model's own now. With architecture and tokenizer beside them, the folder is complete.
-            from pase_msa.data.transcripts import load_tokenizer
+            from pase_msa.data.pretrained import load_tokenizer
 
             path = target / "encoders" / name
             if Path(spec["text"]["model"]).resolve() != path.resolve():
@@ -81,7 +83,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
         raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
     try:
-        content = json.loads((root / CONFIG).read_text())
+        content = json.loads((root / CONFIG).read_text(encoding="utf-8"))
         number = content["format"]
         if number in _READ:
             inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
