@@ -126,7 +126,7 @@ def test_the_equilibrium_can_be_the_papers():
     model = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
     assert model.modality_report_ is None
     assert model.model_.reference is None
-    assert not model.model_.mixture.coalitions
+    assert not model.model_.mixture.coalition_weights
     assert "psi/text" in model.history_[-1]
     plain = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
     np.testing.assert_array_equal(plain.predict(X), model.predict(X))
@@ -136,9 +136,9 @@ def test_any_model_may_be_held_to_new_videos(tmp_path):
     quick = {**QUICK, "epochs": 2, "model": "concat"}
     plain = PaSERegressor(**quick).fit(X, Y, groups=VIDEOS)
     assert plain.modality_report_ is None
-    assert not plain.model_.mixture.coalitions
+    assert not plain.model_.mixture.coalition_weights
     held = PaSERegressor(**quick, balancing="held_out").fit(X, Y, groups=VIDEOS)
-    assert held.model_.mixture.coalitions
+    assert held.model_.mixture.coalition_weights
     assert 0 < held.modality_report_["reference_share"] <= 1
     expected = held.predict(X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(held)).predict(X), expected)

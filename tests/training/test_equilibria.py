@@ -123,7 +123,7 @@ def test_the_papers_equilibrium_reads_it(trained, table):
     """Else the test above would prove nothing."""
     loaded = Model.from_pretrained(trained("pase", "sgm").model)
     batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
-    assert loaded.mixture.coalitions == {}
+    assert loaded.mixture.coalition_weights == {}
     assert loaded.reference is None
     assert (scores(loaded, lying(batch, 100.0)) - scores(loaded, batch)).abs().mean() > 0.05
 

@@ -1,4 +1,4 @@
-"""The rival models: each against its paper's formula, and what each does with what is absent."""
+"""The baselines: each against the formula of its paper, and with absent modalities."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from pase_msa.models.ef_lstm import resample
 from pase_msa.models.lmf import low_rank_product
 from pase_msa.models.tfn import outer_product
 from pase_msa.task import Task
-from tests.reference import rivals
+from tests.reference import baselines
 from tests.toys import NAMES, rows_of, toy_batch, toy_inputs, toy_model, toy_task
 
 each_k = pytest.mark.parametrize("k", [1, 2, 3, 4])
@@ -23,9 +23,9 @@ def random_vectors(k, n=5):
 
 
 @each_k
-def test_the_outer_product_is_every_product_of_one_entry_a_modality(k):
+def test_the_outer_product_is_every_product_of_one_entry_per_modality(k):
     vectors = random_vectors(k)
-    expected = rivals.outer_product([v.numpy() for v in vectors])
+    expected = baselines.outer_product([v.numpy() for v in vectors])
     assert np.allclose(outer_product(vectors).numpy(), expected)
 
 
@@ -43,8 +43,8 @@ def test_an_absent_modality_leaves_the_tensor_of_the_others(k):
 def test_low_rank_fusion_is_a_linear_layer_over_the_full_tensor(k, rank):
     vectors = random_vectors(k)
     factors = [torch.randn(rank, v.shape[1] + 1, 4, dtype=torch.float64) for v in vectors]
-    weight = rivals.full_weight([f.numpy() for f in factors])
-    expected = rivals.outer_product([v.numpy() for v in vectors]) @ weight
+    weight = baselines.full_weight([f.numpy() for f in factors])
+    expected = baselines.outer_product([v.numpy() for v in vectors]) @ weight
     assert np.allclose(low_rank_product(vectors, factors).numpy(), expected)
 
 
@@ -72,7 +72,7 @@ def test_resampling_is_adaptive_average_pooling_of_each_utterance(steps):
     frames, lengths = torch.randn(5, 9, 2, dtype=torch.float64), torch.tensor([9, 1, 4, 0, 3])
     found = resample(frames, lengths, steps)
     for row, length in enumerate(lengths.tolist()):
-        wanted = rivals.adaptive_pool(frames[row, :length].numpy(), steps) if length else np.zeros((steps, 2))
+        wanted = baselines.adaptive_pool(frames[row, :length].numpy(), steps) if length else np.zeros((steps, 2))
         assert np.allclose(found[row].numpy(), wanted)
 
 
@@ -111,7 +111,7 @@ def test_early_fusion_refuses_an_encoder_without_frames(monkeypatch):
 
     monkeypatch.setattr(language_model, "build", lambda spec, width, config: Vector())
     inputs = toy_inputs() | {"text": InputSpec(0, "language_model")}
-    with pytest.raises(PaSEError, match="reads frames, and the encoder 'language_model' of text gives a vector only"):
+    with pytest.raises(PaSEError, match="needs frames, and the encoder 'language_model' of text gives a vector only"):
         build_model("ef_lstm", toy_task(), inputs, {})
 
 

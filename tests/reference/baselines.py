@@ -1,4 +1,4 @@
-"""Rival models and balancing methods as their papers write them, one number at a time."""
+"""Baselines, models and balancing methods, as their papers write them, one number at a time."""
 
 import math
 from itertools import combinations, product
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def outer_product(vectors):
-    """Tensor fusion (Zadeh et al. 2017): every product of one entry a modality, of vectors [N, D_m] with a 1 behind."""
+    """Tensor fusion (Zadeh et al. 2017): every product of one entry per modality, of vectors [N, D_m] followed by 1."""
     longer = [np.concatenate([v, np.ones((len(v), 1))], axis=1) for v in vectors]
     rows = []
     for i in range(len(vectors[0])):
