@@ -161,7 +161,7 @@ class Model(nn.Module):
     def encode(self, batch: Batch) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
         """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero.
 
-        A modality that no utterance of the batch has, such as one that the equilibrium has closed, costs nothing.
+        A modality that no utterance of the batch has, such as one that is excluded, costs nothing.
         """
         for name in self.encoders:
             if name not in batch.features:
