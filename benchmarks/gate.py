@@ -33,9 +33,8 @@ from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.files import read_json
 from pase_msa.heldout.diagnose import diagnose
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.module import SentimentModule
-from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
 
 EPOCHS = 4

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import strict_json
+from pase_msa.files import replacing, strict_json
 
 
 def ask(
@@ -85,10 +85,9 @@ def ask(
         )
     if out is not None:
         target = Path(out)
-        partial = target.with_name(f".{target.name}.partial")
         target.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(partial, index=False)
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            frame.to_csv(partial, index=False)
     found = summary(
         frame, Task.from_dict(frame.attrs["task"]), convention=convention, price_in=price_in, price_out=price_out
     )

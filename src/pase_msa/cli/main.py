@@ -187,8 +187,7 @@ def train(parsed: jsonargparse.Namespace) -> None:
 
 def _run_config(kind: Any, plain: dict[str, Any]) -> Any:
     from pase_msa.data.transcripts import TextConfig
-    from pase_msa.training.config import TrainingConfig
-    from pase_msa.training.phases import PhaseConfig
+    from pase_msa.training.config import PhaseConfig, TrainingConfig
 
     nested = {"text": TextConfig, "phases": PhaseConfig, "training": TrainingConfig}
     return kind(**{key: nested[key](**value) if key in nested else value for key, value in plain.items()})

@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-import os
 import sys
 from pathlib import Path
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import strict_json
+from pase_msa.files import replacing, strict_json, write_text
 
 
 def predict(
@@ -51,11 +50,9 @@ def predict(
         write_predictions(predictions, sys.stdout, as_json=json)
         return
     target = Path(out)
-    partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", newline="") as stream:
+    with replacing(target) as partial, partial.open("w", newline="") as stream:
         count = write_predictions(predictions, stream, as_json=json)
-    os.replace(partial, target)
     print(f"{count} predictions in {target}", file=sys.stderr)
 
 
@@ -80,9 +77,7 @@ def _predict_clip(
         writer.writerows(rows)
     target = Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.write_text(stream.getvalue(), newline="")
-    os.replace(partial, target)
+    write_text(target, stream.getvalue())
     print(f"{len(answer.utterances)} utterances in {target}", file=sys.stderr)
 
 

@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pase_msa.data.dataset import UtteranceDataset, make_dataset
-from pase_msa.data.inputs import (
-    choose_label,
-    choose_modalities,
-    describe_inputs,
-    encode_labels,
-    infer_task,
-    load_columns,
-)
+from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.opening import open_data
+from pase_msa.data.problem import Problem, ProblemOptions
 from pase_msa.data.table import FeatureTable
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
@@ -63,16 +55,14 @@ def diagnose(
     if not 0 <= seed < 2**32:
         raise PaSEError(f"seed must be 0 or more and less than 2^32, found {seed}; give such a number.")
     table = data if isinstance(data, FeatureTable) else open_data(data)
-    table.check_splits()
-    frozen = replace(text or TextConfig(), frozen=True)
-    names = choose_modalities(table, modalities, frozen)
-    task = infer_task(table, names, choose_label(table, label), kind, num_classes)
-    columns = load_columns(table, describe_inputs(table, names, frozen))
-    used = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
-    labels = encode_labels(table, task, used)
-    train = make_dataset(table, columns, table.rows("train"), labels)
-    valid = make_dataset(table, columns, table.rows("valid"), labels)
-    return diagnose_datasets(task, train, valid, seed=seed)
+    options = ProblemOptions(label, kind, num_classes, modalities, replace(text or TextConfig(), frozen=True))
+    return diagnose_problem(Problem.from_table(table, options), seed=seed)
+
+
+def diagnose_problem(problem: Problem, *, seed: int = 0) -> Diagnosis:
+    """Diagnose the datasets that a run trains on, with frozen states where the run fine-tunes a language model."""
+    readable = problem.frozen()
+    return diagnose_datasets(readable.task, readable.train, readable.valid, seed=seed)
 
 
 def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0) -> Diagnosis:
@@ -83,7 +73,7 @@ def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDatas
             "split can unmask a deceptive modality; mark one."
         )
     assert train.labels is not None
-    chosen = _sample_videos(train.rows, train.videos, seed)
+    chosen = train.subsample(_MOST, seed).rows
     if len(chosen) < len(train):
         _log.info("the diagnosis reads %d of %d training utterances", len(chosen), len(train))
     rows = np.concatenate([chosen, valid.rows])
@@ -92,13 +82,3 @@ def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDatas
     poolings = {name: pooling for name, (_, pooling) in pooled.items()}
     labels, videos = train.labels[rows], train.videos[rows]
     return diagnose_features(task, features, labels, videos, len(chosen), poolings=poolings, seed=seed)
-
-
-def _sample_videos(rows: NDArray[np.int64], videos: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """All rows, or those of randomly chosen videos up to the limit."""
-    if len(rows) <= _MOST:
-        return rows
-    member = np.unique(videos[rows], return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(int(member.max()) + 1)
-    chosen = order[np.cumsum(np.bincount(member)[order]) <= _MOST]
-    return rows[np.isin(member, chosen if len(chosen) else order[:1])]

@@ -78,7 +78,8 @@ def fit_projections(
 
 def fourier_features(phases: Sequence[Float[Tensor, "n f"]], offsets: Float[Tensor, " f"]) -> Float[Tensor, "n f"]:
     """Fourier features of a coalition, from the phases `z w` of its members, which add up."""
-    return torch.cos(torch.stack(list(phases)).sum(0) + offsets) * (2 / FOURIER) ** 0.5
+    features: Tensor = torch.cos(torch.stack(list(phases)).sum(0) + offsets) * (2 / FOURIER) ** 0.5
+    return features
 
 
 def products(top_components: Sequence[Float[Tensor, "n q"]]) -> list[Float[Tensor, "n f"]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template
 
+from pase_msa.files import write_text
 from pase_msa.metrics import headline
 from pase_msa.report import style as figures
 from pase_msa.report.modality_view import COLUMNS, contributions_plot, estimates, interval
@@ -74,7 +75,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
         figures=_results(result, main) | _learning(history or [], main, task.modalities, marks),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
