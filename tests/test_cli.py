@@ -170,7 +170,7 @@ def test_the_balancing_method_of_a_run_is_kept(folder, tmp_path):
     assert main(["train", str(out / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
 
 
-def test_a_closed_modality_is_named_at_the_end_of_training(tmp_path, capsys):
+def test_an_excluded_modality_is_named_at_the_end_of_training(tmp_path, capsys):
     rng = np.random.default_rng(0)
     labels = rng.integers(-3, 4, 280).astype(float)
     splits = np.array(["train"] * 160 + ["valid"] * 80 + ["test"] * 40)
@@ -182,15 +182,15 @@ def test_a_closed_modality_is_named_at_the_end_of_training(tmp_path, capsys):
     seen = np.where(splits == "train", labels, rng.permutation(labels))
     np.save(home / "vision.npy", seen[:, None] + 0.5 * rng.normal(size=(280, 3)).astype(np.float32))
     assert main(["train", "--data", str(home), "--out", str(out), *SMALL]) == 0
-    assert "vision: deceptive, closed" in capsys.readouterr().out.splitlines()
+    assert "vision: deceptive, excluded" in capsys.readouterr().out.splitlines()
     assert main(["evaluate", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "vision │ deceptive" in printed
-    assert "closed: no prediction reads it" in printed
+    assert "excluded: no prediction uses it" in printed
     assert main(["evaluate", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["modality_report"]
     assert found == json.loads((out / "results.json").read_text())["modality_report"]
-    assert found["modalities"]["vision"]["share"] == 0
+    assert found["modalities"]["vision"]["prediction_weight"] == 0
 
 
 def test_diagnosis_prints_a_table(folder, capsys):

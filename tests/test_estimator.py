@@ -117,7 +117,7 @@ def test_the_equilibrium_is_reported(regressor, classifier):
         # two videos are no ground for a verdict
         assert found["counts"]["validation_videos"] == 2
         assert {row["verdict"] for row in found["modalities"].values()} == {"undecided"}
-        assert found["reference_share"] == pytest.approx(float(model.model_.mixture.reference))
+        assert found["reference_weight"] == pytest.approx(float(model.model_.mixture.reference))
         assert sum(found["coalition_weights"].values()) == pytest.approx(1)
 
 
@@ -139,7 +139,7 @@ def test_any_model_may_be_held_to_new_videos(tmp_path):
     assert not plain.model_.mixture.coalition_weights
     held = PaSERegressor(**quick, balancing="held_out").fit(X, Y, groups=VIDEOS)
     assert held.model_.mixture.coalition_weights
-    assert 0 < held.modality_report_["reference_share"] <= 1
+    assert 0 < held.modality_report_["reference_weight"] <= 1
     expected = held.predict(X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(held)).predict(X), expected)
     held.model_ = Model.from_pretrained(held.save(tmp_path / "model"))  # a folder keeps trust and reference

@@ -38,11 +38,11 @@ _SIZES = ((1, 1), (2, 3), (9, 8), (4, 40))  # utterances and steps of the rows t
 
 
 class _FixedMixture(nn.Module):
-    """Trust as plain numbers: which coalitions are played is decided when the graph is made."""
+    """Weights as plain numbers: the coalitions are fixed when the graph is made."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.coalitions = model.mixture.coalition_weights
+        self.coalition_weights = model.mixture.coalition_weights
         self.reference = float(model.mixture.reference)
 
 
