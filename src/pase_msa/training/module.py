@@ -8,21 +8,19 @@ from typing import Any
 
 import lightning
 import torch
-from lightning import Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.batch import Batch, Outputs
-from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
 from pase_msa.metrics import Convention, SentimentMetrics, headline
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.config import TrainingConfig
+from pase_msa.training.optimizers import learning_rate_factor, make_optimizer
 
 
 class SentimentModule(lightning.LightningModule):
@@ -195,66 +193,20 @@ class SentimentModule(lightning.LightningModule):
         self.log(shown, values[shown], prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimiser; parameters with a learning rate of their own in groups of their own."""
+        """The optimiser of the configuration, and its learning rate as a function of the step."""
         optimizer = make_optimizer(self, self.config)
-        total = int(self.trainer.estimated_stepping_batches)
-        warm = round(self.config.warmup * total)
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / (warm + 1)
-            done = (step - warm) / max(total - warm, 1)
-            if self.config.schedule == "linear":
-                return max(1 - done, 0.0)
-            if self.config.schedule == "cosine":
-                return 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
-            return 1.0
-
+        factor = learning_rate_factor(self.config, int(self.trainer.estimated_stepping_batches))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
         }
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The optimiser over a module's parameters, grouped by learning rate."""
-    own = {
-        id(parameter): rate
-        for encoder in model.modules()
-        if isinstance(encoder, Encoder)
-        for parameter, rate in encoder.learning_rates()
-    }
-    groups: dict[float, list[nn.Parameter]] = defaultdict(list)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups[own.get(id(parameter), config.learning_rate)].append(parameter)
-    listed = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
-    if config.optimizer == "sgd":
-        return SGD(listed, lr=config.learning_rate, momentum=0.9)
-    # one kernel for all parameters; elsewhere torch's own choice, since not every precision goes with it
-    fused = True if all(p.device.type == "cpu" for p in model.parameters()) else None
-    if config.optimizer == "adam":
-        return Adam(listed, lr=config.learning_rate, fused=fused)
-    return AdamW(listed, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
-
-
 def log_now(module: lightning.LightningModule, values: Mapping[str, float]) -> None:
-    """Log an epoch's values and have them written: Lightning would only after the checkpoint, where a kill between the
-    two loses them."""
+    """Log an epoch's values and write them to disk at once.
+
+    Lightning itself writes them after the checkpoint only, so that a kill between the two would lose them.
+    """
     for logger in module.loggers:
         logger.log_metrics({**values, "epoch": module.current_epoch}, step=module.global_step)
         logger.save()
-
-
-class EpochLog(lightning.Callback):
-    """Logs what the balancing method and the model's weights say at the end of an epoch."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log."""
-        assert isinstance(pl_module, SentimentModule)
-        values = pl_module.balancing.log_values()
-        values["phase"] = float(pl_module.balancing.active)
-        weighting = getattr(pl_module.model, "weighting", None)
-        if weighting is not None:
-            values |= {f"weight/{name}": float(value) for name, value in weighting().items()}
-        log_now(pl_module, values)
