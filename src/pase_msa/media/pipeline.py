@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from pase_msa.data.columns import Array
+from pase_msa.data.extraction import require_same
 from pase_msa.errors import PaSEError
 from pase_msa.media.align import pool, windows, word_spans
 from pase_msa.media.base import Media

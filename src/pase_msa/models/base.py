@@ -90,7 +90,7 @@ class Model(nn.Module):
         In training that is the network's own output. In evaluation it is the mixture over coalitions of modalities,
         where coalition weights are set.
         """
-        if self.training or not self.mixture.coalitions:
+        if self.training or not self.mixture.coalition_weights:
             return self.network(batch)
         return self.predict_coalitions(batch, [frozenset(self.task.modalities)])[0]
 
@@ -125,7 +125,7 @@ class Model(nn.Module):
 
         A coalition S that is weighed by w_S reads the modalities that S and the given coalition share.
         """
-        weighed = self.mixture.coalitions
+        weighed = self.mixture.coalition_weights
         if not weighed:
             return self.network_coalitions(batch, coalitions)
         weights: list[dict[frozenset[str], float]] = []
@@ -152,7 +152,7 @@ class Model(nn.Module):
         )
 
     def prediction_weight(self, modality: str) -> float:
-        """Share of the prediction that a modality has a say in, in [0, 1]; 0 for one that is closed."""
+        """Part of the prediction that uses a modality, in [0, 1]; 0 for one that is excluded."""
         part = self.mixture.prediction_weight(modality)
         if self.reference is None:
             return part

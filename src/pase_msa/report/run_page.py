@@ -139,13 +139,13 @@ def _learning(
     captions = {
         "phi": "Learning-rate factor φ",
         "psi": "Shapley value ψ",
-        "coalition_weights": "Share of the prediction (modalities: of the network's part)",
+        "prediction_weight": "Part of the prediction that uses a modality (of the network's part), and the reference's",
         "weight": "Fusion weight",
     }
-    bounded = {captions["phi"], captions["coalition_weights"]}
+    bounded = {captions["phi"], captions["prediction_weight"]}
     for prefix, caption in captions.items():
         # in the order of the task, so that a modality keeps its colour from figure to figure
-        names = dict.fromkeys([*modalities, "reference"] if prefix == "trust" else modalities)
+        names = dict.fromkeys([*modalities, "reference"] if prefix == "prediction_weight" else modalities)
         groups[caption] = [f"{prefix}/{name}" for name in names if f"{prefix}/{name}" in keys]
     epochs = [epoch for row in history if (epoch := finite(row.get("epoch"))) is not None]
     first, last = min(epochs, default=0.0), max(epochs, default=0.0)

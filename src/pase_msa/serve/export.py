@@ -42,7 +42,7 @@ class _FixedMixture(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.coalitions = model.mixture.coalitions
+        self.coalitions = model.mixture.coalition_weights
         self.reference = float(model.mixture.reference)
 
 
@@ -147,7 +147,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "task": model.task.to_dict(),
         "inputs": {name: {"dim": spec.dim, "text": spec.text} for name, spec in model.inputs.items()},
         "temperature": float(model.temperature),
-        "coalitions": [[sorted(names), weight] for names, weight in model.mixture.coalitions.items()],
+        "coalitions": [[sorted(names), weight] for names, weight in model.mixture.coalition_weights.items()],
         "reference": float(model.mixture.reference) if model.reference is not None else 0.0,
     }
 

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from pase_msa.balancing.base import Measured
+from pase_msa.balancing.base import LossMeasurement
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.files import replacing
 from pase_msa.models.base import Model
@@ -42,7 +42,7 @@ class LossBeforeAfter(Callback):
     def __init__(self, batch_size: int) -> None:
         super().__init__()
         self.batch_size = batch_size
-        self.measured: list[Measured] = []
+        self.measured: list[LossMeasurement] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the losses of the untrained model."""
@@ -60,7 +60,7 @@ class LossBeforeAfter(Callback):
         module.model.eval()
         losses = [self._loss(module, dataset) for dataset in (data.train, data.valid)]
         module.model.train(training)
-        self.measured.append(Measured(*losses))
+        self.measured.append(LossMeasurement(*losses))
 
     def _loss(self, module: SentimentModule, dataset: UtteranceDataset) -> float:
         """Mean cross-entropy of the network on a labelled dataset, in nats per utterance."""

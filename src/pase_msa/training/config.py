@@ -148,6 +148,11 @@ class RunConfig:
         if not 0 <= self.seed < 2**31:
             raise PaSEError(f"The seed lies in [0, 2^31), found {self.seed}.")
 
+    @property
+    def problem(self) -> ProblemOptions:
+        """The options that make a problem of a table."""
+        return ProblemOptions(self.label, self.kind, self.num_classes, self.modalities, self.text, self.encoders)
+
     @classmethod
     def from_options(cls, options: Mapping[str, Any], **more: Any) -> Self:
         """A configuration from plain mappings, such as those of a YAML file.
@@ -164,11 +169,6 @@ class RunConfig:
             return cls(**{key: _NESTED[key](**value) if key in _NESTED else value for key, value in plain.items()})
         except (TypeError, AttributeError) as error:
             raise PaSEError(f"These are no options of a run: {error}; see `pase train --help`.") from error
-
-    @property
-    def problem(self) -> ProblemOptions:
-        """The options that make a problem of a table."""
-        return ProblemOptions(self.label, self.kind, self.num_classes, self.modalities, self.text, self.encoders)
 
     def to_dict(self) -> dict[str, Any]:
         """The options as plain containers, which JSON and YAML can hold."""

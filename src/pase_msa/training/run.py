@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 from lightning import Callback
 
 from pase_msa import plugins
-from pase_msa.balancing.base import BalancingMethod, Measured
+from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
 from pase_msa.data.problem import Problem
@@ -20,7 +21,6 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import write_json
 from pase_msa.heldout.diagnose import diagnose_problem
-from pase_msa.heldout.reference import RidgeReference
 from pase_msa.metrics import task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
@@ -51,13 +51,14 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     model = _untrained_model(config, problem)
     balancing = build_balancing(config.balancing, model.balancing)
     _check_utility(balancing, model)
-    balancing.prepare(problem.task, lambda: diagnose_problem(problem))
-    balancing.attach(model, problem.task)
-    balancing.measure_unimodal(partial(_measure_unimodal, config, problem))
+    balancing.prepare(
+        Preparation(
+            problem.task, model, partial(diagnose_problem, problem), partial(_measure_unimodal, config, problem)
+        )
+    )
     # the closed-form reference reads features, which a problem with a fine-tuned language model does not have
-    experts = balancing.diagnosis.experts if balancing.diagnosis is not None else None
-    if experts is not None and not problem.fine_tunes:
-        model.reference = RidgeReference.of(problem.task, experts)
+    if balancing.diagnosis is not None and not problem.fine_tunes:
+        model.reference = copy.deepcopy(balancing.diagnosis.reference)
     return Prepared(problem.task, model, balancing, problem.train, problem.valid)
 
 
@@ -82,7 +83,7 @@ def _check_utility(balancing: BalancingMethod, model: Model) -> None:
 
 def _measure_unimodal(
     config: RunConfig, problem: Problem, coalition: frozenset[str], epochs: int
-) -> tuple[Measured, Measured]:
+) -> tuple[LossMeasurement, LossMeasurement]:
     """Losses before and after a training run on the modalities of a coalition."""
     modalities = [name for name in problem.task.modalities if name in coalition]
     return measure_unimodal(config, modalities, epochs, partial(_train_in_memory, problem.table))

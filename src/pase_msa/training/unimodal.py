@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from lightning import Callback
 
-from pase_msa.balancing.base import Measured
+from pase_msa.balancing.base import LossMeasurement
 from pase_msa.training.callbacks import LossBeforeAfter
 from pase_msa.training.config import RunConfig
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 def measure_unimodal(
     config: RunConfig, modalities: list[str], epochs: int, train_in_memory: Callable[[RunConfig, Callback], None]
-) -> tuple[Measured, Measured]:
+) -> tuple[LossMeasurement, LossMeasurement]:
     """Train the same model on some of the modalities, and measure its losses before and after.
 
     Args:
