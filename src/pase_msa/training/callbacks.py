@@ -23,10 +23,7 @@ from pase_msa.files import replacing
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.data_module import SentimentData
-from pase_msa.training.module import SentimentModule, log_now
-
-PROGRESS = "val/progress"
-"""Logged where a balancing method measures how good the network is by itself; larger is better."""
+from pase_msa.training.module import PROGRESS, SentimentModule, log_now
 
 
 class LossBeforeAfter(Callback):
