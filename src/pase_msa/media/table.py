@@ -98,12 +98,7 @@ def extract_table(
     extractor = _extractor(json.dumps(config.to_dict()))
     (folder / PARTS).mkdir(parents=True, exist_ok=True)
     targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
-    outcomes: dict[str, Outcome] = {}
-    for item, target in zip(items, targets, strict=True):
-        if (rows := parts.facts(target)) is not None:
-            outcomes[item.id] = Outcome(item.id, item.written, "ok", "", rows)
-    if outcomes:
-        _log.info("%d of %d clips were extracted before", len(outcomes), len(items))
+    outcomes = _finished_before(items, targets)
     todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]
     with _bar(len(items), len(outcomes), show=progress) as advance:
         for done in _run(todo, config, cut, jobs, backend):
@@ -120,6 +115,17 @@ def _check_folder(folder: Path) -> None:
     """Refuse a folder with other content, so that nothing of the user's is overwritten."""
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PARTS).is_dir())):
         raise PaSEError(f"{folder} is there already and holds no extraction; give another folder.")
+
+
+def _finished_before(items: list[Item], targets: list[Path]) -> dict[str, Outcome]:
+    """Outcomes by id of the clips that an earlier run has finished."""
+    outcomes = {}
+    for item, target in zip(items, targets, strict=True):
+        if (rows := parts.facts(target)) is not None:
+            outcomes[item.id] = Outcome(item.id, item.written, "ok", "", rows)
+    if outcomes:
+        _log.info("%d of %d clips were extracted before", len(outcomes), len(items))
+    return outcomes
 
 
 def _run(
@@ -140,9 +146,8 @@ def _run(
         if backend == "loky":
             yield from joblib.Parallel(n_jobs=count, return_as="generator_unordered")(calls)
             return
-        while round_of_clips := list(
-            islice(calls, _ROUND * count)
-        ):  # Ray's backend returns all results of a call together
+        # Ray's backend returns all results of a call together: rounds, so that finished clips are reported meanwhile
+        while round_of_clips := list(islice(calls, _ROUND * count)):
             yield from joblib.Parallel(n_jobs=count)(round_of_clips)
 
 

@@ -138,7 +138,8 @@ def _transcript(result: ClipResult, task: Task) -> str:
         hint = "The influence of the words was not computed."
     else:
         hint = "No word has an influence: the prediction does not use the text."
-    return f'<section><h3>Transcript</h3><div class="pase-transcript">{rows}</div><p class="pase-hint">{hint}</p></section>'
+    hint = f'<p class="pase-hint">{hint}</p>'
+    return f'<section><h3>Transcript</h3><div class="pase-transcript">{rows}</div>{hint}</section>'
 
 
 def _transcript_line(item: UtteranceResult, strongest: float, task: Task, *, marked: bool) -> str:
