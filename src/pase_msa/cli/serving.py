@@ -60,12 +60,13 @@ def _predict_clip(
     run: str, clip: str | None, text: str | None, without: list[str], out: str | None, *, as_json: bool
 ) -> None:
     """Answer one clip: a summary, with `as_json` one JSON object; in a file JSON, or CSV with a line an utterance."""
-    from pase_msa.serve.clips import ClipPredictor, as_rows
-    from pase_msa.serve.summary import render_answer
+    from pase_msa.serve.clips import ClipPredictor
+    from pase_msa.serve.results import as_rows
+    from pase_msa.serve.summary import render_result
 
     answer = ClipPredictor(run).predict(clip, text, without=without)
     if out is None:
-        print(strict_json(answer.to_dict()) if as_json else render_answer(answer))
+        print(strict_json(answer.to_dict()) if as_json else render_result(answer))
         return
     stream = io.StringIO(newline="")
     if as_json:

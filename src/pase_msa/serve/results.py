@@ -1,7 +1,8 @@
-"""What is said about a clip: by utterance, over time, by modality and by word."""
+"""The result for a clip: predictions by utterance and over time, contributions of modalities and of words."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,34 +10,42 @@ import numpy as np
 
 from pase_msa.serve.predictor import Prediction
 
+SCHEMA_VERSION = 2
+"""Version of the JSON that `ClipResult.to_dict` and the server give; it rises when a field changes its meaning or name.
+
+Since 2: `influence` is null where it was not computed, `masked` names the modalities that the caller took away, and the
+last stage of `seconds` is called "predict".
+"""
+
 
 @dataclass(frozen=True)
 class WordInfluence:
-    """A word and what it did.
+    """A word of the transcript and its influence on the prediction.
 
     Attributes:
-        text: as it was said.
+        text: the word as the transcript has it.
         start: in seconds from the beginning of the file; None where its time is unknown.
         end: as `start`.
-        influence: how far the word moved the answer: its Shapley value over the words of the utterance's text, which is
-            read again without some of them while sound and picture stay; in the score's unit, or in probability of the
-            predicted class. The words of an utterance add up to the answer less the one without its text. Exact for 8
-            words or fewer, else over random orders (at least 4, always the same). 0 where the text is not read.
+        influence: the word's Shapley value. The players are the words of one utterance: the text is read again without
+            some of them, while sound and pictures stay. The unit is that of the score, or probability of the predicted
+            class. The words of an utterance sum to the prediction minus the prediction without the text. Exact for up
+            to 8 words, else an estimate from random orders (at least 4, always the same). 0 where the prediction does
+            not use the words; None where influences were not computed.
     """
 
     text: str
     start: float | None
     end: float | None
-    influence: float
+    influence: float | None
 
 
 @dataclass(frozen=True)
-class Moment:
+class CurvePoint:
     """A point of the curve.
 
     Attributes:
         time: in seconds from the beginning of the file.
-        value: what would be said if the utterance ended here: the score, or the probability of the predicted class.
+        value: the prediction if the utterance ended here: the score, or the probability of the predicted class.
     """
 
     time: float
@@ -44,19 +53,19 @@ class Moment:
 
 
 @dataclass
-class UtteranceAnswer:
-    """What is said about one utterance.
+class UtteranceResult:
+    """The result for one utterance.
 
     Attributes:
         start: where it begins, in seconds from the beginning of the file.
         end: where it ends; None for text alone.
-        text: what was said.
+        text: the transcript.
         prediction: score or label, confidence, contributions, probabilities.
-        base: what would be said without any modality; the contributions add up to the value less this.
+        base: the prediction without any modality. Base and contributions sum to the value.
         words: of the transcript, in order.
-        curve: the answer so far; empty for text alone.
-        modalities: that the utterance has and that were not withheld.
-        notes: what is absent or was mended, one sentence each.
+        curve: the prediction from the utterance so far; empty for text alone, or where it was not computed.
+        modalities: those that the prediction uses: the utterance has them, and they were not masked.
+        notes: what is absent or was repaired, one sentence each.
     """
 
     start: float
@@ -65,7 +74,7 @@ class UtteranceAnswer:
     prediction: Prediction
     base: float
     words: list[WordInfluence]
-    curve: list[Moment]
+    curve: list[CurvePoint]
     modalities: list[str]
     notes: list[str] = field(default_factory=list)
 
@@ -76,33 +85,35 @@ class UtteranceAnswer:
 
 
 @dataclass
-class ClipAnswer:
-    """What is said about a clip.
+class ClipResult:
+    """The result for a clip.
 
     Attributes:
         name: of the clip.
         duration: in seconds; None for text alone.
-        overall: mean over the utterances, weighted by their length; of one utterance, its own answer. For classes the
-            label is that of the mean probabilities.
-        base: as in an utterance, weighted alike.
+        overall: mean over the utterances, weighted by their length; of one utterance, its own prediction. For classes
+            the label is that of the mean probabilities.
+        base: the prediction without any modality, weighted alike.
         utterances: in order.
-        seconds: that each stage took.
+        seconds: time that each stage took.
+        masked: modalities that the caller masked. They are not absent from the clip; the prediction does not use them.
     """
 
     name: str
     duration: float | None
     overall: Prediction
     base: float
-    utterances: list[UtteranceAnswer]
+    utterances: list[UtteranceResult]
     seconds: dict[str, float]
+    masked: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
-        """Of all utterances, each sentence once."""
+        """Notes of all utterances, each sentence once."""
         return list(dict.fromkeys(note for item in self.utterances for note in item.notes))
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Plain containers for JSON, see `SCHEMA_VERSION`."""
         utterances = [
             {
                 "start": item.start,
@@ -111,17 +122,19 @@ class ClipAnswer:
                 **item.prediction.to_dict(),
                 "base": item.base,
                 "words": [asdict(word) for word in item.words],
-                "curve": [asdict(moment) for moment in item.curve],
+                "curve": [asdict(point) for point in item.curve],
                 "modalities": item.modalities,
                 "notes": item.notes,
             }
             for item in self.utterances
         ]
         return {
+            "schema_version": SCHEMA_VERSION,
             "clip": self.name,
             "duration": self.duration,
             **{key: value for key, value in self.overall.to_dict().items() if key != "id"},
             "base": self.base,
+            "masked": self.masked,
             "utterances": utterances,
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
         }
@@ -135,8 +148,8 @@ def value_of(prediction: Prediction, label: str | None) -> float:
     return prediction.score
 
 
-def overall(name: str, utterances: list[UtteranceAnswer]) -> tuple[Prediction, float]:
-    """The answer to a whole clip, and its base."""
+def overall(name: str, utterances: Sequence[UtteranceResult]) -> tuple[Prediction, float]:
+    """The prediction for a whole clip, and its base: means over the utterances, weighted by their length."""
     if len(utterances) == 1:
         return utterances[0].prediction, utterances[0].base
     lengths = np.array([max((item.end or item.start) - item.start, 1e-3) for item in utterances])
@@ -147,7 +160,7 @@ def overall(name: str, utterances: list[UtteranceAnswer]) -> tuple[Prediction, f
         return float(weights @ np.array(values))
 
     probabilities = {key: mean([part.probabilities[key] for part in parts]) for key in parts[0].probabilities}
-    found = Prediction(
+    prediction = Prediction(
         name,
         None if parts[0].score is None else mean([part.score or 0.0 for part in parts]),
         None if parts[0].label is None else max(probabilities, key=lambda key: probabilities[key]),
@@ -155,4 +168,20 @@ def overall(name: str, utterances: list[UtteranceAnswer]) -> tuple[Prediction, f
         {key: mean([part.contributions[key] for part in parts]) for key in parts[0].contributions},
         probabilities,
     )
-    return found, mean([item.base for item in utterances])
+    return prediction, mean([item.base for item in utterances])
+
+
+def as_rows(result: ClipResult) -> list[dict[str, Any]]:
+    """One row per utterance, for CSV."""
+    return [
+        {
+            "clip": result.name,
+            "start": item.start,
+            "end": item.end,
+            **({"score": item.prediction.score} if item.prediction.label is None else {"label": item.prediction.label}),
+            "confidence": item.prediction.confidence,
+            **{f"contribution_{name}": value for name, value in item.prediction.contributions.items()},
+            "text": item.text or "",
+        }
+        for item in result.utterances
+    ]
