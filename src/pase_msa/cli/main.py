@@ -40,7 +40,7 @@ def evaluate(
         json: print one JSON object instead of tables.
     """
     from pase_msa.evaluation.evaluate import evaluate as evaluate_run
-    from pase_msa.report.run_page import render_table
+    from pase_msa.report.terminal import render_table
 
     result = evaluate_run(run, data=data, convention=convention)
     if json:

@@ -11,21 +11,23 @@ import jsonargparse
 from pase_msa.cli.studies import Command, parallel
 from pase_msa.errors import PaSEError
 
-_RESULTS, _RUNS = "experiments/results/reproduce", "runs/reproduce"
+_TABLES, _RUNS = "runs/tables", "runs/reproduce"
 
 
 def _reproduce_options(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("what", type=str, nargs="+", help="table1 to table5, figure1, figure3, ..., beyond, all")
+    parser.add_argument("what", type=str, nargs="+", help="table1 to table5, figure1, figure3, ..., extra, all")
     parser.add_argument("--data", type=str, action="append", help="folder or file; repeat it for several")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to this")
     parser.add_argument("--text", choices=("frozen", "fine-tuned"), default="frozen", help="use of the text encoder")
     parser.add_argument("--base", type=str, help="YAML with options of every run, as for `pase train`")
     parser.add_argument("--validation-only", action="store_true", help="do not read the test split")
-    parser.add_argument("--out", type=str, help=f"folder of the tables and figures; {_RESULTS}/DATA if left out")
-    parser.add_argument("--home", type=str, help=f"folder of the runs; {_RUNS}/DATA if left out")
-    parser.add_argument("--language-model", type=str, action="append", help="whom table5 asks; repeat it for several")
+    parser.add_argument("--out", type=str, help=f"folder of the tables and figures; {_TABLES}/DATA if left out")
+    parser.add_argument("--runs", type=str, help=f"folder of the runs; {_RUNS}/DATA if left out")
+    parser.add_argument(
+        "--language-model", type=str, action="append", help="model that table5 asks; repeat it for several"
+    )
     parser.add_argument("--base-url", type=str, help="of its server, or 'local', as for `pase ask`")
-    parser.add_argument("--page", type=str, help="Markdown page of all results that are there, made anew")
+    parser.add_argument("--page", type=str, help="Markdown page to write of all data sets that stand beside --out")
     parallel(parser)
 
 
@@ -37,7 +39,7 @@ def reproduce(
     base: str | None = None,
     validation_only: bool = False,
     out: str | None = None,
-    home: str | None = None,
+    runs: str | None = None,
     language_model: list[str] | None = None,
     base_url: str | None = None,
     page: str | None = None,
@@ -45,19 +47,19 @@ def reproduce(
     threads: int = 1,
     backend: Any = "loky",
 ) -> None:
-    """Make tables and figures for each data set, and say where they are."""
-    from pase_msa.reproduce.page import write_page
-    from pase_msa.reproduce.run import reproduce as make
-    from pase_msa.reproduce.subject import Subject
+    """Make tables and figures for each data set, and print where they are."""
+    from pase_msa.paper.page import write_page
+    from pase_msa.paper.protocol import Protocol
+    from pase_msa.paper.run import reproduce as make
     from pase_msa.studies.study import read_mapping, seed_list
 
     paths: list[str | None] = [*data] if data else [None]
-    if len(paths) > 1 and (out or home):
-        raise PaSEError("--out and --home are for one data set; leave them out, or give one --data.")
+    if len(paths) > 1 and (out or runs):
+        raise PaSEError("--out and --runs are for one data set; leave them out, or give one --data.")
     options = {} if base is None else read_mapping(Path(base))
     failures = []
     for path in paths:
-        subject = Subject.of(
+        protocol = Protocol.of(
             path,
             seed_list(seeds),
             split="valid" if validation_only else "test",
@@ -69,12 +71,12 @@ def reproduce(
         command += [] if text == "frozen" else ["--text", text]
         command += ["--base", base] if base else []
         command += ["--validation-only"] if validation_only else []
-        target = Path(out) if out else Path(_RESULTS) / subject.folder
+        target = Path(out) if out else Path(_TABLES) / protocol.folder
         written, failed = make(
             what,
-            subject,
+            protocol,
             out=target,
-            home=Path(home) if home else Path(_RUNS) / subject.name.replace("/", "-"),
+            root=Path(runs) if runs else Path(_RUNS) / protocol.name.replace("/", "-"),
             command=command,
             jobs=jobs,
             threads=threads,
@@ -86,10 +88,10 @@ def reproduce(
             print(f"{file}")
         print(f"ledger: {target / 'ledger.md'}")
     if page is not None:
-        print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_RESULTS))}")
+        print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_TABLES))}")
     if failures:
-        said = "; ".join(sentence.rstrip(".") for sentence in failures)
-        raise PaSEError(f"Not finished: {said}. The same command tries it again.")
+        sentences = "; ".join(sentence.rstrip(".") for sentence in failures)
+        raise PaSEError(f"Not finished: {sentences}. The same command tries it again.")
 
 
 def _report_options(parser: jsonargparse.ArgumentParser) -> None:
@@ -106,7 +108,7 @@ def report(runs: list[str], out: str = "report.html") -> None:
 
 COMMANDS = {
     "reproduce": Command(
-        "Make the tables and figures of the paper, and some beyond it, from runs that are shared.",
+        "Make the tables and figures of the paper, and further ones, from shared runs.",
         _reproduce_options,
         reproduce,
     ),

@@ -124,7 +124,7 @@ def _compare_options(parser: jsonargparse.ArgumentParser) -> None:
 def compare(runs: list[str], against: list[str] | None = None, json: bool = False) -> None:
     """Compare evaluated runs and print the verdicts."""
     from pase_msa.evaluation.compare import compare as compare_runs
-    from pase_msa.evaluation.compare import render_comparison
+    from pase_msa.report.terminal import render_comparison
 
     if against is None and len(runs) != 2:
         raise PaSEError(
