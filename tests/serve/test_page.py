@@ -136,7 +136,7 @@ def test_in_a_browser_on_a_phone(run, request, tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     # in a process of its own: Gradio leaves event loops behind
-    command = [sys.executable, "-m", "pase_msa.cli", "demo", str(run), "--port", str(port)]
+    command = [sys.executable, "-m", "pase_msa", "demo", str(run), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     request.addfinalizer(lambda: (server.terminate(), server.communicate()))
     assert f"http://127.0.0.1:{port}" in server.stdout.readline()

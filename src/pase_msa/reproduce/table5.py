@@ -9,7 +9,7 @@ import pandas as pd
 from pase_msa.errors import PaSEError
 from pase_msa.figures.panels import scale
 from pase_msa.figures.quoted import quoted
-from pase_msa.language_models.asking import ask, summary
+from pase_msa.language_models.prediction import predict_split, summary
 from pase_msa.report.numbers import is_percent, metric_label
 from pase_msa.reproduce import methods
 from pase_msa.reproduce.layout import Grid, Part
@@ -73,7 +73,7 @@ def build(found: Results) -> Part:
 def _asked(subject: Subject, name: str) -> dict[str, Any]:
     given = subject.language_models
     try:
-        frame = ask(
+        frame = predict_split(
             subject.table,
             subject.split,
             name,
