@@ -1,7 +1,6 @@
 """Small inputs that several test files share."""
 
 import dataclasses
-import math
 
 import numpy as np
 import torch
@@ -9,9 +8,8 @@ import torch
 from pase_msa.batch import Batch
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
-from pase_msa.heldout.experts import Expert, Experts
+from pase_msa.heldout.features import FOURIER
 from pase_msa.heldout.reference import RidgeReference
-from pase_msa.heldout.ridge import FOURIER, Pooling
 from pase_msa.models.base import build_model
 from pase_msa.task import Task
 
@@ -51,27 +49,17 @@ def toy_model(name="pase", kind="regression", modalities=NAMES, *, seed=0, **opt
 def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
     """A closed-form reference of random numbers; vision is one step long, so that it has no deviation over time."""
     task, rng = toy_task(kind), np.random.default_rng(0)
-    outputs = 1 if kind == "regression" else task.num_classes
-    poolings, matrices, waves, leads = {}, {}, {}, {}
-    for name, dim in DIMS.items():
-        size = dim * (1 if name == "vision" else 2)
-        poolings[name] = Pooling(0.1 * rng.normal(size=size), np.ones(size), name != "vision")
-        matrices[name] = rng.normal(size=(size, 3))
-        waves[name] = rng.normal(size=(3, FOURIER))
-        leads[name] = rng.normal(size=(size, 2))
-    members = [
-        Expert(
-            frozenset(names),
-            1 / len(coalitions),
-            0.1 * rng.normal(size=(3 * len(names) + FOURIER + 4 * math.comb(len(names), 2), outputs)),
-            0.1 * rng.normal(size=FOURIER + 4 * math.comb(len(names), 2)),
-            rng.normal(size=(outputs, task.num_classes)),
-            rng.normal(size=task.num_classes),
-        )
-        for names in coalitions
-    ]
-    offset, prior = rng.uniform(0, 2 * np.pi, FOURIER), rng.dirichlet(np.ones(task.num_classes))
-    return RidgeReference.of(task, Experts(poolings, matrices, waves, offset, leads, members, prior))
+    sizes = {name: [dim * (1 if name == "vision" else 2), 3, name != "vision", 2] for name, dim in DIMS.items()}
+    reference = RidgeReference(task, {"modalities": sizes, "coalitions": [list(names) for names in coalitions]})
+    for name, buffer in reference.named_buffers():
+        small = name.startswith(("center", "weights", "joint_mean"))
+        buffer.copy_(torch.from_numpy((0.1 if small else 1.0) * rng.normal(size=buffer.shape)))
+    for name in DIMS:
+        getattr(reference, f"scale_{name}").fill_(1.0)
+    reference.coalition_weights.fill_(1 / len(coalitions))
+    reference.offset.copy_(torch.from_numpy(rng.uniform(0, 2 * np.pi, FOURIER)))
+    reference.prior.copy_(torch.from_numpy(rng.dirichlet(np.ones(task.num_classes))))
+    return reference
 
 
 def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):

@@ -8,9 +8,9 @@ from lightning import Callback
 
 from pase_msa import plugins
 from pase_msa.models.base import Model
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
 from tests.toys import NAMES, parameters_of, toy_batch
 
 METHODS = plugins.names("balancing")

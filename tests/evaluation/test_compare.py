@@ -150,7 +150,7 @@ def test_a_run_that_is_not_evaluated_or_kept_no_predictions_is_refused(tmp_path)
 
 @pytest.mark.parametrize("table", ["score_table", "class_table"])
 def test_an_evaluation_keeps_what_its_metrics_come_from(table, request, tmp_path):
-    options = dataclasses.replace(config("unused", tmp_path / "run", "paper", epochs=1), seed=3)
+    options = dataclasses.replace(config("unused", tmp_path / "run", "sgm", epochs=1), seed=3)
     folder = train(options, progress=False, table=request.getfixturevalue(table))
     import pase_msa.evaluation.evaluate as evaluation
 

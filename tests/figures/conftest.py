@@ -4,8 +4,7 @@ import pytest
 
 from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.evaluation.loaded import load_run
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.run import train
 from tests.toys import tiny_spec
 

@@ -9,9 +9,9 @@ from pase_msa import plugins
 from pase_msa.errors import PaSEError
 from pase_msa.models.pase import Config
 from pase_msa.shapley import coalitions
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
 from tests.toys import NAMES, parameters_of, relabelled, toy_batch, toy_model, train_steps
 
 BATCHES = [toy_batch(seed=seed, n=14) for seed in range(4)]

@@ -15,7 +15,7 @@ from pase_msa.figures.quoted import quoted
 from pase_msa.reproduce.methods import completed
 from pase_msa.reproduce.run import expand, names
 from pase_msa.reproduce.subject import Subject
-from pase_msa.studies.training_cell import run_config
+from pase_msa.training.config import RunConfig
 from tests.reproduce.conftest import two_modalities
 from tests.toys import tiny_spec
 
@@ -213,7 +213,7 @@ def test_every_configuration_is_valid(name, text, tmp_path):
         options = completed(subject, options)
         if options["model"]["name"] == "ridge":
             continue
-        config = run_config(options)
+        config = RunConfig.from_options(options)
         for kind, given in (("models", config.model), ("balancing", config.balancing)):
             if "name" in given:
                 rest = {key: value for key, value in given.items() if key != "name"}

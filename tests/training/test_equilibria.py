@@ -16,8 +16,7 @@ from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.inference import infer
 from pase_msa.models.base import Model
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.run import prepare, train
 from pase_msa.training.run_folder import RunFolder
 
@@ -106,7 +105,7 @@ def test_the_deceiver_is_unmasked_before_training(table):
     run = prepare(options(), table)
     found = {name: row.verdict for name, row in run.balancing.diagnosis.modalities.items()}
     assert found == {"text": "useful", "vision": "deceptive"}
-    assert run.modulation.factors == {"text": 1.0, "vision": 0.0}
+    assert run.balancing.factors == {"text": 1.0, "vision": 0.0}
     assert {name for names in run.model.reference.coalitions for name in names} == {"text"}
 
 

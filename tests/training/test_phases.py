@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.errors import PaSEError
-from pase_msa.training.phases import DualPhase, PhaseConfig, TransitionRule
+from pase_msa.training.config import PhaseConfig
+from pase_msa.training.phases import DualPhase, TransitionRule
 
 steady = settings(derandomize=True, deadline=None, max_examples=50)
 

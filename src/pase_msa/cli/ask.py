@@ -52,7 +52,7 @@ def ask(
         json: print one JSON object instead of a table.
     """
     from pase_msa.errors import PaSEError
-    from pase_msa.files import strict_json, whole_file
+    from pase_msa.files import replacing, strict_json
     from pase_msa.optional import need
 
     if data is None or model is None:
@@ -86,7 +86,8 @@ def ask(
             progress=lambda done, total: bar.update(line, completed=done, total=total),
         )
     if out is not None:
-        with whole_file(Path(out)) as partial:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(Path(out)) as partial:
             frame.to_csv(partial, index=False)
     result = summary(
         frame, Task.from_dict(frame.attrs["task"]), convention=convention, price_in=price_in, price_out=price_out

@@ -35,10 +35,10 @@ def inspect(file: str, *, format: str | None = None, label: str | None = None, j
 
 def _task(table: FeatureTable, label: str) -> Task:
     """What `pase train --label` would train on."""
-    from pase_msa.data.inputs import choose_label, infer_task
+    from pase_msa.data.inputs import infer_task
 
     # data without features are trained on their transcripts
-    return infer_task(table, list(table.modalities) or ["text"], choose_label(table, label))
+    return infer_task(table, list(table.modalities) or ["text"], label)
 
 
 def _words(task: Task) -> str:

@@ -47,14 +47,15 @@ def predict(
 
 def _predict_features(run: str, data: str, split: str | None, out: str | None, *, as_json: bool) -> None:
     """Predict feature rows; CSV, or with `as_json` one JSON object per line."""
-    from pase_msa.files import whole_file
+    from pase_msa.files import replacing
     from pase_msa.serve.predictor import Predictor, write_predictions
 
     predictions = Predictor(run).predict(data, split=split)
     if out is None:
         write_predictions(predictions, sys.stdout, as_json=as_json)
         return
-    with whole_file(Path(out)) as partial, partial.open("w", newline="") as stream:
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    with replacing(Path(out)) as partial, partial.open("w", newline="") as stream:
         count = write_predictions(predictions, stream, as_json=as_json)
     print(f"{count} predictions in {out}", file=sys.stderr)
 
@@ -63,7 +64,7 @@ def _predict_clip(
     run: str, clip: str | None, text: str | None, without: list[str], out: str | None, *, as_json: bool
 ) -> None:
     """Predict one clip: a summary on the terminal; in a file CSV with one line per utterance, or JSON."""
-    from pase_msa.files import strict_json, whole_file
+    from pase_msa.files import strict_json, write_text
     from pase_msa.serve.clips import ClipPredictor, as_rows
     from pase_msa.serve.summary import render_answer
 
@@ -79,6 +80,6 @@ def _predict_clip(
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with whole_file(Path(out)) as partial:
-        partial.write_text(stream.getvalue(), newline="")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    write_text(Path(out), stream.getvalue())
     print(f"{len(prediction.utterances)} utterances in {out}", file=sys.stderr)

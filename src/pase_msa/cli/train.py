@@ -61,8 +61,7 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
 def _run_config(options: dict[str, Any]) -> Any:
     """RunConfig from plain containers."""
     from pase_msa.data.transcripts import TextConfig
-    from pase_msa.training.config import RunConfig, TrainingConfig
-    from pase_msa.training.phases import PhaseConfig
+    from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 
     nested = {"text": TextConfig, "phases": PhaseConfig, "training": TrainingConfig}
     return RunConfig(**{key: nested[key](**value) if key in nested else value for key, value in options.items()})

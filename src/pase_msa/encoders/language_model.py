@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pase_msa.data.inputs import InputSpec
-from pase_msa.data.transcripts import load_model, pool
+from pase_msa.data.pretrained import load_model, pool_tokens
 from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.sequence import step_mask
 from pase_msa.errors import PaSEError
@@ -46,7 +46,7 @@ class LanguageModelEncoder(Encoder):
     def forward(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """Encode token ids."""
         states, mask = self._states(features, lengths)
-        vector: Tensor = self.output(self.dropout(pool(states, mask, self.pooling)))
+        vector: Tensor = self.output(self.dropout(pool_tokens(states, mask, self.pooling)))
         return vector
 
     def frames(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:

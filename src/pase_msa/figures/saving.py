@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing
 from pase_msa.report.style import styled
 
 
@@ -45,17 +46,11 @@ def save_table(frame: pd.DataFrame, stem: str | Path) -> Path:
 def _whole(stem: Path, writers: dict[str, Callable[[Path], object]]) -> tuple[Path, ...]:
     """Every file beside its place first, and then all into place."""
     targets = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in writers}
-    partials = {suffix: path.with_name(f".{path.name}.partial") for suffix, path in targets.items()}
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        for suffix, write in writers.items():
-            write(partials[suffix])
-        for suffix, path in targets.items():
-            os.replace(partials[suffix], path)
+        with ExitStack() as stack:
+            for suffix, write in writers.items():
+                write(stack.enter_context(replacing(targets[suffix])))
     except OSError as error:
         raise PaSEError(f"{stem} cannot be written ({error.strerror or error}); name another place.") from error
-    finally:
-        for path in partials.values():
-            if path.is_file():
-                path.unlink()
     return tuple(targets.values())

@@ -10,7 +10,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from pase_msa.data.transcripts import load_quietly, model_hash
+from pase_msa.data.pretrained import load_quietly, model_hash
 from pase_msa.errors import PaSEError
 from pase_msa.language_models.prompts import Message
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pase_msa.data.inputs import choose_label, encode_labels, infer_task
+from pase_msa.data.inputs import encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
+from pase_msa.files import write_text
 from pase_msa.language_models.answers import parse_answer
 from pase_msa.language_models.endpoint import Chat, Endpoint, Local, Reply
 from pase_msa.language_models.prompts import is_medium, messages
@@ -79,8 +79,7 @@ def predict_split(
     Errors:
         PaSEError: no transcripts, no such split, or a server that does not answer or rejects the request.
     """
-    chosen = choose_label(table, label if task is None else task.label)
-    task = task or infer_task(table, ("text",), chosen)
+    task = task or infer_task(table, ("text",), label)
     files = _files(media)
     if table.texts is None and not files:
         raise PaSEError(
@@ -255,7 +254,5 @@ def _cached_reply(chat: Chat, conversation: Sequence[dict[str, Any]]) -> tuple[R
         return Reply(**json.loads(file.read_text(encoding="utf-8"))), True
     reply = chat.complete(list(conversation))
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as partial:
-        json.dump(asdict(reply), partial)
-    os.replace(partial.name, file)
+    write_text(file, json.dumps(asdict(reply)), unique=True)  # several threads may write the same reply
     return reply, False

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing
 from pase_msa.media import parts
 from pase_msa.media.clip import Clip
 from pase_msa.media.config import ExtractConfig
@@ -214,8 +215,7 @@ def _build(
 
 
 def _write_report(path: Path, ordered: list[Done]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as stream:
+    with replacing(path) as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "path", "status", "utterances", "seconds", "words", "modalities", "notes"])
         for done in ordered:
@@ -225,7 +225,6 @@ def _write_report(path: Path, ordered: list[Done]) -> None:
             said = done.reason or " ".join(notes)
             length = f"{done.seconds:.2f}"
             writer.writerow([done.id, done.path, done.status, len(done.rows), length, words, " ".join(held), said])
-    os.replace(partial, path)
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,15 @@ from torch import Tensor, nn
 from pase_msa import plugins
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.data.extraction import check_extraction
 from pase_msa.data.inputs import InputSpec
+from pase_msa.data.problem import prediction_dataset
+from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing, write_json
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
@@ -86,7 +90,7 @@ class Model(nn.Module):
         In training that is the network's own output. In evaluation it is the mixture over coalitions of modalities,
         where coalition weights are set.
         """
-        if self.training or not self.mixture.coalitions:
+        if self.training or not self.mixture.coalition_weights:
             return self.network(batch)
         return self.predict_coalitions(batch, [frozenset(self.task.modalities)])[0]
 
@@ -121,7 +125,7 @@ class Model(nn.Module):
 
         A coalition S that is weighed by w_S reads the modalities that S and the given coalition share.
         """
-        weighed = self.mixture.coalitions
+        weighed = self.mixture.coalition_weights
         if not weighed:
             return self.network_coalitions(batch, coalitions)
         weights: list[dict[frozenset[str], float]] = []
@@ -148,7 +152,7 @@ class Model(nn.Module):
         )
 
     def prediction_weight(self, modality: str) -> float:
-        """Share of the prediction that a modality has a say in, in [0, 1]; 0 for one that is closed."""
+        """Part of the prediction that uses a modality, in [0, 1]; 0 for one that is excluded."""
         part = self.mixture.prediction_weight(modality)
         if self.reference is None:
             return part
@@ -193,6 +197,21 @@ class Model(nn.Module):
         score = self.task.score(probabilities) if self.task.kind == "regression" else None
         return Outputs(logits, probabilities, score, fused, present=present, **details)
 
+    def dataset(self, table: FeatureTable, split: str | None = None, *, labels: bool = False) -> UtteranceDataset:
+        """The rows of a table as this model reads them.
+
+        Args:
+            table: data; a modality that it lacks is absent from every row.
+            split: only the rows of this split; all rows if None.
+            labels: whether to read the labels. Rows without a label or without any modality are then left out.
+
+        Errors:
+            PaSEError: features that were extracted otherwise than in training or have other sizes, no such split, or
+                (with `labels`) no labelled row.
+        """
+        check_extraction(self.extraction, table.meta, self.inputs)
+        return prediction_dataset(table, self.task, self.inputs, split, labels=labels)
+
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
         """Fit the standardisation on the given (training) rows."""
         for name, scaler in self.scalers.items():
@@ -210,7 +229,7 @@ class Model(nn.Module):
         for name, spec in inputs.items():
             if spec["encoder"] == "language_model":
                 # weights are ours now: architecture and tokenizer go into the folder, so that it needs nothing else
-                from pase_msa.data.transcripts import load_tokenizer
+                from pase_msa.data.pretrained import load_tokenizer
 
                 home = target / "encoders" / name
                 if Path(spec["text"]["model"]).resolve() != home.resolve():
@@ -228,10 +247,9 @@ class Model(nn.Module):
             "extraction": self.extraction,
         }
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, target / f"{_WEIGHTS}.partial")
-        (target / f"{_CONFIG}.partial").write_text(json.dumps(content, indent=2))
-        for file in (_WEIGHTS, _CONFIG):
-            os.replace(target / f"{file}.partial", target / file)
+        with replacing(target / _WEIGHTS) as weights:
+            save_file(tensors, weights)
+        write_json(target / _CONFIG, content)
         return target
 
     @classmethod

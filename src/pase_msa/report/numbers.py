@@ -116,11 +116,11 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
         tables["Contributions"] = _table(("", *(label for _, _, label, _ in columns)), rows)
     if found := result.get("modality_report"):
         rows = [
-            [name, row["verdict"], format_value("share", row["share"]), row["action"]]
+            [name, row["verdict"], format_value("share", row["prediction_weight"]), row["action"]]
             for name, row in found["modalities"].items()
         ]
         heading = "Modalities on new videos, by folds and validation"
-        tables[heading] = _table(("", "verdict", "Share of the prediction, %", "action"), rows, words=(1, 3))
+        tables[heading] = _table(("", "verdict", "Used by, % of the prediction", "action"), rows, words=(1, 3))
     output = io.StringIO()
     console = Console(file=output, width=width, markup=False, emoji=False, highlight=False, color_system=None)
     if (result.get("data") or {}).get("synthetic"):

@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pase_msa.data.inputs import choose_label, choose_modalities, infer_task
 from pase_msa.data.opening import open_data
+from pase_msa.data.problem import ProblemOptions, task_from_table
 from pase_msa.data.table import FeatureTable
-from pase_msa.data.transcripts import TextConfig
 from pase_msa.figures.quoted import quoted
 from pase_msa.metrics import headline
 from pase_msa.report.numbers import SHOWN
@@ -59,10 +58,7 @@ class Subject:
         Errors:
             PaSEError: the data have no label, or no modality.
         """
-        wanted = self.base.get("modalities")
-        names = choose_modalities(self.table, wanted, TextConfig(**self.base.get("text", {})))
-        rest = {key: self.base[key] for key in ("kind", "num_classes") if key in self.base}
-        return infer_task(self.table, names, choose_label(self.table, self.base.get("label")), **rest)
+        return task_from_table(self.table, ProblemOptions.from_mapping(self.base))
 
     @property
     def modalities(self) -> tuple[str, ...]:

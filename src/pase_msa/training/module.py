@@ -52,7 +52,7 @@ class SentimentModule(lightning.LightningModule):
         self.auxiliary_heads = self.balancing.auxiliary_heads
         self.seed = seed
         self.metrics = SentimentMetrics(model.task, convention)
-        self.games = ValidationCoalitions(model.task, self.balancing.games)
+        self.validation_coalitions = ValidationCoalitions(model.task, self.balancing.coalitions)
         self._losses: dict[str, Tensor] = {}
         self._sums: dict[tuple[str, ...], Tensor] = {}
         self._means: dict[str, float] | None = None
@@ -100,9 +100,9 @@ class SentimentModule(lightning.LightningModule):
         batch = self.balancing.mask_modalities(batch, self.config.modality_dropout)
         outputs = self.model(batch)
         losses = self.model.losses(outputs, batch)
-        self.balancing.on_outputs(outputs, batch, self)
+        # before the momentum update, so that a method sees the model that made the outputs
+        self._losses = self.balancing.reweight(losses, outputs, batch, self)
         self.model.update(outputs, batch)
-        self._losses = self.balancing.reweight(losses, self)
         total = torch.stack(list(self._losses.values())).sum()
         seen = {f"train/{name}": value for name, value in self._losses.items()}
         self._count({**seen, "train/loss": total, **outputs.details})
@@ -144,15 +144,16 @@ class SentimentModule(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Reset."""
         self.metrics.reset()
-        self.games.reset()
+        self.validation_coalitions.reset()
         self._validation = defaultdict(float)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions, or those of every coalition that the balancing method asks for."""
-        if self.games.games:
-            reference = self.model.reference if self.games.reference is None else None
-            said = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
-            self.games.take(self.model.network_coalitions(batch, self.games.games), batch, said)
+        collected = self.validation_coalitions
+        if collected.coalitions:
+            reference = self.model.reference if collected.reference is None else None
+            predicted = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
+            collected.add(self.model.network_coalitions(batch, collected.coalitions), batch, predicted)
         else:
             assert batch.labels is not None
             self._measure(self.model.network(batch), batch.labels)
@@ -163,27 +164,28 @@ class SentimentModule(lightning.LightningModule):
         self._validation["nll"] += float(soft_cross_entropy(outputs.logits, membership).sum())
         self._validation["count"] += len(labels)
 
-    def _settle(self) -> None:
-        """Let the balancing method weigh the coalitions, and measure what follows from it."""
-        labels, played = self.games.labels, self.games.played()
-        membership = played.membership
+    def _update_mixture(self) -> None:
+        """Let the balancing method weigh the coalitions, and measure the predictions that follow."""
+        coalitions, labels = self.validation_coalitions.coalitions, self.validation_coalitions.labels
+        predictions = self.validation_coalitions.predictions()
+        membership = predictions.membership
         prior = (membership * self.model.class_prior.cpu().log()).sum(1)
-        gains = (membership * played.probabilities.clamp(min=1e-12).log()).sum(2) - prior
-        self._gains = dict(zip(self.games.games, gains.mean(1).tolist(), strict=True))
-        settled = self.balancing.settle(played)
-        if settled is None:
-            said = played.probabilities[self.games.games.index(frozenset(self.modalities))]
+        gains = (membership * predictions.probabilities.clamp(min=1e-12).log()).sum(2) - prior
+        self._gains = dict(zip(coalitions, gains.mean(1).tolist(), strict=True))
+        weights = self.balancing.update_mixture(predictions)
+        if weights is None:
+            probabilities = predictions.probabilities[coalitions.index(frozenset(self.modalities))]
         else:
-            self.model.mixture.set(settled.weights, settled.reference)
-            said = settled.cross_fitted
-            if settled.progress is not None:
-                self.log("val/progress", settled.progress)
-        self._measure(outputs_of(self.model.task, said.to(self.device)), labels.to(self.device))
+            self.model.mixture.set(weights.coalition_weights, weights.reference)
+            probabilities = weights.cross_fitted
+            if weights.progress is not None:
+                self.log("val/progress", weights.progress)
+        self._measure(outputs_of(self.model.task, probabilities.to(self.device)), labels.to(self.device))
 
     def on_validation_epoch_end(self) -> None:
         """Log metrics."""
-        if self.games.games:
-            self._settle()
+        if self.validation_coalitions.coalitions:
+            self._update_mixture()
         own = torch.tensor([self._validation["count"], self._validation["nll"]])
         joint = self.trainer.strategy.reduce(own.to(self.device), reduce_op="sum")
         assert isinstance(joint, Tensor)

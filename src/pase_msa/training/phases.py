@@ -4,44 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from lightning import Callback, LightningModule, Trainer
 
 from pase_msa.balancing.base import BalancingMethod
-from pase_msa.errors import PaSEError
+from pase_msa.training.config import PhaseConfig
 
 _log = logging.getLogger(__name__)
 Phase = Literal["warm-up", "balancing", "guarded"]
-
-
-@dataclass
-class PhaseConfig:
-    """The rule.
-
-    Attributes:
-        start: "entropy" waits for a stable validation entropy, "always" balances at once, "never" does not.
-        min_epochs: epochs of warm-up at least.
-        tolerance: relative change of the entropy from one epoch to the next that counts as stable.
-        patience: stable epochs in a row that end the warm-up.
-        guard: relative fall of the validation metric below its best of the warm-up that counts as harm.
-        guard_patience: harmful epochs in a row that switch the modulation off for good.
-    """
-
-    start: Literal["entropy", "always", "never"] = "entropy"
-    min_epochs: int = 3
-    tolerance: float = 0.05
-    patience: int = 2
-    guard: float = 0.03
-    guard_patience: int = 3
-
-    def __post_init__(self) -> None:
-        if min(self.min_epochs, self.patience, self.guard_patience) < 1 or self.tolerance <= 0 or self.guard < 0:
-            raise PaSEError(
-                "phases wants min_epochs, patience and guard_patience of 1 or more, tolerance > 0 and guard >= 0, "
-                f"found {self}."
-            )
 
 
 class TransitionRule:

@@ -14,9 +14,9 @@ from pase_msa.balancing.base import Measured
 from pase_msa.balancing.responses import responses
 from pase_msa.errors import PaSEError
 from pase_msa.shapley import attribution
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import fit, prepare, train
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare, train
 from tests.reference import rivals
 from tests.toys import NAMES, parameters_of, toy_batch, toy_model
 

@@ -1,4 +1,4 @@
-"""What is kept of a validation pass in which coalitions are played."""
+"""What is collected over a validation pass of several coalitions."""
 
 import dataclasses
 
@@ -12,20 +12,22 @@ from pase_msa.shapley import coalitions
 from tests.toys import NAMES, rows_of, toy_batch, toy_model, toy_reference, toy_task
 
 steady = settings(derandomize=True, deadline=None, max_examples=25)
-GAMES = coalitions(NAMES)
+COALITIONS = coalitions(NAMES)
 EVERYONE = [frozenset(NAMES)]
 
 
 def passed(batches, kind="regression", reference=False):
-    """The games after a pass over some batches, and the model that played."""
-    model, said = toy_model(kind=kind).eval(), toy_reference(kind) if reference else None
-    games = ValidationCoalitions(model.task, GAMES)
+    """What is collected over some batches, and the model that predicted."""
+    model, closed_form = toy_model(kind=kind).eval(), toy_reference(kind) if reference else None
+    collected = ValidationCoalitions(model.task, COALITIONS)
     with torch.no_grad():
         for batch in batches:
-            games.take(
-                model.network_coalitions(batch, GAMES), batch, None if said is None else said(batch, EVERYONE)[0]
+            collected.add(
+                model.network_coalitions(batch, COALITIONS),
+                batch,
+                None if closed_form is None else closed_form(batch, EVERYONE)[0],
             )
-    return games, model
+    return collected, model
 
 
 def numbered(videos):
@@ -33,38 +35,38 @@ def numbered(videos):
 
 
 def halved(*batches):
-    """What is known of the videos, whatever was said of them."""
-    games = ValidationCoalitions(toy_task(), EVERYONE)
+    """Videos and halves of some batches, whatever is predicted."""
+    collected = ValidationCoalitions(toy_task(), EVERYONE)
     for batch in batches:
-        games.take([outputs_of(toy_task(), torch.full((len(batch), 7), 1 / 7))], batch)
-    return games.played()
+        collected.add([outputs_of(toy_task(), torch.full((len(batch), 7), 1 / 7))], batch)
+    return collected.predictions()
 
 
 @pytest.mark.parametrize(("kind", "classes"), [("regression", 7), ("classification", 3)])
-def test_every_game_has_probabilities_of_every_utterance_in_order(kind, classes):
+def test_every_coalition_has_probabilities_of_every_utterance_in_order(kind, classes):
     whole = toy_batch(kind, n=12)
-    games, model = passed([rows_of(whole, slice(0, 5)), rows_of(whole, slice(5, 12))], kind, reference=True)
-    found = games.played()
-    assert found.probabilities.shape == (8, 12, classes)
+    collected, model = passed([rows_of(whole, slice(0, 5)), rows_of(whole, slice(5, 12))], kind, reference=True)
+    result = collected.predictions()
+    assert result.probabilities.shape == (8, 12, classes)
     with torch.no_grad():
-        wanted = torch.stack([output.probabilities for output in model.network_coalitions(whole, GAMES)])
-    assert torch.allclose(found.probabilities, wanted, atol=1e-6)
-    assert torch.allclose(found.reference, toy_reference(kind)(whole, EVERYONE)[0], atol=1e-6)
-    assert torch.equal(found.membership, toy_task(kind).membership(whole.labels))
-    assert torch.equal(found.videos, whole.videos)
-    assert torch.equal(games.labels, whole.labels)
+        wanted = torch.stack([output.probabilities for output in model.network_coalitions(whole, COALITIONS)])
+    assert torch.allclose(result.probabilities, wanted, atol=1e-6)
+    assert torch.allclose(result.reference, toy_reference(kind)(whole, EVERYONE)[0], atol=1e-6)
+    assert torch.equal(result.membership, toy_task(kind).membership(whole.labels))
+    assert torch.equal(result.videos, whole.videos)
+    assert torch.equal(collected.labels, whole.labels)
 
 
 def test_without_a_reference_there_is_none():
-    assert passed([toy_batch()])[0].played().reference is None
+    assert passed([toy_batch()])[0].predictions().reference is None
 
 
 @steady
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=30))
 def test_a_video_is_in_one_half_and_the_halves_have_as_many(videos):
-    found = halved(numbered(videos))
+    result = halved(numbered(videos))
     half = {}
-    for video, number in zip(found.videos.tolist(), found.halves.tolist(), strict=True):
+    for video, number in zip(result.videos.tolist(), result.halves.tolist(), strict=True):
         assert half.setdefault(video, number) == number
     assert set(half.values()) <= {0, 1}
     assert abs(2 * sum(half.values()) - len(half)) <= 1
@@ -92,28 +94,28 @@ def test_halves_do_not_follow_the_numbers_of_the_videos():
 
 def test_utterances_of_unknown_video_are_videos_of_their_own():
     unknown = dataclasses.replace(toy_batch(n=6), videos=None)
-    found = halved(numbered([3, 3, 4]), unknown, unknown)
-    assert found.videos[:3].tolist() == [3, 3, 4]
-    assert len(set(found.videos.tolist())) == 14
-    assert set(found.halves.tolist()) == {0, 1}
+    result = halved(numbered([3, 3, 4]), unknown, unknown)
+    assert result.videos[:3].tolist() == [3, 3, 4]
+    assert len(set(result.videos.tolist())) == 14
+    assert set(result.halves.tolist()) == {0, 1}
 
 
-def test_a_new_pass_begins_with_nothing():
-    games, model = passed([toy_batch()], reference=True)
-    games.reset()
+def test_a_new_pass_begins_empty():
+    collected, model = passed([toy_batch()], reference=True)
+    collected.reset()
     batch = toy_batch(n=8, seed=3)
     with torch.no_grad():
-        games.take(model.network_coalitions(batch, GAMES), batch)
-    assert games.played().probabilities.shape == (8, 8, 7)
-    assert games.played().reference is None
+        collected.add(model.network_coalitions(batch, COALITIONS), batch)
+    assert collected.predictions().probabilities.shape == (8, 8, 7)
+    assert collected.predictions().reference is None
 
 
 def test_outputs_of_probabilities_have_their_score_and_their_logits():
     probabilities = torch.tensor([[0.0, 0, 0, 0.5, 0.5, 0, 0], [1.0, 0, 0, 0, 0, 0, 0]])
-    found = outputs_of(toy_task(), probabilities)
-    assert torch.equal(found.score, torch.tensor([0.5, -3.0]))
-    assert found.logits.isfinite().all()
-    assert torch.allclose(found.logits.softmax(1), probabilities)
+    result = outputs_of(toy_task(), probabilities)
+    assert torch.equal(result.score, torch.tensor([0.5, -3.0]))
+    assert result.logits.isfinite().all()
+    assert torch.allclose(result.logits.softmax(1), probabilities)
 
 
 def test_outputs_of_classes_have_no_score():
