@@ -1,4 +1,4 @@
-"""Ask a language model about every utterance of a split, and measure what it said."""
+"""A language model predicts every utterance of a split from a prompt, and its answers are scored."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pase_msa.data.inputs import encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import write_text
-from pase_msa.language_models.answers import read
+from pase_msa.language_models.answers import parse_answer
 from pase_msa.language_models.endpoint import Chat, Endpoint, Local, Reply
-from pase_msa.language_models.prompts import holds, messages
+from pase_msa.language_models.prompts import is_medium, messages
 from pase_msa.metrics import Convention, classification_metrics, regression_metrics
 from pase_msa.task import Task
 
 OPENAI = "https://api.openai.com/v1"
 
 
-def ask(
+def predict_split(
     table: FeatureTable,
     split: str,
     model: str,
@@ -47,37 +47,37 @@ def ask(
     pause: float = 1.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """What a language model says about the labelled utterances of a split, at temperature 0.
+    """Predict the labelled utterances of a split with a language model, at temperature 0.
 
-    Every reply is kept in the cache folder (`$PASE_CACHE`, or `~/.cache/pase-msa`) as it comes, under a hash of server,
-    model, conversation and options, and is never asked for again.
+    Every reply is written to the cache folder (`$PASE_CACHE`, or `~/.cache/pase-msa`) as it arrives, under a hash of
+    server, model, conversation and options. A request whose reply is in the cache is not sent.
 
     Args:
         table: with transcripts.
         split: of the utterances; examples come from "train".
         model: name at the server, or a `transformers` folder or hub name.
-        task: what is asked for; that of the label column if left out.
+        task: the prediction task; that of the label column if left out.
         label: label column; found if left out.
         base_url: of an OpenAI-compatible server, or "local" for `transformers` here; `$OPENAI_BASE_URL`, else OpenAI's.
         key: of the server; `$OPENAI_API_KEY` if left out.
-        shots: examples shown, drawn from the training split.
+        shots: number of examples in the prompt, drawn from the training split.
         seed: of the examples, and of the utterances that `limit` leaves.
-        limit: number of utterances, drawn at random; all of them.
-        media: folder with images, sounds or videos named by utterance (ID.jpg, ID.wav, ...), shown beside the text.
-        max_tokens: of an answer.
+        limit: number of utterances, drawn at random; all of them if left out.
+        media: folder with images, sounds or videos named by utterance (ID.jpg, ID.wav, ...), sent with the text.
+        max_tokens: most tokens per answer.
         options: further fields of the request; None takes one out, such as {"temperature": None}.
         concurrency: requests under way at once.
         retries: tries after the first.
         pause: seconds before the second repetition, doubling.
-        progress: told the number of utterances done, and of all.
+        progress: called with the number of utterances that are done, and of all.
 
     Returns:
-        A row an utterance: id, label, status ("answered", "refused", "unreadable", "out_of_range", or "empty" where
-        there was nothing to show), value (score or class name, if any), prediction (the value, or else the mean or
+        One row per utterance: id, label, status ("answered", "refused", "unreadable", "out_of_range", or "empty" where
+        there was nothing to send), value (score or class name, if any), prediction (the value, or else the mean or
         most frequent label of the training split), answer, finish, tokens_in, tokens_out, cached.
 
     Errors:
-        PaSEError: no transcripts, no such split, or a server that does not answer or refuses.
+        PaSEError: no transcripts, no such split, or a server that does not answer or rejects the request.
     """
     task = task or infer_task(table, ("text",), label)
     files = _files(media)
@@ -101,27 +101,28 @@ def ask(
     body = {"temperature": 0, "max_tokens": max_tokens, **(options or {})}
     chat = _chat(model, base_url, key, {n: v for n, v in body.items() if v is not None}, concurrency, retries, pause)
     texts = table.texts or [None] * len(table)
-    known = labels[table.rows("train")]
-    known = known[np.isfinite(known)]
-    stand_in = float(known.mean()) if task.values is not None else float(np.bincount(known.astype(int)).argmax())
+    training = labels[table.rows("train")]
+    training = training[np.isfinite(training)]
+    # without an answer: the mean of the training labels, or the most frequent class
+    fallback = float(training.mean() if task.values is not None else np.bincount(training.astype(int)).argmax())
 
     def row_of(row: int) -> dict[str, Any]:
         text = (texts[row] or "").strip()
-        shown = files.get(table.ids[row], [])
+        attached = files.get(table.ids[row], [])
         reply, cached, status, value = Reply("", "", 0, 0), True, "empty", None
-        if text or shown:
-            reply, cached = _remembered(chat, messages(task, text, examples, shown))
-            found = read(task, reply.text)
-            status, value = found.status, found.value
+        if text or attached:
+            reply, cached = _cached_reply(chat, messages(task, text, examples, attached))
+            answer = parse_answer(task, reply.text)
+            status, value = answer.status, answer.value
             if reply.finish in ("refusal", "content_filter") and value is None:
                 status = "refused"
-        prediction = stand_in if value is None else value
+        prediction = fallback if value is None else value
         return {
             "id": table.ids[row],
-            "label": _shown(task, labels[row]),
+            "label": _label(task, labels[row]),
             "status": status,
-            "value": None if value is None else _shown(task, value),
-            "prediction": _shown(task, prediction),
+            "value": None if value is None else _label(task, value),
+            "prediction": _label(task, prediction),
             "answer": reply.text,
             "finish": reply.finish,
             "tokens_in": reply.tokens_in,
@@ -129,16 +130,16 @@ def ask(
             "cached": cached,
         }
 
-    found = []
+    entries = []
     pool = ThreadPoolExecutor(concurrency)
     try:
         for entry in pool.map(row_of, rows):
-            found.append(entry)
+            entries.append(entry)
             if progress is not None:
-                progress(len(found), len(rows))
+                progress(len(entries), len(rows))
     finally:
         pool.shutdown(cancel_futures=True)
-    frame = pd.DataFrame(found)
+    frame = pd.DataFrame(entries)
     frame.attrs |= {"model": model, "where": chat.where, "split": split, "shots": shots, "seed": seed, "limit": limit}
     frame.attrs |= {"media": sum(table.ids[row] in files for row in rows), "task": task.to_dict()}
     return frame
@@ -152,30 +153,30 @@ def summary(
     price_in: float | None = None,
     price_out: float | None = None,
 ) -> dict[str, Any]:
-    """Metrics, refusals and cost of what `ask` found.
+    """Metrics, refusals and cost of the answers.
 
     Args:
-        frame: of `ask`.
+        frame: what `predict_split` returns.
         task: the same as there.
-        convention: of the metrics.
-        price_in: of a million tokens read.
-        price_out: of a million tokens written.
+        convention: how metrics are defined.
+        price_in: price per million tokens of prompts.
+        price_out: price per million tokens of answers.
 
     Returns:
         "metrics" of all utterances, where one without an answer counts as the training split's mean (or most frequent
         class); "answered_metrics" of those that were answered, None where none was; "counts" by status; "cut_off",
-        answers that `max_tokens` ended; "tokens_in", "tokens_out" (None where a server does not count) and "cost" of
-        all replies, whenever they were paid; "new_requests", those that no cache spared.
+        the number of answers that `max_tokens` ended; "tokens_in", "tokens_out" (None where a server does not count) and "cost" of
+        all replies, those from the cache included; "new_requests", the number of requests that were sent.
     """
     counts = {name: int(count) for name, count in frame["status"].value_counts().items()}
     answered = frame[frame["status"] == "answered"]
     tokens = {
         name: None if frame[name].isna().any() else int(frame[name].sum()) for name in ("tokens_in", "tokens_out")
     }
-    taken, written = tokens["tokens_in"], tokens["tokens_out"]
+    tokens_in, tokens_out = tokens["tokens_in"], tokens["tokens_out"]
     cost = None
-    if taken is not None and written is not None and price_in is not None and price_out is not None:
-        cost = (taken * price_in + written * price_out) / 1e6
+    if tokens_in is not None and tokens_out is not None and price_in is not None and price_out is not None:
+        cost = (tokens_in * price_in + tokens_out * price_out) / 1e6
     return {
         **{name: frame.attrs.get(name) for name in ("model", "where", "split", "shots", "seed", "limit", "media")},
         "count": len(frame),
@@ -197,12 +198,12 @@ def _metrics(frame: pd.DataFrame, task: Task, convention: Convention) -> dict[st
     return classification_metrics([numbers[n] for n in predicted], [numbers[n] for n in truth], task.classes)
 
 
-def _shown(task: Task, value: float) -> float | str:
+def _label(task: Task, value: float) -> float | str:
     return float(value) if task.values is not None else task.classes[int(value)]
 
 
 def _shots(table: FeatureTable, task: Task, labels: Any, count: int, rng: np.random.Generator) -> list[tuple[str, str]]:
-    """Texts of the training split with their labels, as an answer would put them."""
+    """Texts of the training split with their labels, written as an answer would be."""
     if not count:
         return []
     texts = table.texts or [None] * len(table)
@@ -210,22 +211,22 @@ def _shots(table: FeatureTable, task: Task, labels: Any, count: int, rng: np.ran
     if len(rows) < count:
         raise PaSEError(f"{count} examples were asked for; the training split has {len(rows)} texts with a label.")
     chosen = rng.choice(rows, count, replace=False).tolist()
-    says = [f"{labels[row]:g}" if task.values is not None else task.classes[int(labels[row])] for row in chosen]
-    return [((texts[row] or "").strip(), said) for row, said in zip(chosen, says, strict=True)]
+    answers = [f"{labels[row]:g}" if task.values is not None else task.classes[int(labels[row])] for row in chosen]
+    return [((texts[row] or "").strip(), answer) for row, answer in zip(chosen, answers, strict=True)]
 
 
 def _files(folder: str | Path | None) -> dict[str, list[Path]]:
-    """Media by utterance: files whose name without its ending is the id."""
+    """Media by utterance: files whose name, without its ending, is the id."""
     if folder is None:
         return {}
-    home = Path(folder)
-    found: dict[str, list[Path]] = {}
-    for file in sorted(home.iterdir()) if home.is_dir() else []:
-        if file.is_file() and holds(file):
-            found.setdefault(file.stem, []).append(file)
-    if not found:
-        raise PaSEError(f"{home} was to be a folder of images, sounds or videos named by utterance; it holds none.")
-    return found
+    root = Path(folder)
+    media: dict[str, list[Path]] = {}
+    for file in sorted(root.iterdir()) if root.is_dir() else []:
+        if file.is_file() and is_medium(file):
+            media.setdefault(file.stem, []).append(file)
+    if not media:
+        raise PaSEError(f"{root} was to be a folder of images, sounds or videos named by utterance; it holds none.")
+    return media
 
 
 def _chat(
@@ -244,14 +245,14 @@ def _chat(
     return Endpoint(model, where, options, token, retries, pause, connections=concurrency)
 
 
-def _remembered(chat: Chat, conversation: Sequence[dict[str, Any]]) -> tuple[Reply, bool]:
+def _cached_reply(chat: Chat, conversation: Sequence[dict[str, Any]]) -> tuple[Reply, bool]:
     """The reply, from the cache or new, and whether it was in the cache."""
-    asked = json.dumps([chat.where, chat.name, chat.options, list(conversation)], sort_keys=True)
+    request = json.dumps([chat.where, chat.name, chat.options, list(conversation)], sort_keys=True)
     folder = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa")) / "answers"
-    file = folder / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    file = folder / f"{hashlib.sha256(request.encode()).hexdigest()}.json"
     if file.is_file():
         return Reply(**json.loads(file.read_text(encoding="utf-8"))), True
     reply = chat.complete(list(conversation))
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(asdict(reply)), unique=True)
+    write_text(file, json.dumps(asdict(reply)), unique=True)  # several threads may write the same reply
     return reply, False
