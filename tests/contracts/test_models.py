@@ -12,7 +12,7 @@ from pase_msa import plugins
 from pase_msa.models.base import Model, build_model
 from pase_msa.shapley import coalitions
 from pase_msa.training.config import TrainingConfig
-from pase_msa.training.module import make_optimizer
+from pase_msa.training.optimizers import make_optimizer
 from tests.toys import (
     NAMES,
     parameters_of,

@@ -15,7 +15,7 @@ from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, t
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model, build_model
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.module import make_optimizer
+from pase_msa.training.optimizers import make_optimizer
 from pase_msa.training.run import train
 from tests.toys import HIDDEN, WORDS, make_bert, toy_task
 

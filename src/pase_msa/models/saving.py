@@ -27,6 +27,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 #: weights that have another name since format 4, by the beginning of the name: (format 3, format 4)
 RENAMED = (
     ("trust.", "mixture."),
+    ("reference.waves_", "reference.fourier_"),
+    ("reference.lead_", "reference.top_"),
+    ("reference.shares", "reference.coalition_weights"),
     ("row_potentials", "aligner.row_potentials"),
     ("column_potentials", "aligner.column_potentials"),
     ("reference.waves_", "reference.fourier_"),
