@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pase_msa import PaSEError
+from pase_msa.data.extraction import difference
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.pipeline import Extractor
-from pase_msa.media.record import difference
 from tests.media.conftest import SENTENCE
 
 

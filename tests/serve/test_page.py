@@ -185,7 +185,7 @@ def port(run):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "pase_msa.cli.main", "demo", str(run), "--port", str(port)]
+    command = [sys.executable, "-m", "pase_msa", "demo", str(run), "--port", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert f"http://127.0.0.1:{port}" in server.stdout.readline()

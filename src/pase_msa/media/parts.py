@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pase_msa.data.columns import Array
+from pase_msa.files import replacing
 from pase_msa.media.clip import Clip
 from pase_msa.media.manifest import Item
 
@@ -47,9 +47,8 @@ def save(path: Path, clips: Sequence[Clip]) -> None:
             }
         )
         tensors |= {f"{i}/{name}": values for name, values in clip.features.items()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    save_file(tensors, partial, metadata={"rows": json.dumps(rows)})
-    os.replace(partial, path)
+    with replacing(path, unique=True) as partial:
+        save_file(tensors, partial, metadata={"rows": json.dumps(rows)})
 
 
 def facts(path: Path) -> list[dict[str, Any]] | None:

@@ -11,13 +11,14 @@ from typing import Any, Self
 import numpy as np
 
 from pase_msa.data.columns import Array
+from pase_msa.data.extraction import require_same
 from pase_msa.errors import PaSEError
 from pase_msa.media.align import pool, windows, word_spans
 from pase_msa.media.base import Media
 from pase_msa.media.clip import Clip, Span, Timing, Track, Word
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.decode import RATE, Info, probe, read_audio
-from pase_msa.media.record import config_of, make_record, require_same
+from pase_msa.media.record import config_of, make_record
 from pase_msa.media.speech import cut, find_speech
 from pase_msa.media.words import align, recognise, words_of_file
 from pase_msa.parallel import threads

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing
 from pase_msa.media import parts
 from pase_msa.media.clip import Clip
 from pase_msa.media.config import ExtractConfig
@@ -230,8 +231,7 @@ def _build(
 
 
 def _write_report(path: Path, ordered: list[Outcome]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="") as stream:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "path", "status", "utterances", "seconds", "words", "modalities", "notes"])
         for done in ordered:
@@ -243,7 +243,6 @@ def _write_report(path: Path, ordered: list[Outcome]) -> None:
             writer.writerow(
                 [done.id, done.path, done.status, len(done.rows), length, words, " ".join(modalities), remarks]
             )
-    os.replace(partial, path)
 
 
 @contextlib.contextmanager

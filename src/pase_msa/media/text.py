@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pase_msa.data.columns import Array
-from pase_msa.data.transcripts import load_model, load_tokenizer, model_hash, state_size
+from pase_msa.data.pretrained import load_model, load_tokenizer, model_hash, state_size
 from pase_msa.errors import PaSEError
 from pase_msa.media.base import FeatureExtractor, Media
 from pase_msa.media.clip import Track, Word

@@ -10,8 +10,6 @@ import contextlib
 import copy
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -28,6 +26,7 @@ from pase_msa.batch import Batch
 from pase_msa.calibration import unchecked_confidence
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing
 from pase_msa.models.base import Model
 from pase_msa.serve.onnx_model import FEATURES, LENGTH, METADATA, OnnxModel
 from pase_msa.serve.predictor import Predictor
@@ -43,7 +42,7 @@ class _FixedMixture(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.coalitions = model.mixture.coalitions
+        self.coalition_weights = model.mixture.coalition_weights
         self.reference = float(model.mixture.reference)
 
 
@@ -105,11 +104,9 @@ def export_onnx(source: str | Path | Model, out: str | Path | None = None) -> Pa
     program = _trace(graph)
     program.model.metadata_props[METADATA] = json.dumps(_metadata(model))
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        partial = Path(folder) / target.name
+    with replacing(target, unique=True) as partial:
         program.save(str(partial), external_data=False)
         check(graph, partial)
-        os.replace(partial, target)
     return target
 
 
@@ -150,7 +147,7 @@ def _metadata(model: Model) -> dict[str, Any]:
         "task": model.task.to_dict(),
         "inputs": {name: {"dim": spec.dim, "text": spec.text} for name, spec in model.inputs.items()},
         "temperature": float(model.temperature),
-        "coalitions": [[sorted(names), weight] for names, weight in model.mixture.coalitions.items()],
+        "coalitions": [[sorted(names), weight] for names, weight in model.mixture.coalition_weights.items()],
         "reference": float(model.mixture.reference) if model.reference is not None else 0.0,
     }
 

@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
 import torch
 
-from pase_msa.data.dataset import make_dataset
-from pase_msa.data.inputs import load_columns
 from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer
-from pase_msa.media.record import check_table
 from pase_msa.models.base import Model
 
 
@@ -86,20 +82,13 @@ class Predictor:
                 in training, or none of the model's modalities.
         """
         table = data if isinstance(data, FeatureTable) else open_table(data)
-        rows = np.arange(len(table)) if split is None else table.rows(split)
-        if not len(rows):
+        dataset = self.model.dataset(table, split)
+        if not empty and not any(column.present.any() for column in dataset.columns.values()):
             raise PaSEError(
-                f"There is no split {split!r}; the data have {', '.join(sorted(set(table.splits)))}; name one of these."
-            )
-        check_table(self.extraction, table.meta, self.model.inputs)
-        columns = load_columns(table, self.model.inputs)
-        if not empty and not any(column.present.any() for column in columns.values()):
-            raise PaSEError(
-                f"The model reads {', '.join(columns)}, and the data hold none of these (they hold "
+                f"The model reads {', '.join(dataset.columns)}, and the data hold none of these (they hold "
                 f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."
             )
-        found = infer(self.model, make_dataset(table, columns, rows.astype(np.int64), None))
-        return self._rows(table, rows, found)
+        return self._rows(table, dataset.rows, infer(self.model, dataset))
 
     def _rows(self, table: FeatureTable, rows: Any, found: Any) -> Iterator[Prediction]:
         task = self.model.task
