@@ -25,7 +25,7 @@ def _reproduce_options(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=str, help=f"folder of the runs; {_RUNS}/DATA if left out")
     parser.add_argument("--language-model", type=str, action="append", help="whom table5 asks; repeat it for several")
     parser.add_argument("--base-url", type=str, help="of its server, or 'local', as for `pase ask`")
-    parser.add_argument("--page", type=str, help="Markdown page of all results that are there, made anew")
+    parser.add_argument("--page", type=str, help="folder of Markdown pages of all results that are there, made anew")
     parallel(parser)
 
 
