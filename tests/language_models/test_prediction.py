@@ -134,7 +134,9 @@ def test_an_interrupted_job_resumes():
     broken = threading.Event()
 
     def answer(body):
-        return (401, {}, {"error": {"message": "no credit"}}) if broken.is_set() and "3" in prompt(body) else truth(body)
+        return (
+            (401, {}, {"error": {"message": "no credit"}}) if broken.is_set() and "3" in prompt(body) else truth(body)
+        )
 
     broken.set()
     with serving(answer) as server:

@@ -20,6 +20,7 @@ import pase_msa
 from pase_msa import cli
 from pase_msa.cli import options
 from pase_msa.errors import PaSEError
+from pase_msa.optional import EXTRAS, how_to_install
 
 if TYPE_CHECKING:
     import jsonargparse
@@ -63,7 +64,7 @@ def overview() -> str:
             "",
             _ABOUT,
             "",
-            *(f"  {name:{width}}  {text}" for name, text in table.items()),
+            *(f"    {name:{width}}  {text}" for name, text in table.items()),
             "",
             "`pase COMMAND --help` lists the options of a command; `pase --version` prints the version.",
         ]
@@ -138,7 +139,11 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str
             return f"`pase {name}` does not take {' '.join(words)!r}; {hint}"
         near = difflib.get_close_matches(wrong.replace("_", "-"), spelt, 1)
         return f"`pase {name}` has no option {wrong}; {f'did you mean {near[0]}?' if near else hint}"
-    return re.sub(r"^Parser key \"([\w.]+)\":", lambda key: f"--{key[1].replace('_', '-')}:", re.sub(r"typing\.|<class '(\w+)'>", r"\1", error))
+    return re.sub(
+        r"^Parser key \"([\w.]+)\":",
+        lambda key: f"--{key[1].replace('_', '-')}:",
+        re.sub(r"typing\.|<class '(\w+)'>", r"\1", error),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -154,6 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parse(words).run()
         except PaSEError as error:
             print(f"pase: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except ModuleNotFoundError as error:
+            package = str(error.name).partition(".")[0]
+            if package not in EXTRAS:
+                raise
+            print(f"pase: {how_to_install(package)}", file=sys.stderr)
             return 2
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
