@@ -199,11 +199,11 @@ def test_an_excluded_modality_is_named_at_the_end_of_training(tmp_path, capsys):
     assert main(["evaluate", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "vision │ deceptive" in printed
-    assert "closed: no prediction reads it" in printed
+    assert "excluded: no prediction uses it" in printed
     assert main(["evaluate", str(out), "--json"]) == 0
     report = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["modality_report"]
     assert report == json.loads((out / "results.json").read_text())["modality_report"]
-    assert report["modalities"]["vision"]["share"] == 0
+    assert report["modalities"]["vision"]["prediction_weight"] == 0
 
 
 def test_diagnosis_prints_a_table(folder, capsys):
@@ -331,9 +331,10 @@ def test_the_configuration_can_be_printed(capsys):
     assert yaml.safe_load(capsys.readouterr().out)["model"]["mu"] == 0.3
 
 
-NAMES = (
-    "ask compare convert demo diagnose evaluate export extract inspect predict report reproduce serve study sweep train"
-).split()
+NAMES = [
+    *("ask", "compare", "convert", "demo", "diagnose", "evaluate", "export", "extract", "inspect", "predict"),
+    *("report", "reproduce", "serve", "study", "sweep", "train"),
+]
 #: command -> packages that its `--help` may load beside jsonargparse
 HELP_LOADS = {
     **{name: set() for name in NAMES},

@@ -15,8 +15,8 @@ def compare(runs: list[Path], *, against: list[Path] | None = None, json: bool =
     """
     from pase_msa.errors import PaSEError
     from pase_msa.evaluation.compare import compare as compare_runs
-    from pase_msa.evaluation.compare import render_comparison
     from pase_msa.files import strict_json
+    from pase_msa.report.terminal import render_comparison
 
     if against is None and len(runs) != 2:
         raise PaSEError(

@@ -19,7 +19,7 @@ def evaluate(
     """
     from pase_msa.evaluation.evaluate import evaluate as evaluate_run
     from pase_msa.files import strict_json
-    from pase_msa.report.run_page import render_table
+    from pase_msa.report.terminal import render_table
 
     result = evaluate_run(run, data=data, convention=convention)
     if json:

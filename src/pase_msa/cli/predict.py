@@ -65,12 +65,13 @@ def _predict_clip(
 ) -> None:
     """Predict one clip: a summary on the terminal; in a file CSV with one line per utterance, or JSON."""
     from pase_msa.files import strict_json, write_text
-    from pase_msa.serve.clips import ClipPredictor, as_rows
-    from pase_msa.serve.summary import render_answer
+    from pase_msa.serve.clips import ClipPredictor
+    from pase_msa.serve.results import as_rows
+    from pase_msa.serve.summary import render_result
 
     prediction = ClipPredictor(run).predict(clip, text, without=without)
     if out is None:
-        print(strict_json(prediction.to_dict()) if as_json else render_answer(prediction))
+        print(strict_json(prediction.to_dict()) if as_json else render_result(prediction))
         return
     stream = io.StringIO(newline="")
     if as_json:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-_RESULTS, _RUNS = "experiments/results/reproduce", "runs/reproduce"
+_TABLES, _RUNS = "runs/tables", "runs/reproduce"
 
 
 def reproduce(
@@ -35,7 +35,7 @@ def reproduce(
         text: use of the text encoder.
         base: YAML file with options of every run, as for `pase train`.
         validation_only: do not read the test split.
-        out: folder of the tables and figures; experiments/results/reproduce/DATA if left out.
+        out: folder of the tables and figures; runs/tables/DATA if left out.
         runs: folder of the runs; runs/reproduce/DATA if left out.
         language_model: names of the language models of table5.
         base_url: URL of their server, or "local", as for `pase ask`.
@@ -45,9 +45,9 @@ def reproduce(
         backend: loky for processes of this machine, ray for a Ray cluster.
     """
     from pase_msa.errors import PaSEError
-    from pase_msa.reproduce.page import write_page
-    from pase_msa.reproduce.run import reproduce as make
-    from pase_msa.reproduce.subject import Subject
+    from pase_msa.paper.page import write_page
+    from pase_msa.paper.protocol import Protocol
+    from pase_msa.paper.run import reproduce as make
     from pase_msa.studies.study import read_mapping, seed_list
 
     paths: list[str | None] = [*data] if data else [None]
@@ -56,7 +56,7 @@ def reproduce(
     options = {} if base is None else read_mapping(Path(base))
     failures = []
     for path in paths:
-        subject = Subject.of(
+        protocol = Protocol.of(
             path,
             seed_list(seeds),
             split="valid" if validation_only else "test",
@@ -68,12 +68,12 @@ def reproduce(
         command += [] if text == "frozen" else ["--text", text]
         command += ["--base", base] if base else []
         command += ["--validation-only"] if validation_only else []
-        target = Path(out) if out else Path(_RESULTS) / subject.folder
+        target = Path(out) if out else Path(_TABLES) / protocol.folder
         written, failed = make(
             what,
-            subject,
+            protocol,
             out=target,
-            home=Path(runs) if runs else Path(_RUNS) / subject.name.replace("/", "-"),
+            root=Path(runs) if runs else Path(_RUNS) / protocol.name.replace("/", "-"),
             command=command,
             jobs=jobs,
             threads=threads,
@@ -85,7 +85,7 @@ def reproduce(
             print(f"{file}")
         print(f"ledger: {target / 'ledger.md'}")
     if page is not None:
-        print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_RESULTS))}")
+        print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_TABLES))}")
     if failures:
         reasons = "; ".join(sentence.rstrip(".") for sentence in failures)
         raise PaSEError(f"Not finished: {reasons}. The same command tries it again.")
