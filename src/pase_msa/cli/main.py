@@ -40,15 +40,17 @@ def evaluate(
         json: print one JSON object instead of tables.
     """
     from pase_msa.evaluation.evaluate import evaluate as evaluate_run
-    from pase_msa.report.run_page import render_table
+    from pase_msa.report.run_page import render_table, report_run
+    from pase_msa.training.run_folder import RunFolder
 
     result = evaluate_run(run, data=data, convention=convention)
+    evaluated = RunFolder(run).evaluation.is_file()  # not after a trial on other data
+    report = report_run(run) if evaluated else None
     if json:
         print(strict_json(result))
         return
     print(render_table(result))
-    report = Path(run) / "report.html"
-    if report.is_file():
+    if report is not None:
         print(f"report: {report}")
 
 
