@@ -27,7 +27,7 @@ STOREYS = (
     "fusion",
     "objective",
     "shapley",
-    "diagnosis",
+    "heldout",
     "balancing",
     "models",
     "training",
