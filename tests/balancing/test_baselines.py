@@ -17,7 +17,7 @@ from pase_msa.shapley import attribution
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.fitting import fit
 from pase_msa.training.run import prepare, train
-from tests.reference import rivals
+from tests.reference import baselines
 from tests.toys import NAMES, parameters_of, toy_batch, toy_model
 
 METHODS = ("ogm_ge", "agm", "gradient_blending")
@@ -107,7 +107,7 @@ def test_ogm_is_the_papers_for_two_modalities_and_classes():
     a, b = torch.rand(30), torch.rand(30) * 0.6
     ratios = ogm_ge.discrepancy_ratios({"a": float(a.mean()), "b": float(b.mean())})
     result = ogm_ge.coefficients(ratios, 0.4)
-    assert np.allclose([result["a"], result["b"]], rivals.ogm_coefficients(a.numpy(), b.numpy(), 0.4), rtol=1e-5)
+    assert np.allclose([result["a"], result["b"]], baselines.ogm_coefficients(a.numpy(), b.numpy(), 0.4), rtol=1e-5)
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
@@ -162,7 +162,7 @@ def test_mono_modal_responses_are_shapley_values_of_the_logits_and_sum_to_them(k
     coalitions, matrix = attribution(players)
     logits = torch.randn(len(coalitions) - 1, 5, 3, dtype=torch.float64)
     result = agm.mono_modal_responses(logits, torch.as_tensor(matrix[:, 1:]))
-    naive = rivals.mono_modal_responses(
+    naive = baselines.mono_modal_responses(
         {coalition: value.numpy() for coalition, value in zip(coalitions[1:], logits, strict=True)}, players
     )
     assert np.allclose(result.numpy(), np.stack([naive[player] for player in players]))
@@ -174,7 +174,7 @@ def test_agm_is_the_papers():
     history = {name: [step[name] for step in steps] for name in "abc"}
     means = {name: float(np.mean(values)) for name, values in history.items()}
     result = agm.coefficients(steps[-1], means, 0.7)
-    assert result == pytest.approx(rivals.agm_coefficients(steps[-1], history, 0.7))
+    assert result == pytest.approx(baselines.agm_coefficients(steps[-1], history, 0.7))
 
 
 def test_agm_leaves_alone_what_is_as_far_ahead_as_ever():
@@ -238,7 +238,7 @@ def test_the_blend_is_the_papers_where_heads_generalise_and_overfit():
     before, after = np.array([1.9, 1.8, 2.0]), np.array([1.0, 1.4, 0.9])
     valid_before, valid_after = np.array([1.95, 1.85, 2.0]), np.array([1.3, 1.6, 1.5])
     result = gradient_blending.blend_weights(*ends(before, valid_before, after, valid_after))
-    assert np.allclose(list(result.values()), rivals.blend(before, valid_before, after, valid_after))
+    assert np.allclose(list(result.values()), baselines.blend(before, valid_before, after, valid_after))
 
 
 @pytest.mark.parametrize("seed", range(5))

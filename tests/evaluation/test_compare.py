@@ -11,11 +11,12 @@ import torch
 
 from pase_msa.cli.main import main
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.compare import compare, render_comparison
+from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, utterance_moments
 from pase_msa.evaluation.predictions import read_utterances
 from pase_msa.metrics import task_metrics
+from pase_msa.report.terminal import render_comparison
 from pase_msa.task import Task
 from pase_msa.training.run import train
 from pase_msa.training.run_folder import RunFolder

@@ -18,17 +18,13 @@ from pase_msa.report import style as figures
 from pase_msa.report.modality_view import COLUMNS, contributions_plot, estimates, interval
 from pase_msa.report.numbers import (
     SHOWN,
-    contribution_columns,
     finite,
     format_value,
     is_percent,
     metric_label,
-    render_table,
-    result_task,
 )
 from pase_msa.report.style import Points
-
-__all__ = ["render_table", "write_report"]
+from pase_msa.report.terminal import contribution_columns, result_task
 
 Rows = Sequence[Mapping[str, Any]]
 _MOST_BARS = 16
@@ -51,7 +47,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
     """
     task = result_task(result)
     main, better = headline(task)
-    page = template("report.html")
+    page = template("run_page.html")
     marks = {
         word: epoch
         for word, key in (("phase 2", "switched_at"), ("guard", "guarded_at"))

@@ -17,10 +17,10 @@ from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.models.base import Model
 from pase_msa.parallel import threads
 from pase_msa.task import Task
-from pase_msa.training.callbacks import BestWeights, Patience, WholeCheckpoints, checkpoints
+from pase_msa.training.callbacks import BestWeights, EpochLog, Patience, WholeCheckpoints, checkpoints
 from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import SentimentData
-from pase_msa.training.module import EpochLog, SentimentModule
+from pase_msa.training.module import SentimentModule
 from pase_msa.training.phases import DualPhase
 from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
