@@ -26,11 +26,12 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer, predict_coalitions
 from pase_msa.models.base import Model
 from pase_msa.task import Task
-from pase_msa.training.callbacks import History, best_epoch
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.callbacks import History, best_weights
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
-from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import calibrate, fit, prepare, run_modality_report
+from pase_msa.training.results import calibrate, run_modality_report
+from pase_msa.training.run import prepare
 
 _LABEL = "label"
 
@@ -150,9 +151,17 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         with preserve_global_state(bool(self.verbose), config.training.threads):
             prepared = prepare(config, table)
             trainer, _ = fit(config, prepared, None, progress=bool(self.verbose), extra=[history])
-            calibrate(prepared, config.training.batch_size)
-            self.modality_report_ = run_modality_report(prepared, best_epoch(trainer), config.training.batch_size)
-        self.model_, self.task_ = prepared.model, prepared.task
+            model, batch_size = prepared.model, config.training.batch_size
+            calibrate(model, prepared.valid, batch_size)
+            self.modality_report_ = run_modality_report(
+                model,
+                prepared.balancing,
+                prepared.train,
+                prepared.valid,
+                epoch=best_weights(trainer).epoch,
+                batch_size=batch_size,
+            )
+        self.model_, self.task_ = model, prepared.task
         self.history_, self.n_iter_ = history.rows, len(history.rows)
 
     @abstractmethod
@@ -270,7 +279,7 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         text: options of `pase_msa.data.transcripts.TextConfig`, such as {"model": "minilm", "frozen": False}.
         balancing: plug-in in `pase_msa.balancing`; None for what goes with the model ("held_out" with PaSE).
         balancing_options: its options.
-        phases: options of `pase_msa.training.phases.PhaseConfig`.
+        phases: options of `pase_msa.training.config.PhaseConfig`.
         epochs: at most.
         patience: epochs without a better validation metric before training stops.
         batch_size: samples a step.

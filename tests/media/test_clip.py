@@ -189,7 +189,7 @@ def test_a_record_of_other_weights_is_refused(extractor):
         ({"modalities": []}, "needs a modality"),
         ({"extractors": {"smell": {}}}, "'smell', which is not among the modalities"),
         ({"window": 0.0}, "window and pause above 0"),
-        ({"modalities": ["smell"]}, "No plug-in 'smell' in extract"),
+        ({"modalities": ["smell"]}, "No plug-in 'smell' in media"),
         ({"extractors": {"vision": {"rates": 3}}}, "did you mean 'rate'"),
         ({"extractors": {"vision": {"rate": -1}}}, "a rate above 0"),
         ({"extractors": {"audio": {"cepstra": 50}}}, "cepstra <= mels"),

@@ -17,11 +17,11 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis, diagnose_features
-from pase_msa.heldout.ridge import pool
+from pase_msa.heldout.pooling import pool
 from pase_msa.task import Task
 
 _log = logging.getLogger(__name__)
-_MOST = 5000  # training utterances; more make it slower and hardly surer
+_MOST = 5000  # training utterances; more take longer and change the intervals little
 
 
 def diagnose(
@@ -36,8 +36,9 @@ def diagnose(
 ) -> Diagnosis:
     """Tell useful from uninformative, memorised, identity-leaking and deceptive modalities, before any training.
 
-    A closed-form reference model plays every coalition of modalities in sample, on random folds, on folds by video and
-    on validation; the differences between these have different causes.
+    A closed-form reference model (ridge regression on pooled features) is fitted on every coalition of modalities, and
+    measured in sample, on random folds, on folds by video and on validation. What is lost from one of these to the next
+    has a cause of its own: memorising, the identity of the video, contamination or a shift.
 
     Args:
         data: table, or folder or file in any known format; the bundled synthetic benchmark if left out.
@@ -65,19 +66,19 @@ def diagnose_problem(problem: Problem, *, seed: int = 0) -> Diagnosis:
 
 
 def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0) -> Diagnosis:
-    """Diagnose the datasets that a run trains on; of a large training split, a share of its videos."""
+    """Diagnose the datasets that a run trains on; of a large training split, some of its videos."""
     if not len(valid):
         raise PaSEError(
             "A diagnosis wants a validation split (split 'valid'): only data from outside the training "
             "split can unmask a deceptive modality; mark one."
         )
     assert train.labels is not None
-    own = train.subsample(_MOST, seed).rows
-    if len(own) < len(train):
-        _log.info("the diagnosis reads %d of %d training utterances", len(own), len(train))
-    rows = np.concatenate([own, valid.rows])
-    made = {name: pool(column, rows, len(own)) for name, column in train.columns.items()}
-    features = {name: values for name, (values, _) in made.items()}
-    poolings = {name: pooling for name, (_, pooling) in made.items()}
+    chosen = train.subsample(_MOST, seed).rows
+    if len(chosen) < len(train):
+        _log.info("the diagnosis reads %d of %d training utterances", len(chosen), len(train))
+    rows = np.concatenate([chosen, valid.rows])
+    pooled = {name: pool(column, rows, len(chosen)) for name, column in train.columns.items()}
+    features = {name: values for name, (values, _) in pooled.items()}
+    poolings = {name: pooling for name, (_, pooling) in pooled.items()}
     labels, videos = train.labels[rows], train.videos[rows]
-    return diagnose_features(task, features, labels, videos, len(own), poolings=poolings, seed=seed)
+    return diagnose_features(task, features, labels, videos, len(chosen), poolings=poolings, seed=seed)

@@ -28,10 +28,12 @@ from pase_msa.files import replacing, write_text
 from pase_msa.studies.cells import stable_key
 from pase_msa.studies.progress import Watched, display
 from pase_msa.studies.study import merge, read_mapping
-from pase_msa.studies.training_cell import run_config
-from pase_msa.training.callbacks import BestWeights
+from pase_msa.training.callbacks import best_weights
+from pase_msa.training.config import RunConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
-from pase_msa.training.run import fit, monitored, prepare
+from pase_msa.training.run import prepare
+from pase_msa.training.selection import monitored_metric
 
 _log = logging.getLogger(__name__)
 _FIXED = ("data", "out", "training.monitor")  # what makes trials comparable
@@ -147,9 +149,9 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
     trial.set_user_attr("options", options)
     began = time.perf_counter()
     try:
-        config = run_config(options, data=sweep.data)
+        config = RunConfig.from_options(options, data=sweep.data)
         prepared = prepare(config, _table(sweep.data))
-        metric, _ = monitored(config, prepared.task)
+        metric, _ = monitored_metric(config, prepared.task)
         pruning = _Pruning(trial, metric)
         trainer, _ = fit(config, prepared, None, progress=False, extra=[pruning])
     except PaSEError as error:
@@ -159,7 +161,7 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
     if pruning.pruned:
         raise optuna.TrialPruned
-    best = next(kept for kept in trainer.callbacks if isinstance(kept, BestWeights))  # type: ignore[attr-defined]
+    best = best_weights(trainer)
     return best.sign * best.value
 
 
@@ -228,8 +230,8 @@ def run_sweep(
     table = open_data(sweep.data)
     if sweep.data is not None:
         sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
-    config = run_config(sweep.base, data=sweep.data)
-    _, mode = monitored(config, task_from_table(table, config.problem))
+    config = RunConfig.from_options(sweep.base, data=sweep.data)
+    _, mode = monitored_metric(config, task_from_table(table, config.problem))
     mark = stable_key({"base": sweep.base, "space": sweep.space, "data": table.fingerprint(), "seed": seed})
     folder.mkdir(parents=True, exist_ok=True)
     try:
