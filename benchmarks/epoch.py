@@ -19,7 +19,8 @@ import torch
 
 from pase_msa.data.opening import open_data
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
 
 
 class Clock(lightning.Callback):

@@ -33,9 +33,8 @@ from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.files import read_json
 from pase_msa.heldout.diagnose import diagnose
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.module import SentimentModule
-from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
 
 EPOCHS = 4
@@ -150,7 +149,7 @@ def resumed(data: Path, out: Path, model: str) -> Path:
 def diagnosis(kind: str) -> str:
     """The diagnosis of a benchmark as a line."""
     found = diagnose(synthetic_table(spec(kind, 3)))
-    parts = [found.weights, *(found.held[name] for name in found.modalities)]
+    parts = [found.coalition_weights, *(found.valid_contributions[name] for name in found.modalities)]
     content = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
     verdicts = " ".join(f"{name}={row.verdict}" for name, row in found.modalities.items())
     return f"{'diagnosis ' + kind:32s} {hashlib.sha256(content).hexdigest()[:16]} {verdicts}"

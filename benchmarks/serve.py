@@ -114,7 +114,7 @@ def main() -> None:
         if options.only == "stages":
             return
         limits = ["--waiting", str(WAITING), "--queue", str(QUEUE), "--port", str(PORT)]
-        command = [sys.executable, "-m", "pase_msa.cli", "serve", str(options.run), *limits]
+        command = [sys.executable, "-m", "pase_msa", "serve", str(options.run), *limits]
         server = subprocess.Popen(command)
         try:
             health = {}

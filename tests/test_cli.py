@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pase_msa.cli.main import main
+from pase_msa.cli.main import main, parse
 
 SMALL = ["--training.epochs", "2", "--training.threads", "1", "--model.width", "8", "--encoders.default.hidden", "8"]
 
@@ -151,14 +151,11 @@ def test_classes_are_predicted_and_graded(tmp_path, capsys):
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_one_switch_names_the_balancing_method(words, model, method, tmp_path, monkeypatch):
-    from pase_msa.cli.main import build_parser, expand
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sgm.yaml").write_text("balancing: sgm\n")
     (tmp_path / "held.yaml").write_text("balancing: {name: held_out}\nmodel: concat\n")
-    words = expand(["train", *words])
-    parsed = build_parser(words).parse_args(words).train
-    assert (parsed.model.name, parsed.balancing.name) == (model, method)
+    options = parse(["train", *words]).arguments
+    assert (options["model"]["name"], options["balancing"]["name"]) == (model, method)
 
 
 def test_the_balancing_method_of_a_run_is_kept(folder, tmp_path):
@@ -170,7 +167,7 @@ def test_the_balancing_method_of_a_run_is_kept(folder, tmp_path):
     assert main(["train", str(out / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
 
 
-def test_a_closed_modality_is_named_at_the_end_of_training(tmp_path, capsys):
+def test_an_excluded_modality_is_named_at_the_end_of_training(tmp_path, capsys):
     rng = np.random.default_rng(0)
     labels = rng.integers(-3, 4, 280).astype(float)
     splits = np.array(["train"] * 160 + ["valid"] * 80 + ["test"] * 40)
@@ -182,15 +179,15 @@ def test_a_closed_modality_is_named_at_the_end_of_training(tmp_path, capsys):
     seen = np.where(splits == "train", labels, rng.permutation(labels))
     np.save(home / "vision.npy", seen[:, None] + 0.5 * rng.normal(size=(280, 3)).astype(np.float32))
     assert main(["train", "--data", str(home), "--out", str(out), *SMALL]) == 0
-    assert "vision: deceptive, closed" in capsys.readouterr().out.splitlines()
+    assert "vision: deceptive, excluded" in capsys.readouterr().out.splitlines()
     assert main(["evaluate", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "vision │ deceptive" in printed
-    assert "closed: no prediction reads it" in printed
+    assert "excluded: no prediction uses it" in printed
     assert main(["evaluate", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["modality_report"]
     assert found == json.loads((out / "results.json").read_text())["modality_report"]
-    assert found["modalities"]["vision"]["share"] == 0
+    assert found["modalities"]["vision"]["prediction_weight"] == 0
 
 
 def test_diagnosis_prints_a_table(folder, capsys):
@@ -301,8 +298,6 @@ def test_a_full_disk_is_one_sentence(folder, monkeypatch, capsys):
 def test_every_configuration_that_is_shipped_parses():
     from pathlib import Path
 
-    from pase_msa.cli.main import build_parser
-
     files = [
         f
         for f in sorted(Path("experiments").glob("*.yaml"))
@@ -310,12 +305,11 @@ def test_every_configuration_that_is_shipped_parses():
     ]
     assert files
     for file in files:
-        words = ["train", "--config", str(file)]
-        build_parser(words).parse_args(words)
+        assert parse(["train", "--config", str(file)]).command == "train"
 
 
 def test_the_configuration_can_be_printed(capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["train", "--model.mu", "0.3", "--print_config"])
+        main(["train", "--model.mu", "0.3", "--print-config"])
     assert caught.value.code in (0, None)
     assert yaml.safe_load(capsys.readouterr().out)["model"]["mu"] == 0.3

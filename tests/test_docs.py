@@ -23,9 +23,9 @@ from pase_msa.data.transcripts import TextConfig
 from pase_msa.heldout.modality_report import MORE
 from pase_msa.heldout.verdict import FEW, NEGLIGIBLE, Verdict
 from pase_msa.heldout.weights import MOST_COALITIONS
-from pase_msa.training.config import EQUILIBRIA, RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import fit, prepare
+from pase_msa.training.config import EQUILIBRIA, PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -117,7 +117,7 @@ def test_the_equilibrium_is_reported(regressor, classifier):
         # two videos are no ground for a verdict
         assert found["counts"]["validation_videos"] == 2
         assert {row["verdict"] for row in found["modalities"].values()} == {"undecided"}
-        assert found["reference_share"] == pytest.approx(float(model.model_.mixture.reference))
+        assert found["reference_weight"] == pytest.approx(float(model.model_.mixture.reference))
         assert sum(found["coalition_weights"].values()) == pytest.approx(1)
 
 
@@ -126,7 +126,7 @@ def test_the_equilibrium_can_be_the_papers():
     model = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
     assert model.modality_report_ is None
     assert model.model_.reference is None
-    assert not model.model_.mixture.coalitions
+    assert not model.model_.mixture.coalition_weights
     assert "psi/text" in model.history_[-1]
     plain = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
     np.testing.assert_array_equal(plain.predict(X), model.predict(X))
@@ -136,10 +136,10 @@ def test_any_model_may_be_held_to_new_videos(tmp_path):
     quick = {**QUICK, "epochs": 2, "model": "concat"}
     plain = PaSERegressor(**quick).fit(X, Y, groups=VIDEOS)
     assert plain.modality_report_ is None
-    assert not plain.model_.mixture.coalitions
+    assert not plain.model_.mixture.coalition_weights
     held = PaSERegressor(**quick, balancing="held_out").fit(X, Y, groups=VIDEOS)
-    assert held.model_.mixture.coalitions
-    assert 0 < held.modality_report_["reference_share"] <= 1
+    assert held.model_.mixture.coalition_weights
+    assert 0 < held.modality_report_["reference_weight"] <= 1
     expected = held.predict(X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(held)).predict(X), expected)
     held.model_ = Model.from_pretrained(held.save(tmp_path / "model"))  # a folder keeps trust and reference

@@ -8,7 +8,7 @@ import yaml
 from pase_msa import plugins
 from pase_msa.studies.study import read_study
 from pase_msa.studies.sweep import options_of, read_sweep
-from pase_msa.studies.training_cell import run_config
+from pase_msa.training.config import RunConfig
 
 HOME = Path(__file__).parents[1] / "experiments"
 SWEEPS = [file for file in sorted(HOME.glob("*.yaml")) if "space" in yaml.safe_load(file.read_text())]
@@ -22,7 +22,7 @@ def _variants():
 
 
 def _is_valid(options):
-    config = run_config(options)
+    config = RunConfig.from_options(options)
     for kind, given in (("models", config.model), ("balancing", config.balancing)):
         name = given.get("name")
         if name not in (None, "ridge"):

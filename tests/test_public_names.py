@@ -34,7 +34,7 @@ SIGNATURES = {
     "shapley_values": {"utility": ..., "players": ...},
     "modulation_factors": {"values": ...},
     "entropic_plan": {"cost": ..., "regularization": ..., "marginals": "balanced"},
-    "PrototypeBank": {"num_classes": ..., "dim": ..., "momentum": 0.98},
+    "PrototypeBank": {"num_classes": ..., "dim": ..., "momentum": 0.98, "modalities": None},
     "calibration_loss": {"features": ..., "prototypes": ..., "target": ..., "temperature": ...},
     "alignment_loss": {"prototypes": ..., "regularization": 0.01, "consistency": 0.1, "structure": 0.05},
     "diagnose": {"data": None},

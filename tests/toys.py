@@ -1,7 +1,7 @@
 """Small inputs that several test files share."""
 
 import dataclasses
-import math
+import json
 
 import numpy as np
 import torch
@@ -9,14 +9,15 @@ import torch
 from pase_msa.batch import Batch
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
-from pase_msa.heldout.experts import Expert, Experts
+from pase_msa.heldout.features import FOURIER
 from pase_msa.heldout.reference import RidgeReference
-from pase_msa.heldout.ridge import FOURIER, Pooling
 from pase_msa.models.base import build_model
 from pase_msa.task import Task
 
 DIMS = {"text": 5, "audio": 4, "vision": 3}
 NAMES = tuple(DIMS)
+WORDS = ["good", "bad", "film", "the", "was", "a", "Good", "Bad", "not"]
+HIDDEN = 16  # of the language model
 
 
 def tiny_spec(kind="regression", **changes):
@@ -51,27 +52,17 @@ def toy_model(name="pase", kind="regression", modalities=NAMES, *, seed=0, **opt
 def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
     """A closed-form reference of random numbers; vision is one step long, so that it has no deviation over time."""
     task, rng = toy_task(kind), np.random.default_rng(0)
-    outputs = 1 if kind == "regression" else task.num_classes
-    poolings, matrices, waves, leads = {}, {}, {}, {}
-    for name, dim in DIMS.items():
-        size = dim * (1 if name == "vision" else 2)
-        poolings[name] = Pooling(0.1 * rng.normal(size=size), np.ones(size), name != "vision")
-        matrices[name] = rng.normal(size=(size, 3))
-        waves[name] = rng.normal(size=(3, FOURIER))
-        leads[name] = rng.normal(size=(size, 2))
-    members = [
-        Expert(
-            frozenset(names),
-            1 / len(coalitions),
-            0.1 * rng.normal(size=(3 * len(names) + FOURIER + 4 * math.comb(len(names), 2), outputs)),
-            0.1 * rng.normal(size=FOURIER + 4 * math.comb(len(names), 2)),
-            rng.normal(size=(outputs, task.num_classes)),
-            rng.normal(size=task.num_classes),
-        )
-        for names in coalitions
-    ]
-    offset, prior = rng.uniform(0, 2 * np.pi, FOURIER), rng.dirichlet(np.ones(task.num_classes))
-    return RidgeReference.of(task, Experts(poolings, matrices, waves, offset, leads, members, prior))
+    sizes = {name: [dim * (1 if name == "vision" else 2), 3, name != "vision", 2] for name, dim in DIMS.items()}
+    reference = RidgeReference(task, {"modalities": sizes, "coalitions": [list(names) for names in coalitions]})
+    for name, buffer in reference.named_buffers():
+        small = name.startswith(("center", "weights", "joint_mean"))
+        buffer.copy_(torch.from_numpy((0.1 if small else 1.0) * rng.normal(size=buffer.shape)))
+    for name in DIMS:
+        getattr(reference, f"scale_{name}").fill_(1.0)
+    reference.coalition_weights.fill_(1 / len(coalitions))
+    reference.offset.copy_(torch.from_numpy(rng.uniform(0, 2 * np.pi, FOURIER)))
+    reference.prior.copy_(torch.from_numpy(rng.dirichlet(np.ones(task.num_classes))))
+    return reference
 
 
 def toy_batch(kind="regression", modalities=NAMES, n=12, *, seed=0, steps=4, missing=True):
@@ -133,3 +124,24 @@ def train_steps(model, batches, learning_rate=0.05):
 
 def parameters_of(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def make_bert(folder, seed=0):
+    """Save a BERT of two layers with random weights and a tokenizer of a few words."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder

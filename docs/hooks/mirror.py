@@ -41,7 +41,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links to files of the repository into links of the site."""
-    origin = Path(page.file.abs_src_path).relative_to(ROOT) if page.file.abs_src_path else Path("docs", page.file.src_uri)
+    origin = (
+        Path(page.file.abs_src_path).relative_to(ROOT) if page.file.abs_src_path else Path("docs", page.file.src_uri)
+    )
     parts = _FENCE.split(markdown)
     return "".join(part if part.startswith("```") else _relink(part, origin, page.file.src_uri) for part in parts)
 

@@ -1,6 +1,6 @@
 """Tutorials are notebooks: a page for each, and a command that executes them and keeps their outputs.
 
-    python docs/hooks/notebooks.py [FILE ...]      # executes the notebooks in a fresh folder and stores what they print
+python docs/hooks/notebooks.py [FILE ...]      # executes the notebooks in a fresh folder and stores what they print
 """
 
 from __future__ import annotations

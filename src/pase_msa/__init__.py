@@ -42,7 +42,7 @@ __all__ = [
     "calibration_loss",
     "diagnose",
     "entropic_plan",
-    "balancing.factors",
+    "modulation_factors",
     "open_table",
     "shapley_values",
 ]
@@ -62,7 +62,7 @@ _LAZY = {
     "calibration_loss": "prototypes",
     "diagnose": "heldout.diagnose",
     "entropic_plan": "transport",
-    "balancing.factors": "modulation.factors",
+    "modulation_factors": "balancing.factors",
     "open_table": "data.opening",
     "shapley_values": "shapley",
 }

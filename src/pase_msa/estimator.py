@@ -17,9 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from pase_msa import plugins
 from pase_msa.calibration import confidence
 from pase_msa.data.arrays import Samples, read_samples, table_from_samples
-from pase_msa.data.dataset import UtteranceDataset, make_dataset
+from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.holdout import hold_out
-from pase_msa.data.inputs import load_columns
 from pase_msa.data.table import FeatureTable, LabelKind
 from pase_msa.data.targets import Targets, class_targets, score_targets
 from pase_msa.data.transcripts import TextConfig
@@ -27,11 +26,12 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import infer, predict_coalitions
 from pase_msa.models.base import Model
 from pase_msa.task import Task
-from pase_msa.training.callbacks import History, best_epoch
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.callbacks import History, best_weights
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
-from pase_msa.training.phases import PhaseConfig
-from pase_msa.training.run import calibrate, fit, prepare, run_modality_report
+from pase_msa.training.results import calibrate, run_modality_report
+from pase_msa.training.run import prepare
 
 _LABEL = "label"
 
@@ -151,9 +151,17 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         with preserve_global_state(bool(self.verbose), config.training.threads):
             prepared = prepare(config, table)
             trainer, _ = fit(config, prepared, None, progress=bool(self.verbose), extra=[history])
-            calibrate(prepared, config.training.batch_size)
-            self.modality_report_ = run_modality_report(prepared, best_epoch(trainer), config.training.batch_size)
-        self.model_, self.task_ = prepared.model, prepared.task
+            model, batch_size = prepared.model, config.training.batch_size
+            calibrate(model, prepared.valid, batch_size)
+            self.modality_report_ = run_modality_report(
+                model,
+                prepared.balancing,
+                prepared.train,
+                prepared.valid,
+                epoch=best_weights(trainer).epoch,
+                batch_size=batch_size,
+            )
+        self.model_, self.task_ = model, prepared.task
         self.history_, self.n_iter_ = history.rows, len(history.rows)
 
     @abstractmethod
@@ -219,11 +227,11 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
             self._same_kind(samples, self.modalities_in_, samples.text is not None)
         else:
             self._same_kind(samples, self.modalities_in_, spec.text is not None)
-        table = table_from_samples(samples)
-        columns = load_columns(table, self.model_.inputs)
-        if not any(column.present.any() for column in columns.values()):
-            raise PaSEError(f"X holds no sample with any of the modalities {', '.join(columns)}; give one or more.")
-        return make_dataset(table, columns, np.arange(len(table), dtype=np.int64), None)
+        dataset = self.model_.dataset(table_from_samples(samples))
+        if not any(column.present.any() for column in dataset.columns.values()):
+            names = ", ".join(dataset.columns)
+            raise PaSEError(f"X holds no sample with any of the modalities {names}; give one or more.")
+        return dataset
 
     def _logits(self, X: Any) -> torch.Tensor:
         """Logits [N, K]."""
@@ -271,7 +279,7 @@ class PaSERegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         text: options of `pase_msa.data.transcripts.TextConfig`, such as {"model": "minilm", "frozen": False}.
         balancing: plug-in in `pase_msa.balancing`; None for what goes with the model ("held_out" with PaSE).
         balancing_options: its options.
-        phases: options of `pase_msa.training.phases.PhaseConfig`.
+        phases: options of `pase_msa.training.config.PhaseConfig`.
         epochs: at most.
         patience: epochs without a better validation metric before training stops.
         batch_size: samples a step.

@@ -9,48 +9,7 @@ import pytest
 from pase_msa.data import open_table
 from pase_msa.data.inspect import inspect_table
 from pase_msa.errors import PaSEError
-
-
-def sequence(file, name, entries, nested=True, dimensions=None):
-    """One computational sequence: entry -> (intervals, features)."""
-    root = file.create_group(name)
-    data = root.create_group("data") if nested else root
-    for key, (intervals, features) in entries.items():
-        group = data.create_group(key)
-        group["intervals"], group["features"] = np.array(intervals, np.float64), features
-    if dimensions:
-        text = root.create_group("metadata").create_dataset("dimension names", (1,), dtype=h5py.string_dtype())
-        text[0] = json.dumps(dimensions)
-
-
-AUDIO = ([[i / 10, (i + 1) / 10] for i in range(40)], np.arange(40.0)[:, None] * [1, 10])
-WORDS = (
-    [[0.0, 0.2], [0.2, 0.5], [0.5, 1.0], [1.0, 1.5], [2.0, 3.0]],
-    np.array([[b"I"], [b"sp"], [b"like"], [b"it"], [b"really"]]),
-)
-OPINIONS = ([[0.0, 1.5], [1.5, 3.0], [3.0, 3.0]], np.array([[2.0], [-1.0], [0.0]]))
-
-
-def csd(folder, words=WORDS, key="v1", labels=OPINIONS, label_key="v1", name="words"):
-    folder.mkdir(exist_ok=True)
-    for title, file in (
-        ("Opinion Segment Labels", "labels"),
-        ("COVAREP", "covarep"),
-        (name, "words"),
-        ("FACET 4.2", "facet"),
-    ):
-        if words is None and file == "words":
-            continue
-        with h5py.File(folder / f"{file}.csd", "w") as h5:
-            if file == "labels":
-                sequence(h5, title, {label_key: labels, "v2": ([[0.0, 1.0]], np.array([[0.5]]))})
-            elif file == "covarep":
-                sequence(h5, title, {"v1": AUDIO})
-            elif file == "words":
-                sequence(h5, title, {key: words})
-            else:  # points in time, in the second utterance alone
-                sequence(h5, title, {"v1": ([[2.2, 2.2], [2.4, 2.4], [3.0, 3.0]], np.array([[1.0], [3.0], [9.0]]))})
-    return folder
+from tests.data.examples import AUDIO, OPINIONS, WORDS, csd, sequence
 
 
 def test_csd_is_averaged_over_words_and_cut_by_labels(tmp_path):

@@ -1,62 +1,13 @@
-"""Every published format, from small files of its shape that are written here."""
+"""Every published format, from small files of its shape (see `tests.data.examples`)."""
 
-import pickle
-
-import h5py
 import numpy as np
 import pytest
 
-from pase_msa import plugins
 from pase_msa.data import open_table
 from pase_msa.errors import PaSEError
-
-RNG = np.random.default_rng(0)
-
-
-def filled(*shape):
-    """Values of which none is 0."""
-    return RNG.uniform(0.5, 1.5, shape).astype(np.float32)
-
-
-def dump(path, content, protocol=4):
-    path.write_bytes(pickle.dumps(content, protocol))
-    return path
-
+from tests.data.examples import dump, filled, gcnet, mmsa, mult_part, write_h5
 
 # --- MMSA
-
-
-def mmsa_part(ids, aligned):
-    """Text of 4 of 6 steps; audio of 3 of 8 steps (unaligned); vision of 2 of 5, absent in the last row."""
-    n = len(ids)
-    part = {
-        "id": ids,
-        "raw_text": [f"text of {name}" for name in ids],
-        "annotations": ["Positive", "Negative", "Neutral"][:n],
-        "regression_labels": np.array([1.5, -2.0, 0.0][:n]),
-        "classification_labels": np.array([2, 0, 1][:n]),
-        "text": filled(n, 6, 7),
-        "text_bert": np.zeros((n, 3, 6), np.float32),
-        "audio": np.zeros((n, 6 if aligned else 8, 2), np.float32),
-        "vision": np.zeros((n, 6 if aligned else 5, 3)),
-    }
-    part["text_bert"][:, 0] = 101
-    part["text_bert"][:, 1, :4] = 1
-    steps = 4 if aligned else 3
-    part["audio"][:, :steps] = filled(n, steps, 2)
-    part["vision"][:-1, : steps - 1] = filled(n - 1, steps - 1, 3)
-    if not aligned:
-        part["audio_lengths"] = [3] * n
-        part["vision_lengths"] = [2] * n
-    return part
-
-
-def mmsa(aligned):
-    parts = {"train": mmsa_part(["a_b$_$1", "a_b$_$2", "c$_$1"], aligned)}
-    parts["valid"] = mmsa_part(["d$_$1", "d$_$2"], aligned)
-    parts["test"] = mmsa_part(["e$_$1", "e$_$2"], aligned)
-    parts["train"]["audio"][0, 1, 0] = -np.inf
-    return parts
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -131,14 +82,6 @@ def test_mmsa_streams_to_disk_and_names_what_does_not_match(tmp_path):
 # --- MulT
 
 
-def mult_part(n, front=2, back=1):
-    part = {"text": filled(n, 6, 4), "audio": filled(n, 6, 2), "vision": filled(n, 6, 3).astype(np.float64)}
-    for value in part.values():
-        value[:, :front] = 0
-        value[:, 6 - back :] = 0
-    return part
-
-
 def test_mult_scores(tmp_path):
     data = {}
     for split, video in (("train", b"v1"), ("valid", b"v2"), ("test", b"v3[0]")):
@@ -184,28 +127,6 @@ def test_mult_labels_of_another_shape_are_refused(tmp_path):
 # --- GCNet, MoMKE
 
 
-def gcnet(root, labels, valid=True, nested=True):
-    """Video v1 of three utterances, v2 and v3 of one; the face of u2 is missing, that of u3 a folder."""
-    ids = {"v1": ["u1", "u2", "u3"], "v2": ["w1"], "v3": ["x1"]}
-    speakers = {"v1": ["F", "M", "M"], "v2": ["F"], "v3": ["F"]}
-    sentences = {video: [f"said {name}" for name in names] for video, names in ids.items()}
-    sets = [{"v1"}, {"v2"}, {"v3"}] if valid else [{"v1", "v2"}, {"v3"}]
-    dump(root / "labels.pkl", [ids, labels, speakers, sentences, *sets])
-    base = root / "features" if nested else root
-    for name in ("wav2vec-large-c-UTT", "manet_UTT"):
-        (base / name).mkdir(parents=True)
-    for names in ids.values():
-        for name in names:
-            np.save(base / "wav2vec-large-c-UTT" / f"{name}.npy", filled(1, 5))
-            if name in ("u1", "w1"):
-                np.save(base / "manet_UTT" / f"{name}.npy", filled(4, 3))
-    np.save(base / "manet_UTT" / "x1.npy", np.zeros(3))
-    (base / "manet_UTT" / "u3").mkdir()
-    for face, value in (("F_0", 1), ("M_0", 2), ("M_1", 3)):
-        np.save(base / "manet_UTT" / "u3" / f"{face}.npy", np.full(3, value, np.float32))
-    return root
-
-
 @pytest.mark.parametrize("nested", [True, False])
 def test_gcnet_scores(tmp_path, nested):
     labels = {"v1": [1.5, np.float64(-2.0), 0.0], "v2": [3.0], "v3": [-1.0]}
@@ -245,11 +166,6 @@ def test_gcnet_labels_that_do_not_match_are_named(tmp_path):
 
 
 # --- MFN
-
-
-def write_h5(path, values, name="d1"):
-    with h5py.File(path, "w") as file:
-        file[name] = values
 
 
 @pytest.mark.parametrize("pattern", ["{modality}_{split}.h5", "{split}_{modality}.h5"])
@@ -308,17 +224,6 @@ def test_a_hostile_pickle_is_named_by_whatever_opens_it(tmp_path):
         with pytest.raises(PaSEError, match=r"os\.system"):
             open_table(target)
     assert not (tmp_path / "sentinel").exists()
-
-
-@pytest.mark.parametrize("name", ["csd", "folder", "gcnet", "mfn", "mmsa", "mult"])
-def test_each_reader_turns_down_what_is_not_its_own(tmp_path, name):
-    reader = plugins.load("data.formats", name)
-    (tmp_path / "notes.txt").write_text("nothing")
-    plain = dump(tmp_path / "list.pkl", [1, 2, 3])
-    for path in (tmp_path, tmp_path / "notes.txt", plain):
-        assert not reader.sniff(path)
-        with pytest.raises(PaSEError):
-            reader.read(path)
 
 
 def test_telling_the_format_and_reading_it_parse_a_file_once(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from pase_msa.data.synthetic.generate import class_codes, frame_map, synthetic_table
-from pase_msa.data.synthetic.posterior import bayes_posterior, log_posterior, planted_classes, sampled_evidence
+from pase_msa.data.synthetic.posterior import bayes_posterior, log_posterior, sampled_evidence, true_classes
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
@@ -197,7 +197,7 @@ def test_dominance_changes_nothing_of_what_is_known_but_the_speed_of_learning():
         posteriors.append(bayes_posterior(spec, table, table.rows("test"), frozenset(modalities)))
         inputs = pooled(table, rows)
         inputs = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
-        losses.append(loss_after(inputs, planted_classes(spec, table, rows), steps=20))
+        losses.append(loss_after(inputs, true_classes(spec, table, rows), steps=20))
     np.testing.assert_allclose(*posteriors, atol=1e-4)
     assert losses[1] < losses[0] - 0.1
 
@@ -228,7 +228,7 @@ def test_no_linear_model_beats_the_bayes_rule():
     spec = SyntheticSpec(train=1500, valid=1, test=1500)
     table = synthetic_table(spec)
     train, test = table.rows("train"), table.rows("test")
-    classes = planted_classes(spec, table, range(len(table)))
+    classes = true_classes(spec, table, range(len(table)))
     model = LogisticRegression(max_iter=1000).fit(pooled(table, train), classes[train])
     bayes = bayes_posterior(spec, table, test, frozenset(spec.modalities)).argmax(axis=1)
     optimum, learned = np.mean(bayes == classes[test]), model.score(pooled(table, test), classes[test])
@@ -243,7 +243,7 @@ def test_jitter_spreads_labels_and_keeps_the_class():
     assert labels.min() >= -3
     assert labels.max() <= 3
     rows = range(len(table))
-    np.testing.assert_array_equal(planted_classes(spread, table, rows), planted_classes(SMALL, plain, rows))
+    np.testing.assert_array_equal(true_classes(spread, table, rows), true_classes(SMALL, plain, rows))
 
 
 def test_a_redundancy_of_one_leaves_nothing_to_add_but_frames():

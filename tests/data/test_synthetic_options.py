@@ -10,7 +10,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from pase_msa.data.synthetic.generate import class_codes, draw, frame_map, signed_codes, synthetic_table
-from pase_msa.data.synthetic.posterior import bayes_posterior, observed_evidence, planted_classes
+from pase_msa.data.synthetic.posterior import bayes_posterior, observed_evidence, true_classes
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
@@ -88,7 +88,7 @@ def test_deception_holds_in_training_and_nowhere_else():
     for split, correlation in (("train", 1.0), ("test", 0.0)):
         rows = table.rows(split)
         found = observed_evidence(spec, table, rows).means["a"]
-        shown = codes[planted_classes(spec, table, rows)]
+        shown = codes[true_classes(spec, table, rows)]
         assert np.mean(np.sum(found * shown, axis=1)) == pytest.approx(correlation, abs=0.08)
         moments.append(found.T @ found / len(rows))
     # what they mean cannot be seen from the features
@@ -137,7 +137,7 @@ def test_an_identity_and_clumped_labels_reward_folds_that_cut_through_videos():
     modality = ModalitySpec(dim=24, strength=0.0, identity=3.0)
     spec = SyntheticSpec({"a": modality}, train=400, valid=0, test=400, clumping=0.8, classes=3)
     table = synthetic_table(spec)
-    inputs, classes = pooled(table, range(800)), planted_classes(spec, table, range(800))
+    inputs, classes = pooled(table, range(800)), true_classes(spec, table, range(800))
     train, test = table.rows("train"), table.rows("test")
     nearest = KNeighborsClassifier(3)
     seen = nearest.fit(inputs[train[::2]], classes[train[::2]]).score(inputs[train[1::2]], classes[train[1::2]])

@@ -1,6 +1,5 @@
 """Text: the cache of a frozen language model, and a fine-tuned one that a saved model carries along."""
 
-import json
 import shutil
 
 import numpy as np
@@ -11,36 +10,14 @@ from pase_msa.data import FeatureTable, Schema, Utterance
 from pase_msa.data import transcripts as text_module
 from pase_msa.data.dataset import make_dataset
 from pase_msa.data.inputs import InputSpec, describe_inputs, load_columns
-from pase_msa.data.transcripts import TextConfig, frozen_column, pool, settle, token_column
+from pase_msa.data.pretrained import pool_tokens
+from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model, build_model
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.module import make_optimizer
+from pase_msa.training.optimizers import make_optimizer
 from pase_msa.training.run import train
-from tests.toys import toy_task
-
-WORDS = ["good", "bad", "film", "the", "was", "a", "Good", "Bad", "not"]
-HIDDEN = 16
-
-
-def make_bert(folder, seed=0):
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(seed)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": 64}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
+from tests.toys import HIDDEN, WORDS, make_bert, toy_task
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +31,8 @@ def sentences(count=40):
     return [" ".join(rng.choice(WORDS, size=int(rng.integers(1, 8)))) for _ in range(count)]
 
 
-def settled(bert, texts=None, **options):
-    return settle(TextConfig(model=bert, **options), texts or sentences())
+def resolved(bert, texts=None, **options):
+    return resolve_text(TextConfig(model=bert, **options), texts or sentences())
 
 
 def no_model(*_, **__):
@@ -67,9 +44,9 @@ def values(column):
 
 
 def test_the_states_of_a_frozen_model_are_read_once(bert, monkeypatch):
-    first = frozen_column(sentences(), settled(bert))
+    first = frozen_column(sentences(), resolved(bert))
     monkeypatch.setattr(text_module, "load_model", no_model)
-    second = frozen_column(sentences(), settled(bert))
+    second = frozen_column(sentences(), resolved(bert))
     assert all(np.array_equal(a, b) for a, b in zip(values(first), values(second), strict=True))
 
 
@@ -85,43 +62,43 @@ def test_the_states_of_a_frozen_model_are_read_once(bert, monkeypatch):
     ids=str,
 )
 def test_other_options_are_another_cache_entry(change, bert, monkeypatch):
-    frozen_column(sentences(), settled(bert))
+    frozen_column(sentences(), resolved(bert))
     monkeypatch.setattr(text_module, "load_model", no_model)
     with pytest.raises(AssertionError, match="was loaded"):
-        frozen_column(sentences(), settled(bert, **change))
+        frozen_column(sentences(), resolved(bert, **change))
 
 
 def test_other_texts_are_another_cache_entry(bert, monkeypatch):
-    frozen_column(sentences(), settled(bert))
+    frozen_column(sentences(), resolved(bert))
     monkeypatch.setattr(text_module, "load_model", no_model)
     with pytest.raises(AssertionError, match="was loaded"):
-        frozen_column([*sentences()[:-1], "not bad"], settled(bert))
+        frozen_column([*sentences()[:-1], "not bad"], resolved(bert))
 
 
 def test_another_model_is_another_cache_entry(bert, tmp_path, monkeypatch):
-    frozen_column(sentences(), settled(bert))
+    frozen_column(sentences(), resolved(bert))
     other = str(make_bert(tmp_path / "other", seed=1))
     monkeypatch.setattr(text_module, "load_model", no_model)
     with pytest.raises(AssertionError, match="was loaded"):
-        frozen_column(sentences(), settled(other))
+        frozen_column(sentences(), resolved(other))
 
 
 def test_the_same_model_elsewhere_is_the_same_cache_entry(bert, tmp_path, monkeypatch):
-    frozen_column(sentences(), settled(bert))
+    frozen_column(sentences(), resolved(bert))
     copy = shutil.copytree(bert, tmp_path / "copy")
     monkeypatch.setattr(text_module, "load_model", no_model)
-    frozen_column(sentences(), settled(str(copy)))
+    frozen_column(sentences(), resolved(str(copy)))
 
 
 def test_nothing_is_left_in_the_cache_but_whole_entries(bert, tmp_path):
-    frozen_column(sentences(), settled(bert))
+    frozen_column(sentences(), resolved(bert))
     assert [file.suffix for file in (tmp_path / "cache" / "text").iterdir()] == [".safetensors"]
 
 
 def test_the_training_options_of_a_fine_tuned_model_do_not_split_the_cache(bert, monkeypatch):
-    frozen_column(sentences(), settled(bert))
+    frozen_column(sentences(), resolved(bert))
     monkeypatch.setattr(text_module, "load_model", no_model)
-    frozen_column(sentences(), settled(bert, learning_rate=1e-3))
+    frozen_column(sentences(), resolved(bert, learning_rate=1e-3))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first", "last"])
@@ -129,7 +106,7 @@ def test_pooling_agrees_with_a_loop(pooling):
     states = torch.randn(3, 4, 2)
     lengths = [1, 3, 4]
     mask = torch.arange(4) < torch.tensor(lengths).unsqueeze(1)
-    for found, row, length in zip(pool(states, mask, pooling), states, lengths, strict=True):
+    for found, row, length in zip(pool_tokens(states, mask, pooling), states, lengths, strict=True):
         expected = {"mean": row[:length].mean(0), "first": row[0], "last": row[length - 1]}[pooling]
         assert torch.allclose(found, expected, atol=1e-6)
 
@@ -140,7 +117,7 @@ def test_frozen_states_are_those_of_the_model_itself(pooling, bert):
 
     tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert).eval()
     texts = ["good film", "the film was not a bad film", None, "", "bad"]
-    column = frozen_column(texts, settled(bert, pooling=pooling))
+    column = frozen_column(texts, resolved(bert, pooling=pooling))
     assert column.present.tolist() == [True, True, False, False, True]
     assert column.dim == HIDDEN
     for i in (0, 1, 4):
@@ -151,7 +128,7 @@ def test_frozen_states_are_those_of_the_model_itself(pooling, bert):
 
 
 def test_token_ids_are_a_ragged_column(bert):
-    column = token_column(["good film", None, "   ", "bad"], settled(bert))
+    column = token_column(["good film", None, "   ", "bad"], resolved(bert))
     assert column.dim == 0
     assert column.lengths.tolist() == [4, 0, 0, 3]
     assert column[0].tolist() == [2, 5, 7, 3]
@@ -159,13 +136,13 @@ def test_token_ids_are_a_ragged_column(bert):
 
 
 def test_long_texts_are_cut(bert):
-    assert token_column(["bad " * 50], settled(bert, max_length=6)).lengths.tolist() == [6]
+    assert token_column(["bad " * 50], resolved(bert, max_length=6)).lengths.tolist() == [6]
 
 
 def test_lowercase_acts(bert):
-    cased, lowered = (token_column(["Good"], settled(bert, lowercase=flag))[0].tolist() for flag in (False, True))
+    cased, lowered = (token_column(["Good"], resolved(bert, lowercase=flag))[0].tolist() for flag in (False, True))
     assert cased != lowered
-    assert lowered == token_column(["good"], settled(bert))[0].tolist()
+    assert lowered == token_column(["good"], resolved(bert))[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -173,20 +150,20 @@ def test_lowercase_acts(bert):
     [(["GOOD FILM", "BAD"], True), (["GOOD", "Bad"], False), (["good"], False), (["GOOD", None, "123"], True)],
 )
 def test_text_in_capitals_throughout_is_lowered_by_itself(texts, lowers, bert):
-    assert settled(bert, texts)["lowercase"] is lowers
+    assert resolved(bert, texts)["lowercase"] is lowers
 
 
 def test_the_own_choice_of_pooling_goes_by_what_the_model_is(bert, tmp_path):
     from transformers import GPT2Config
 
     GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9).save_pretrained(tmp_path / "decoder")
-    assert settled(bert)["pooling"] == "mean"
-    assert settled(str(tmp_path / "decoder"))["pooling"] == "last"
+    assert resolved(bert)["pooling"] == "mean"
+    assert resolved(str(tmp_path / "decoder"))["pooling"] == "last"
 
 
 def test_tokens_of_a_fine_tuned_model_are_refused(bert):
     with pytest.raises(PaSEError, match=r"text\.frozen"):
-        settled(bert, pooling="tokens", frozen=False)
+        resolved(bert, pooling="tokens", frozen=False)
 
 
 @pytest.mark.parametrize("name", ["no/such-model", "/nowhere/at/all", "nonsense"])
@@ -200,7 +177,7 @@ def test_an_unknown_model_is_refused_in_a_sentence(name, read):
 
 
 def table_of(count=48):
-    """Text says the sentiment, audio says nothing; one text is missing."""
+    """Text holds the sentiment, audio is noise; one text is missing."""
     rng = np.random.default_rng(1)
     schema = Schema({"audio": 3}, {"sentiment": "real"}, text=True)
 

@@ -11,11 +11,12 @@ import torch
 
 from pase_msa.cli.main import main
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.compare import compare, render_comparison
+from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, utterance_moments
 from pase_msa.evaluation.predictions import read_utterances
 from pase_msa.metrics import task_metrics
+from pase_msa.report.terminal import render_comparison
 from pase_msa.task import Task
 from pase_msa.training.run import train
 from pase_msa.training.run_folder import RunFolder
@@ -150,7 +151,7 @@ def test_a_run_that_is_not_evaluated_or_kept_no_predictions_is_refused(tmp_path)
 
 @pytest.mark.parametrize("table", ["score_table", "class_table"])
 def test_an_evaluation_keeps_what_its_metrics_come_from(table, request, tmp_path):
-    options = dataclasses.replace(config("unused", tmp_path / "run", "paper", epochs=1), seed=3)
+    options = dataclasses.replace(config("unused", tmp_path / "run", "sgm", epochs=1), seed=3)
     folder = train(options, progress=False, table=request.getfixturevalue(table))
     import pase_msa.evaluation.evaluate as evaluation
 

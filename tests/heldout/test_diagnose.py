@@ -32,15 +32,15 @@ def spec(modalities, kind="regression", **changes):
 
 def verdicts(modalities, *args, seeds=(0,), **changes):
     """Verdicts of each modality over some draws."""
-    found = [diagnose(synthetic_table(spec(modalities, *args, seed=seed, **changes))) for seed in seeds]
-    return {name: {diagnosis.modalities[name].verdict for diagnosis in found} for name in modalities}
+    result = [diagnose(synthetic_table(spec(modalities, *args, seed=seed, **changes))) for seed in seeds]
+    return {name: {diagnosis.modalities[name].verdict for diagnosis in result} for name in modalities}
 
 
 @BOTH
-def test_a_clear_deceiver_is_unmasked_and_what_is_true_stays(kind):
+def test_a_clear_deceiver_is_deceptive_and_a_true_modality_useful(kind):
     lie = dataclasses.replace(SILENT, deception=1.5)
-    found = verdicts({"text": TEXT, "vision": lie}, kind, seeds=(0, 1, 2))
-    assert found == {"text": {"useful"}, "vision": {"deceptive"}}
+    result = verdicts({"text": TEXT, "vision": lie}, kind, seeds=(0, 1, 2))
+    assert result == {"text": {"useful"}, "vision": {"deceptive"}}
 
 
 @BOTH
@@ -51,47 +51,47 @@ def test_a_deceiver_is_never_useful(kind, deception):
 
 
 @BOTH
-def test_noise_tells_nothing(kind):
-    found = verdicts({"text": TEXT, "vision": SILENT}, kind, seeds=(0, 1, 2))
-    assert found["text"] == {"useful"}
-    assert found["vision"] <= {"uninformative", "memorised", "undecided"}
+def test_noise_is_not_useful(kind):
+    result = verdicts({"text": TEXT, "vision": SILENT}, kind, seeds=(0, 1, 2))
+    assert result["text"] == {"useful"}
+    assert result["vision"] <= {"uninformative", "memorised", "undecided"}
 
 
 @BOTH
 def test_the_identity_of_a_video_is_not_useful(kind):
     identity = dataclasses.replace(SILENT, dim=40, identity=4.0)
-    found = verdicts({"text": TEXT, "vision": identity}, kind, seeds=(0, 1), clumping=0.9, utterances_per_video=20)
-    assert "identity" in found["vision"]
-    assert found["vision"] <= {"identity", "undecided"}
+    result = verdicts({"text": TEXT, "vision": identity}, kind, seeds=(0, 1), clumping=0.9, utterances_per_video=20)
+    assert "identity" in result["vision"]
+    assert result["vision"] <= {"identity", "undecided"}
 
 
 @BOTH
-def test_synergy_is_seen(kind):
-    """Neither of the two tells anything alone."""
+def test_synergy_is_useful(kind):
+    """Neither of the two predicts anything alone."""
     pair = {name: ModalitySpec(dim=3, noise=0.1, length=(1, 1)) for name in ("first", "second")}
-    found = verdicts(pair, kind, synergy=("first", "second"))
-    assert found == {"first": {"useful"}, "second": {"useful"}}
+    result = verdicts(pair, kind, synergy=("first", "second"))
+    assert result == {"first": {"useful"}, "second": {"useful"}}
 
 
 def test_a_deceiver_does_not_spoil_the_others():
     """What is said of the others is what would be said without it."""
     lie = dataclasses.replace(SILENT, deception=1.5)
     table = synthetic_table(spec({"text": TEXT, "audio": SILENT, "vision": lie}))
-    found, without = diagnose(table), diagnose(table, modalities=["text", "audio"])
-    assert found.closed == ("vision",)
-    assert found.modalities["vision"].trust == 0
+    result, without = diagnose(table), diagnose(table, modalities=["text", "audio"])
+    assert result.excluded == ("vision",)
+    assert result.modalities["vision"].prediction_weight == 0
     for name in ("text", "audio"):
-        one, two = (d.modalities[name].evidence.valid.value for d in (found, without))
+        one, two = (d.modalities[name].evidence.valid.value for d in (result, without))
         assert one == pytest.approx(two, abs=0.02)
 
 
 @BOTH
 def test_one_modality(kind):
-    found = diagnose(synthetic_table(spec({"text": TEXT}, kind)))
-    assert found.modalities["text"].verdict == "useful"
-    assert found.modalities["text"].trust == pytest.approx(1, abs=1e-6)
-    total = (found.gains[-1] - found.gains[0]).mean()
-    assert found.modalities["text"].evidence.grouped.value == pytest.approx(total)
+    result = diagnose(synthetic_table(spec({"text": TEXT}, kind)))
+    assert result.modalities["text"].verdict == "useful"
+    assert result.modalities["text"].prediction_weight == pytest.approx(1, abs=1e-6)
+    total = (result.gains[-1] - result.gains[0]).mean()
+    assert result.modalities["text"].evidence.grouped.value == pytest.approx(total)
 
 
 @BOTH
@@ -108,10 +108,10 @@ def test_one_modality(kind):
 )
 def test_where_there_is_too_little_it_is_undecided(kind, sizes):
     lie = dataclasses.replace(SILENT, deception=1.5)
-    found = diagnose(synthetic_table(spec({"text": TEXT, "vision": lie}, kind, **sizes)))
-    assert {row.verdict for row in found.modalities.values()} == {"undecided"}
-    json.dumps(found.to_dict(), allow_nan=False)
-    assert "undecided" in str(found)
+    result = diagnose(synthetic_table(spec({"text": TEXT, "vision": lie}, kind, **sizes)))
+    assert {row.verdict for row in result.modalities.values()} == {"undecided"}
+    json.dumps(result.to_dict(), allow_nan=False)
+    assert "undecided" in str(result)
 
 
 @BOTH
@@ -149,13 +149,13 @@ def test_the_test_split_is_never_read(table, request):
     clean = request.getfixturevalue(table)
     wanted = diagnose(clean)
     for other in (edited(clean, poisoned), clean.select(np.flatnonzero(clean.splits != "test"))):
-        found = diagnose(other)
-        assert found.to_dict() == wanted.to_dict()
-        np.testing.assert_array_equal(found.weights, wanted.weights)
+        result = diagnose(other)
+        assert result.to_dict() == wanted.to_dict()
+        np.testing.assert_array_equal(result.coalition_weights, wanted.coalition_weights)
 
 
 def test_validation_is_read(score_table):
-    """Else the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
 
     def flip(utterance):
         if utterance.split != "valid":
@@ -177,11 +177,11 @@ def test_the_same_seed_gives_the_same_diagnosis_and_another_one_nearly(score_tab
 def test_of_a_large_training_split_whole_videos_are_read(score_table, monkeypatch, caplog):
     monkeypatch.setattr(diagnosing, "_MOST", 30)
     with caplog.at_level("INFO", "pase_msa"):
-        found = diagnose(score_table)
-    read = found.counts["training_utterances"]
+        result = diagnose(score_table)
+    read = result.counts["training_utterances"]
     assert 20 <= read <= 30
     assert f"reads {read} of 48" in caplog.text
-    assert found.counts["training_videos"] * 4 == read
+    assert result.counts["training_videos"] * 4 == read
 
 
 @pytest.mark.parametrize(
@@ -211,19 +211,19 @@ def test_features_without_validation_rows_are_refused():
 
 
 @pytest.fixture(scope="module")
-def found():
+def result():
     lie = dataclasses.replace(SILENT, deception=1.5)
     return diagnose(synthetic_table(spec({"text": TEXT, "audio": SILENT, "vision": lie})))
 
 
-def test_it_is_offered_at_the_front_door(found):
+def test_the_package_exports_it(result):
     assert pase_msa.diagnose is diagnose
-    assert found.modalities["vision"].verdict == "deceptive"
+    assert result.modalities["vision"].verdict == "deceptive"
 
 
-def test_the_dictionary_is_strict_json_and_complete(found):
-    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
-    assert content["unit"] == "nats an utterance"
+def test_the_dictionary_is_strict_json_and_complete(result):
+    content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert content["unit"] == "nats per utterance"
     assert content["counts"] == {
         "training_utterances": 500,
         "training_videos": 100,
@@ -238,95 +238,95 @@ def test_the_dictionary_is_strict_json_and_complete(found):
     assert valid["videos"] == 50
 
 
-def test_the_table_has_a_line_a_modality_with_what_to_do(found):
-    text = str(found)
-    assert text == render_diagnosis(found)
+def test_the_table_has_one_line_per_modality_with_what_to_do(result):
+    text = str(result)
+    assert text == render_diagnosis(result)
     lines = {line.split()[0]: line for line in text.splitlines() if line.startswith("  ")}
-    evidence = found.modalities["text"].evidence
+    evidence = result.modalities["text"].evidence
     for estimate in (evidence.sample, evidence.random, evidence.grouped, evidence.valid):
         assert f"{estimate.value:+.3f}" in lines["text"]
     assert f"[{evidence.valid.low:+.3f}, {evidence.valid.high:+.3f}]" in lines["text"]
-    assert lines["text"].endswith("read it")
-    assert lines["vision"].endswith("close it")
+    assert lines["text"].endswith("use it")
+    assert lines["vision"].endswith("exclude it")
     assert "500 utterances of 100 videos" in text
     assert "250 utterances of 50 videos" in text
-    assert f"vision: deceptive, {found.modalities['vision'].why}." in text
+    assert f"vision: deceptive, {result.modalities['vision'].why}." in text
     assert all(len(line) <= 118 for line in text.splitlines())
 
 
-def test_the_table_fits_any_width_and_any_name(found):
-    odd = dataclasses.replace(found, modalities={"[bold]声音" * 9: found.modalities["text"]})
+def test_the_table_fits_any_width_and_any_name(result):
+    odd = dataclasses.replace(result, modalities={"[bold]声音" * 9: result.modalities["text"]})
     text = render_diagnosis(odd, width=110)
     assert "[bold]" in text
-    assert "read it" in text
+    assert "use it" in text
 
 
 def test_advice_where_it_is_undecided():
     table = synthetic_table(spec({"text": dataclasses.replace(TEXT, noise=4.0)}, valid=20))
-    found = diagnose(table).modalities["text"]
-    assert found.verdict == "undecided"
-    assert found.more_videos > 0
+    result = diagnose(table).modalities["text"]
+    assert result.verdict == "undecided"
+    assert result.more_videos > 0
     text = " ".join(str(diagnose(table)).split())
-    assert f"get {found.more_videos} more" in text
+    assert f"get {result.more_videos} more" in text
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_picture_has_a_panel_a_modality_with_verdict_and_values(found, tmp_path, dark):
-    figure = plot_diagnosis(found, tmp_path / "new" / "picture.svg", dark=dark)
-    shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left") for axes in shown] == ["text: useful", *_titles(found)[1:]]
-    evidence = found.modalities["text"].evidence
-    written = {text.get_text() for text in shown[0].texts}
+def test_the_picture_has_one_panel_per_modality_with_verdict_and_values(result, tmp_path, dark):
+    figure = plot_diagnosis(result, tmp_path / "new" / "picture.svg", dark=dark)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in panels] == ["text: useful", *_titles(result)[1:]]
+    evidence = result.modalities["text"].evidence
+    written = {text.get_text() for text in panels[0].texts}
     assert {f"{getattr(evidence, s).value:+.3f}" for s in ("sample", "random", "grouped", "valid")} <= written
     root = ElementTree.parse(tmp_path / "new" / "picture.svg").getroot()
     assert root.tag.endswith("svg")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["picture.svg"]
 
 
-def _titles(found):
-    return [f"{name}: {row.verdict}" for name, row in found.modalities.items()]
+def _titles(result):
+    return [f"{name}: {row.verdict}" for name, row in result.modalities.items()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_a_panel_each_for_any_number(found, count, tmp_path):
-    rows = list(found.modalities.values())
-    many = dataclasses.replace(found, modalities={f"${i}": rows[i % 3] for i in range(count)})
+def test_a_panel_each_for_any_number(result, count, tmp_path):
+    rows = list(result.modalities.values())
+    many = dataclasses.replace(result, modalities={f"${i}": rows[i % 3] for i in range(count)})
     figure = plot_diagnosis(many, tmp_path / "picture.png")
     assert sum(axes.get_visible() for axes in figure.axes) == count
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_diagnosis_gives_the_same_file(found, tmp_path):
+def test_the_same_diagnosis_gives_the_same_file(result, tmp_path):
     for suffix in ("png", "svg"):
         for name in ("one", "two"):
-            plot_diagnosis(found, tmp_path / f"{name}.{suffix}")
+            plot_diagnosis(result, tmp_path / f"{name}.{suffix}")
         assert (tmp_path / f"one.{suffix}").read_bytes() == (tmp_path / f"two.{suffix}").read_bytes()
 
 
-def test_an_interval_that_is_not_known_is_drawn_open(tmp_path):
-    found = diagnose(synthetic_table(spec({"text": TEXT}, train=60, valid=5)))
-    figure = plot_diagnosis(found, tmp_path / "picture.png")
+def test_an_unknown_interval_is_drawn_open(tmp_path):
+    result = diagnose(synthetic_table(spec({"text": TEXT}, train=60, valid=5)))
+    figure = plot_diagnosis(result, tmp_path / "picture.png")
     low, high = figure.axes[0].get_ylim()
-    estimates = found.modalities["text"].evidence
+    estimates = result.modalities["text"].evidence
     assert low < min(0, estimates.valid.value)
     assert max(estimates.sample.value, 0) < high < 20
 
 
 @pytest.mark.parametrize("name", ["picture.gif", "picture", "folder.png"])
-def test_a_file_that_is_no_picture_is_refused(found, name, tmp_path):
+def test_a_file_that_is_no_picture_is_refused(result, name, tmp_path):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(PaSEError):
-        plot_diagnosis(found, tmp_path / name)
+        plot_diagnosis(result, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
 
-def test_nothing_half_written_is_left(found, tmp_path, monkeypatch):
+def test_nothing_half_written_is_left(result, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "picture.png").write_text("the old one")
     monkeypatch.setattr("pase_msa.report.diagnosis_picture.os.replace", fails)
     with pytest.raises(PaSEError, match="No space left"):
-        plot_diagnosis(found, tmp_path / "picture.png")
+        plot_diagnosis(result, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_text() == "the old one"
     assert len(list(tmp_path.iterdir())) == 1

@@ -1,4 +1,4 @@
-"""What became of every modality: the network's contributions, the verdict, the words, and where they are shown."""
+"""What became of every modality: the network's contributions, the verdict, the words, and where they are printed."""
 
 import dataclasses
 import json
@@ -13,7 +13,15 @@ from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.heldout.contributions import Estimate
 from pase_msa.heldout.diagnosis import ModalityDiagnosis
-from pase_msa.heldout.modality_report import action, modality_report, network_evidence, refine, summary_lines
+from pase_msa.heldout.modality_report import (
+    NetworkEvidence,
+    Use,
+    action,
+    modality_report,
+    network_evidence,
+    refine,
+    summary_lines,
+)
 from pase_msa.heldout.verdict import Evidence
 from pase_msa.report.run_page import render_table
 from pase_msa.training.config import RunConfig, TrainingConfig
@@ -33,13 +41,16 @@ def diagnosed(verdict, valid):
 
 
 def network(train, valid, behind):
-    from pase_msa.heldout.modality_report import NetworkEvidence
-
     return NetworkEvidence(train, valid, behind)
 
 
 CASES = {
-    "what is closed stays closed": ("deceptive", about(0.2), network(about(0.3), about(0.0), about(0.2)), "deceptive"),
+    "an excluded modality stays excluded": (
+        "deceptive",
+        about(0.2),
+        network(about(0.3), about(0.0), about(0.2)),
+        "deceptive",
+    ),
     "identity too": ("identity", about(0.2), network(about(0.3), about(0.0), about(0.2)), "identity"),
     "as good as the reference": ("useful", about(0.2), network(about(0.3), about(0.2), about(0.0)), "useful"),
     "better than the reference": ("useful", about(0.2), network(about(0.3), about(0.4), about(-0.2)), "useful"),
@@ -57,7 +68,7 @@ CASES = {
         network(about(0.1), about(-0.05), about(0.1)),
         "under-trained",
     ),
-    "nothing to be behind of": (
+    "the reference has no contribution either": (
         "uninformative",
         about(0.0),
         network(about(0.01), about(-0.1), about(0.1)),
@@ -99,38 +110,40 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_verdict_in_the_light_of_the_network(case):
     verdict, valid, evidence, wanted = CASES[case]
-    found, why = refine(diagnosed(verdict, valid), evidence)
-    assert found == wanted
-    assert (why == "so") == (found == verdict)
+    result, why = refine(diagnosed(verdict, valid), evidence)
+    assert result == wanted
+    assert (why == "so") == (result == verdict)
 
 
 def test_the_action_in_words():
-    assert action("deceptive", 0.0, 0.0, 0.1) == "closed: no prediction reads it"
-    assert action("useful", 1.0, 0.4, 1.0) == "read in 100 % of the prediction"
-    assert action("useful", 0.6, 0.4, 0.64) == "read in 60 % of the prediction, learns at 64 % of the usual rate"
-    assert action("uninformative", 0.001, 0.0, 0.1) == "left out of the prediction, learns at 10 % of the usual rate"
-    assert action("under-trained", 0.9, 0.4, 1.0) == "the reference speaks for it: 40 % of the prediction"
-    # where there is no reference to speak for it, the share is the network's
-    assert action("under-trained", 0.9, 0.0, 1.0) == "read in 90 % of the prediction"
-    # a closed one that is nevertheless read is not called closed
-    assert "closed" not in action("deceptive", 0.5, 0.0, 1.0)
+    assert action("deceptive", Use(0.0, 0.0, 0.0), 0.1) == "excluded: no prediction uses it"
+    assert action("useful", Use(1.0, 1.0, 0.0), 1.0) == "used by 100 % of the prediction"
+    assert (
+        action("useful", Use(0.6, 0.2, 0.4), 0.64)
+        == "used by 60 % of the prediction, of which closed-form reference 40 %; learns at 64 % of the usual rate"
+    )
+    assert (
+        action("uninformative", Use(0.001, 0.001, 0.0), 0.1)
+        == "used by no prediction; learns at 10 % of the usual rate"
+    )
+    assert (
+        action("under-trained", Use(0.9, 0.5, 0.4), 1.0)
+        == "used by 90 % of the prediction, of which closed-form reference 40 %"
+    )
+    assert action("under-trained", Use(0.9, 0.9, 0.0), 1.0) == "used by 90 % of the prediction"
+    # one with such a verdict that a prediction nevertheless uses is not called excluded
+    assert "excluded" not in action("deceptive", Use(0.5, 0.5, 0.0), 1.0)
 
 
-def test_remarks_are_about_what_needs_one():
+def test_summary_lines_are_those_of_modalities_that_need_one():
+    words = "used by 100 % of the prediction, of which closed-form reference 40 %"
     rows = {
-        "a": {"verdict": "useful", "share": 1.0, "action": "read in 100 % of the prediction"},
-        "b": {"verdict": "deceptive", "share": 0.0, "action": "closed: no prediction reads it"},
-        "c": {
-            "verdict": "under-trained",
-            "share": 1.0,
-            "action": "the reference speaks for it: 40 % of the prediction",
-        },
-        "d": {"verdict": "undecided", "share": 0.0, "action": "left out of the prediction"},
+        "a": {"verdict": "useful", "prediction_weight": 1.0, "action": "used by 100 % of the prediction"},
+        "b": {"verdict": "deceptive", "prediction_weight": 0.0, "action": "excluded: no prediction uses it"},
+        "c": {"verdict": "under-trained", "prediction_weight": 1.0, "action": words},
+        "d": {"verdict": "undecided", "prediction_weight": 0.0, "action": "used by no prediction"},
     }
-    assert summary_lines({"modalities": rows}) == [
-        "b: deceptive, closed",
-        "c: under-trained, the reference speaks for it: 40 % of the prediction",
-    ]
+    assert summary_lines({"modalities": rows}) == ["b: deceptive, excluded", f"c: under-trained, {words}"]
 
 
 def table(kind="regression"):
@@ -155,12 +168,12 @@ def untrained(request):
     return prepare(config(), table(request.param))
 
 
-def test_shares_of_the_network_add_up_to_what_all_open_modalities_tell(untrained):
+def test_contributions_of_the_network_add_up_to_the_gain_of_all_modalities_that_are_used(untrained):
     model, task = untrained.model.eval(), untrained.task
     diagnosis = untrained.balancing.diagnosis
-    assert diagnosis.closed == ("vision",)
-    found = network_evidence(model, diagnosis, untrained.train, untrained.valid)
-    total = sum(found[name].valid.value for name in ("text", "audio"))
+    assert diagnosis.excluded == ("vision",)
+    result = network_evidence(model, diagnosis, untrained.train, untrained.valid)
+    total = sum(result[name].valid.value for name in ("text", "audio"))
     (batch,) = evaluation_loader(untrained.valid, 1000)
     with torch.no_grad():
         said = model.network_coalitions(batch, [frozenset({"text", "audio"})])[0].probabilities.double()
@@ -180,54 +193,58 @@ def test_shares_of_the_network_add_up_to_what_all_open_modalities_tell(untrained
     assert total == pytest.approx(gain, abs=1e-4)
 
 
-def test_the_reference_less_the_network_is_paired(untrained):
+def test_the_reference_minus_the_network_is_paired(untrained):
     diagnosis = untrained.balancing.diagnosis
-    found = network_evidence(untrained.model.eval(), diagnosis, untrained.train, untrained.valid)
-    for name, evidence in found.items():
+    result = network_evidence(untrained.model.eval(), diagnosis, untrained.train, untrained.valid)
+    for name, evidence in result.items():
         told = diagnosis.modalities[name].evidence.valid
-        assert diagnosis.held[name].mean() == pytest.approx(told.value)
+        assert diagnosis.valid_contributions[name].mean() == pytest.approx(told.value)
         assert evidence.behind.value == pytest.approx(told.value - evidence.valid.value)
         assert evidence.train.videos <= 60
         assert evidence.valid.videos == told.videos == 30
 
 
 def test_a_network_that_learned_nothing_is_under_trained(untrained):
-    found = modality_report(
+    result = modality_report(
         untrained.model.eval(), untrained.balancing.diagnosis, untrained.train, untrained.valid, rates={"text": 0.5}
     )
-    verdicts = {name: row["verdict"] for name, row in found["modalities"].items()}
+    verdicts = {name: row["verdict"] for name, row in result["modalities"].items()}
     assert verdicts == {"text": "under-trained", "audio": "under-trained", "vision": "deceptive"}
-    text = found["modalities"]["text"]
+    text = result["modalities"]["text"]
     assert text["diagnosis"] == "useful"
-    assert text["why"].startswith("the reference gets ")
+    assert text["why"].startswith("contributes ")
     assert text["learning_rate"] == 0.5
-    # nothing has been settled yet: all modalities are read, by the network alone
-    assert found["coalition_weights"] == {}
-    assert found["reference_share"] == 0
-    assert {row["share"] for row in found["modalities"].values()} == {1.0}
+    # there is no mixture yet: the network alone predicts, with all modalities
+    assert result["coalition_weights"] == {}
+    assert result["reference_weight"] == 0
+    assert {row["prediction_weight"] for row in result["modalities"].values()} == {1.0}
 
 
-def test_shares_are_of_network_and_reference(untrained):
+def test_prediction_weights_are_those_of_network_and_reference(untrained):
     model = untrained.model.eval()
     model.mixture.set({frozenset({"text"}): 0.5, frozenset({"text", "audio"}): 0.5}, 0.4)
     try:
-        found = modality_report(model, untrained.balancing.diagnosis, untrained.train, untrained.valid, rates={})
+        result = modality_report(model, untrained.balancing.diagnosis, untrained.train, untrained.valid, rates={})
     finally:
         model.mixture.set({})
     coalitions = model.reference.coalitions
-    audio = sum(w for w, names in zip(model.reference.shares.tolist(), coalitions, strict=True) if "audio" in names)
-    rows = found["modalities"]
-    assert rows["audio"]["network_share"] == pytest.approx(0.5)
-    assert rows["audio"]["share"] == pytest.approx(0.6 * 0.5 + 0.4 * audio)
-    assert rows["text"]["share"] == pytest.approx(1.0)
-    assert rows["vision"]["share"] == 0
-    assert rows["vision"]["action"] == "closed: no prediction reads it"
-    assert rows["text"]["action"] == "the reference speaks for it: 40 % of the prediction"
-    assert found["coalition_weights"] == {"text": pytest.approx(0.5), "text+audio": pytest.approx(0.5)}
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    audio = sum(
+        w for w, names in zip(model.reference.coalition_weights.tolist(), coalitions, strict=True) if "audio" in names
+    )
+    rows = result["modalities"]
+    assert result["reference_weight"] == pytest.approx(0.4)
+    assert rows["audio"]["network_weight"] == pytest.approx(0.6 * 0.5)
+    assert rows["audio"]["reference_weight"] == pytest.approx(0.4 * audio)
+    assert rows["audio"]["prediction_weight"] == pytest.approx(0.6 * 0.5 + 0.4 * audio)
+    assert rows["text"]["prediction_weight"] == pytest.approx(1.0)
+    assert rows["vision"]["prediction_weight"] == rows["vision"]["reference_weight"] == 0
+    assert rows["vision"]["action"] == "excluded: no prediction uses it"
+    assert rows["text"]["action"] == "used by 100 % of the prediction, of which closed-form reference 40 %"
+    assert result["coalition_weights"] == {"text": pytest.approx(0.5), "text+audio": pytest.approx(0.5)}
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
-def test_which_training_utterances_are_asked_is_fixed(untrained):
+def test_the_training_utterances_that_are_measured_are_fixed(untrained):
     model = untrained.model.eval()
     first, again = (
         network_evidence(model, untrained.balancing.diagnosis, untrained.train, untrained.valid, batch_size=size)
@@ -245,35 +262,35 @@ def run(tmp_path_factory):
     return folder, made
 
 
-def test_a_run_keeps_it_and_the_evaluation_carries_it_on(run, monkeypatch):
+def test_a_run_keeps_the_report_and_its_evaluation_repeats_it(run, monkeypatch):
     folder, made = run
-    kept = json.loads(folder.results.read_text())["modality_report"]
-    assert kept["mode"] == "held_out"
-    assert kept["modalities"]["vision"]["verdict"] == "deceptive"
+    report = json.loads(folder.results.read_text())["modality_report"]
+    assert report["mode"] == "held_out"
+    assert report["modalities"]["vision"]["verdict"] == "deceptive"
     history = {row["epoch"]: row for row in json.loads(folder.results.read_text())["balancing"]}
     row = history[json.loads(folder.results.read_text())["best_epoch"]]
-    for name, found in kept["modalities"].items():
-        assert found["learning_rate"] == pytest.approx(row["phi"][name] if row["active"] else 1.0)
+    for name, result in report["modalities"].items():
+        assert result["learning_rate"] == pytest.approx(row["phi"][name] if row["active"] else 1.0)
     monkeypatch.setattr("pase_msa.evaluation.evaluate.open_data", lambda path: made)
     result = evaluate(folder.path)
-    assert result["modality_report"] == kept
+    assert result["modality_report"] == report
     assert "vision │ deceptive" in render_table(result)
     page = folder.report.read_text()
     for words in (
         "Modalities on new videos",
         "vision: deceptive",
-        "closed: no prediction reads it",
-        "Share of the pred",
+        "excluded: no prediction uses it",
+        "Used by, % of the prediction",
     ):
         assert words in page
-    # what no prediction reads contributes exactly nothing
-    closed = result["contributions"]["vision"]
-    assert closed["nats"] == pytest.approx(0, abs=1e-9)
-    assert closed["metric"] == pytest.approx(0, abs=1e-9)
+    # what no prediction uses contributes exactly nothing
+    excluded = result["contributions"]["vision"]
+    assert excluded["nats"] == pytest.approx(0, abs=1e-9)
+    assert excluded["metric"] == pytest.approx(0, abs=1e-9)
     assert result["subsets"]["text+vision"] == result["subsets"]["text"]
 
 
-def test_the_papers_mode_has_none(tmp_path, monkeypatch):
+def test_a_run_under_sgm_has_no_report(tmp_path, monkeypatch):
     made = table()
     options = config(out=str(tmp_path / "run"), balancing={"name": "sgm"})
     options.training = dataclasses.replace(options.training, epochs=1)

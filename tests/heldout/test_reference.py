@@ -1,11 +1,13 @@
-"""The diagnosis' reference as a part of a model, against a naive computation from the diagnosis' own parts."""
+"""The closed-form reference against a naive computation from its buffers."""
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pase_msa.data.dataset import evaluation_loader
 from pase_msa.data.synthetic.generate import synthetic_table
@@ -20,26 +22,27 @@ from tests.reference import ridge
 from tests.toys import NAMES, rows_of, tiny_spec, toy_batch, toy_model, toy_reference
 
 EVERYONE = frozenset(NAMES)
-GAMES = [EVERYONE, frozenset({"text"}), frozenset({"audio", "vision"}), frozenset()]
+COALITIONS = [EVERYONE, frozenset({"text"}), frozenset({"audio", "vision"}), frozenset()]
 KINDS = {"scores": "regression", "three classes": "classification", "two classes": "classification"}
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 @pytest.fixture(scope="module")
 def diagnosed():
-    """Task, datasets and reference of a small clear table, by kind of label."""
-    found = {}
+    """Task, training and validation data, and reference of a small clear table, by kind of label."""
+    results = {}
 
     def make(kind):
-        if kind not in found:
+        if kind not in results:
             sizes = {"train": 160, "valid": 60, "utterances_per_video": 4}
             spec = tiny_spec(KINDS[kind], **sizes)
             modalities = {**spec.modalities, "audio": ModalitySpec(4, length=(1, 3), noise=0.5)}
             classes = 2 if kind == "two classes" else spec.classes
             table = synthetic_table(dataclasses.replace(spec, modalities=modalities, classes=classes))
             run = prepare(RunConfig(model={"name": "concat", "width": 4}), table)
-            found[kind] = run.task, run.train, run.valid, diagnose_datasets(run.task, run.train, run.valid).experts
-        return found[kind]
+            reference = diagnose_datasets(run.task, run.train, run.valid).reference
+            results[kind] = run.task, run.train, run.valid, reference
+        return results[kind]
 
     return make
 
@@ -48,97 +51,97 @@ def whole(dataset):
     return next(iter(evaluation_loader(dataset, len(dataset))))
 
 
-def naive(task, experts, batch, coalition):
-    """Class probabilities [n, k], an utterance and an expert at a time, in NumPy."""
+def naive(task, reference, batch, coalition):
+    """Class probabilities [n, k], an utterance and a coalition of the reference at a time, in NumPy."""
+    state = {name: value.double().numpy() for name, value in reference.state_dict().items()}
     result = np.zeros((len(batch), task.num_classes))
     for row in range(len(batch)):
-        for expert in experts.members:
-            if not any(name in coalition and batch.present[name][row] for name in expert.coalition):
-                result[row] += expert.weight * experts.prior
+        for number, (members, weight) in enumerate(zip(reference.coalitions, state["coalition_weights"], strict=True)):
+            if not any(name in coalition and batch.present[name][row] for name in members):
+                result[row] += weight * state["prior"]
                 continue
-            parts, phases, leading = [], experts.offset.copy(), {}
-            for name, pooling in experts.poolings.items():
-                if name not in expert.coalition:
-                    continue
-                pooled = np.zeros(len(pooling.center))
+            parts, phases, top = [], state["offset"].copy(), {}
+            for name in members:
+                pooled = np.zeros(len(state[f"center_{name}"]))
                 if name in coalition and batch.present[name][row]:
                     frames = batch.features[name][row, : batch.lengths[name][row]].double().numpy()
                     values = [column[np.isfinite(column)] for column in frames.T]
                     moments = [v.mean() if len(v) else np.nan for v in values]
-                    if pooling.spreads:
+                    if len(pooled) > len(values):
                         moments += [v.std() if len(v) else np.nan for v in values]
-                    scaled = (np.array(moments) - pooling.center) * pooling.inverse_scale
+                    scaled = (np.array(moments) - state[f"center_{name}"]) * state[f"scale_{name}"]
                     pooled = np.nan_to_num(np.clip(scaled, -5, 5), nan=0.0)
-                parts.append(pooled @ experts.matrices[name])
-                phases = phases + parts[-1] @ experts.waves[name]
-                leading[name] = (pooled @ experts.leads[name])[None]
-            pairs = [pair[0] for pair in ridge.products(leading, list(leading))]
-            joint = np.concatenate([np.cos(phases) * np.sqrt(2 / len(phases)), *pairs]) - expert.joint_mean
-            logits = np.concatenate([*parts, joint]) @ expert.weights @ expert.slopes + expert.intercepts
-            shares = np.exp(logits - logits.max())
-            result[row] += expert.weight * shares / shares.sum()
+                parts.append(pooled @ state[f"matrix_{name}"])
+                phases = phases + parts[-1] @ state[f"fourier_{name}"]
+                top[name] = (pooled @ state[f"top_{name}"])[None]
+            pairs = [pair[0] for pair in ridge.products(top, list(top))]
+            joint = np.concatenate([np.cos(phases) * np.sqrt(2 / len(phases)), *pairs])
+            predicted = np.concatenate([*parts, joint - state[f"joint_mean_{number}"]]) @ state[f"weights_{number}"]
+            logits = predicted @ state["slopes"][number] + state["intercepts"][number]
+            exponentials = np.exp(logits - logits.max())
+            result[row] += weight * exponentials / exponentials.sum()
     return result
 
 
 @each_kind
-def test_it_says_what_a_naive_computation_says(kind, diagnosed):
-    task, _, valid, experts = diagnosed(kind)
+def test_it_predicts_what_a_naive_computation_does(kind, diagnosed):
+    task, _, valid, reference = diagnosed(kind)
     batch = whole(valid)
     assert not batch.present["vision"].all()
-    for game, found in zip(GAMES, RidgeReference.of(task, experts)(batch, GAMES), strict=True):
-        np.testing.assert_allclose(found.numpy(), naive(task, experts, batch, game), atol=1e-4)
+    for coalition, predicted in zip(COALITIONS, reference(batch, COALITIONS), strict=True):
+        np.testing.assert_allclose(predicted.numpy(), naive(task, reference, batch, coalition), atol=1e-4)
 
 
 @each_kind
 def test_probabilities_add_up_to_one(kind, diagnosed):
-    task, _, valid, experts = diagnosed(kind)
-    for found in RidgeReference.of(task, experts)(whole(valid), GAMES):
-        assert torch.allclose(found.sum(1), torch.ones(len(found)), atol=1e-5)
-        assert (found >= 0).all()
+    _, _, valid, reference = diagnosed(kind)
+    for predicted in reference(whole(valid), COALITIONS):
+        assert torch.allclose(predicted.sum(1), torch.ones(len(predicted)), atol=1e-5)
+        assert (predicted >= 0).all()
 
 
 @each_kind
-def test_it_tells_the_label_of_new_data(kind, diagnosed):
-    task, _, valid, experts = diagnosed(kind)
+def test_it_predicts_the_labels_of_new_data(kind, diagnosed):
+    task, _, valid, reference = diagnosed(kind)
     batch = whole(valid)
-    found = RidgeReference.of(task, experts)(batch, [EVERYONE])[0]
+    predicted = reference(batch, [EVERYONE])[0]
     if task.kind == "regression":
-        assert np.corrcoef(task.score(found).numpy(), batch.labels.numpy())[0, 1] > 0.8
+        assert np.corrcoef(task.score(predicted).numpy(), batch.labels.numpy())[0, 1] > 0.8
     else:
-        assert float((found.argmax(1) == batch.labels).float().mean()) > 1.5 / task.num_classes
+        assert float((predicted.argmax(1) == batch.labels).float().mean()) > 1.5 / task.num_classes
 
 
 def test_values_that_are_not_numbers_are_left_out_of_mean_and_deviation(diagnosed):
-    task, _, valid, experts = diagnosed("scores")
+    task, _, valid, reference = diagnosed("scores")
     batch = whole(valid)
     text = batch.features["text"].clone()
     text[0, 0, 0], text[1, 0, 1], text[2] = np.nan, np.inf, -np.inf
     batch = dataclasses.replace(batch, features={**batch.features, "text": text})
-    found = RidgeReference.of(task, experts)(batch, [EVERYONE])[0]
-    assert found.isfinite().all()
-    np.testing.assert_allclose(found.numpy(), naive(task, experts, batch, EVERYONE), atol=1e-4)
+    predicted = reference(batch, [EVERYONE])[0]
+    assert predicted.isfinite().all()
+    np.testing.assert_allclose(predicted.numpy(), naive(task, reference, batch, EVERYONE), atol=1e-4)
 
 
 def test_the_only_frame_of_a_sequence_has_no_deviation_over_time(diagnosed):
-    task, _, valid, experts = diagnosed("scores")
+    task, _, valid, reference = diagnosed("scores")
     batch = whole(valid)
     batch = dataclasses.replace(batch, lengths={name: value.clamp(max=1) for name, value in batch.lengths.items()})
-    found = RidgeReference.of(task, experts)(batch, [EVERYONE])[0]
-    np.testing.assert_allclose(found.numpy(), naive(task, experts, batch, EVERYONE), atol=1e-4)
+    predicted = reference(batch, [EVERYONE])[0]
+    np.testing.assert_allclose(predicted.numpy(), naive(task, reference, batch, EVERYONE), atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [7.0, 1e30, float("nan"), float("inf")])
 def test_padding_is_never_read(value):
     model, batch = toy_reference(), toy_batch()
-    expected = model(batch, GAMES)
+    expected = model(batch, COALITIONS)
     features = {name: torch.nn.functional.pad(part, (0, 0, 0, 3)) for name, part in batch.features.items()}
     for name, part in features.items():
         part[torch.arange(part.shape[1]) >= batch.lengths[name].unsqueeze(1)] = value
-    for one, two in zip(model(dataclasses.replace(batch, features=features), GAMES), expected, strict=True):
+    for one, two in zip(model(dataclasses.replace(batch, features=features), COALITIONS), expected, strict=True):
         assert torch.allclose(one, two, atol=1e-6)
 
 
-def test_what_is_said_of_an_utterance_depends_neither_on_the_others_nor_on_their_order():
+def test_a_prediction_depends_neither_on_other_utterances_nor_on_their_order():
     model, batch = toy_reference(), toy_batch()
     together, order = model(batch, [EVERYONE])[0], torch.randperm(len(batch))
     assert torch.allclose(model(rows_of(batch, order), [EVERYONE])[0], together[order], atol=1e-6)
@@ -147,23 +150,21 @@ def test_what_is_said_of_an_utterance_depends_neither_on_the_others_nor_on_their
 
 
 @pytest.mark.parametrize("name", ["text", "audio"])
-def test_withheld_is_absent_is_average(name, diagnosed):
-    task, _, valid, experts = diagnosed("scores")
-    model, batch = RidgeReference.of(task, experts), whole(valid)
-    withheld = model(batch, [EVERYONE - {name}])[0]
-    assert torch.equal(model(batch.only(EVERYONE - {name}), [EVERYONE])[0], withheld)
-    # one frame at the training mean, and where there is a deviation, enough frames to have the mean one
-    pooling = experts.poolings[name]
-    dim = batch.features[name].shape[2]
-    mean, spread = (torch.tensor(part).float() for part in (pooling.center[:dim], pooling.center[dim:]))
-    frames = torch.stack([mean - spread, mean + spread]).expand(len(batch), 2, dim)
+def test_a_masked_modality_counts_as_absent_and_as_average(name, diagnosed):
+    _, _, valid, reference = diagnosed("scores")
+    batch = whole(valid)
+    masked = reference(batch, [EVERYONE - {name}])[0]
+    assert torch.equal(reference(batch.only(EVERYONE - {name}), [EVERYONE])[0], masked)
+    # two frames whose mean and deviation are those of the training split
+    mean, deviation = getattr(reference, f"center_{name}").chunk(2)
+    frames = torch.stack([mean - deviation, mean + deviation]).expand(len(batch), 2, len(mean))
     average = dataclasses.replace(
         batch,
         features={**batch.features, name: frames},
         lengths={**batch.lengths, name: torch.full((len(batch),), 2)},
         present={**batch.present, name: torch.ones(len(batch), dtype=torch.bool)},
     )
-    assert torch.allclose(model(average, [EVERYONE])[0], withheld, atol=1e-4)
+    assert torch.allclose(reference(average, [EVERYONE])[0], masked, atol=1e-4)
 
 
 def test_the_features_of_an_absent_modality_are_never_read():
@@ -176,7 +177,7 @@ def test_the_features_of_an_absent_modality_are_never_read():
     assert torch.equal(model(changed, [EVERYONE])[0], model(batch, [EVERYONE])[0])
 
 
-def test_a_class_without_an_example_is_as_good_as_impossible():
+def test_a_class_without_an_example_has_almost_no_probability():
     table = synthetic_table(tiny_spec("classification", train=120, valid=60))
 
     def relabelled(dataset):
@@ -185,24 +186,42 @@ def test_a_class_without_an_example_is_as_good_as_impossible():
 
     run = prepare(RunConfig(model={"name": "concat", "width": 4}), table)
     train, valid = relabelled(run.train), relabelled(run.valid)
-    experts = diagnose_datasets(run.task, train, valid).experts
-    found = RidgeReference.of(run.task, experts)(whole(valid), [EVERYONE])[0]
-    assert found[:, 2].max() < 1e-4
-    assert found[:, :2].min() > 0
-    assert float((found.argmax(1) == whole(valid).labels).float().mean()) > 0.6
+    reference = diagnose_datasets(run.task, train, valid).reference
+    predicted = reference(whole(valid), [EVERYONE])[0]
+    assert predicted[:, 2].max() < 1e-4
+    assert predicted[:, :2].min() > 0
+    assert float((predicted.argmax(1) == whole(valid).labels).float().mean()) > 0.6
 
 
-def test_everything_is_state_and_nothing_is_trained():
+def test_all_state_is_in_buffers_and_nothing_is_trained():
     model = toy_reference()
     other = RidgeReference(model.task, model.shapes)
     other.load_state_dict(model.state_dict())
     assert not list(model.parameters())
-    assert all(torch.equal(*pair) for pair in zip(model(toy_batch(), GAMES), other(toy_batch(), GAMES), strict=True))
+    assert all(
+        torch.equal(*pair) for pair in zip(model(toy_batch(), COALITIONS), other(toy_batch(), COALITIONS), strict=True)
+    )
 
 
-def test_a_model_of_another_format_is_refused_by_name(tmp_path):
+def test_a_model_of_the_old_names_is_loaded(tmp_path):
+    """Buffers of the reference had other names; the values are the same."""
+    model, batch = toy_model(), toy_batch()
+    model.reference = toy_reference()
+    model.mixture.set({EVERYONE: 1.0}, 0.5)
+    folder = model.eval().save_pretrained(tmp_path / "model")
+    renamed = {}
+    for key, value in load_file(folder / "model.safetensors").items():
+        key = re.sub(r"^reference\.fourier_", "reference.waves_", key)
+        key = re.sub(r"^reference\.top_", "reference.lead_", key)
+        renamed[re.sub(r"^reference\.coalition_weights$", "reference.shares", key)] = value
+    assert {"reference.waves_text", "reference.lead_audio", "reference.shares"} <= set(renamed)
+    save_file(renamed, folder / "model.safetensors")
+    assert torch.equal(Model.from_pretrained(folder)(batch).probabilities, model(batch).probabilities)
+
+
+def test_a_model_of_another_format_is_refused(tmp_path):
     folder = toy_model().save_pretrained(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 1}))
-    with pytest.raises(PaSEError, match=r"model was to hold a model of format 3, found 1.*train it again\.$"):
+    with pytest.raises(PaSEError, match=r"model was to hold a model of format 3 or 4, found 1.*train it again\.$"):
         Model.from_pretrained(folder)

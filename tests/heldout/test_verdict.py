@@ -40,26 +40,26 @@ CASES = {
     "not sure yet": (evidence(0.1, 0.05, 0.05, 0.05, error=0.04), "undecided"),
     "a gap that may be chance": (evidence(0.1, 0.08, 0.08, 0.0, error=0.05), "undecided"),
     "one validation video": (evidence(0.3, 0.3, 0.3, -5.0, videos=1), "undecided"),
-    "two that agree by chance": (evidence(0.3, 0.3, 0.3, 0.2, error=0.05, videos=2), "undecided"),
+    "two videos that agree by chance": (evidence(0.3, 0.3, 0.3, 0.2, error=0.05, videos=2), "undecided"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_verdict(case):
-    found, wanted = CASES[case]
-    verdict, why = judge(found)
+    row, wanted = CASES[case]
+    verdict, why = judge(row)
     assert verdict == wanted
     assert why
 
 
 @steady
 @given(st.tuples(*[st.floats(-0.5, 0.5)] * 4), st.floats(1e-4, 0.3), st.integers(1, 60))
-def test_what_validation_denies_is_never_useful(values, error, videos):
-    found = evidence(*values, error=error, videos=videos)
-    verdict, _ = judge(found)
-    if found.valid.low <= 0:
+def test_a_modality_without_a_contribution_on_validation_is_never_useful(values, error, videos):
+    row = evidence(*values, error=error, videos=videos)
+    verdict, _ = judge(row)
+    if row.valid.low <= 0:
         assert verdict != "useful"
-    if found.valid.low > 0 and found.valid.value >= found.grouped.value:
+    if row.valid.low > 0 and row.valid.value >= row.grouped.value:
         assert verdict != "deceptive"
     if videos < 2:
         assert verdict not in ("useful", "deceptive", "uninformative", "memorised")
@@ -67,7 +67,7 @@ def test_what_validation_denies_is_never_useful(values, error, videos):
 
 @steady
 @given(st.tuples(*[st.floats(-0.5, 0.5)] * 4), st.floats(1e-4, 0.3), st.integers(1, 60))
-def test_more_videos_are_a_positive_number_or_none(values, error, videos):
+def test_further_videos_are_a_positive_number_or_none(values, error, videos):
     more = videos_needed(evidence(*values, error=error, videos=videos))
     assert more is None or 1 <= more <= MOST_VIDEOS
     if videos < 2:
@@ -75,7 +75,7 @@ def test_more_videos_are_a_positive_number_or_none(values, error, videos):
 
 
 @pytest.mark.parametrize(("value", "error"), [(0.05, 0.03), (0.02, 0.03), (-0.03, 0.05), (-0.05, 0.03)])
-def test_with_so_many_more_that_say_the_same_it_is_decided_and_with_one_less_it_is_not(value, error):
+def test_the_number_of_further_videos_decides_and_one_less_does_not(value, error):
     start = replace(evidence(0.1, value, value, value), valid=at(value, error, 12))
     more = videos_needed(start)
     assert more is not None
@@ -87,15 +87,15 @@ def test_with_so_many_more_that_say_the_same_it_is_decided_and_with_one_less_it_
     assert decided == [False, True]
 
 
-def test_what_is_neither_negligible_nor_not_cannot_be_decided():
+def test_a_contribution_at_the_threshold_cannot_be_decided():
     assert videos_needed(evidence(0.1, NEGLIGIBLE, NEGLIGIBLE, NEGLIGIBLE)) is None
 
 
 def test_evidence_is_joined_by_precision():
-    found = replace(evidence(0, 0, 0.1, 0.4), grouped=at(0.1, 0.01, 100), valid=at(0.4, 0.02, 40))
-    value, error = found.joint
+    row = replace(evidence(0, 0, 0.1, 0.4), grouped=at(0.1, 0.01, 100), valid=at(0.4, 0.02, 40))
+    value, error = row.joint
     assert value == pytest.approx((4 * 0.1 + 0.4) / 5)
     assert error == pytest.approx(0.02 / math.sqrt(5))
-    gap, gap_error = found.gap
+    gap, gap_error = row.gap
     assert gap == pytest.approx(-0.3)
     assert gap_error == pytest.approx(np.hypot(0.01, 0.02))

@@ -20,7 +20,7 @@ sizes = st.tuples(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
 
 @steady
 @given(sizes)
-def test_weights_are_shares_of_one(size):
+def test_weights_add_up_to_one(size):
     coalitions, videos, seed = size
     weights = coalition_weights([sample(coalitions, videos, seed=seed), sample(coalitions, 3, seed=seed + 1)])
     assert weights.shape == (coalitions,)
@@ -39,7 +39,7 @@ def test_the_order_of_the_coalitions_does_not_matter(size, data):
     )
 
 
-def test_one_that_is_better_on_every_video_takes_all():
+def test_a_coalition_that_is_better_on_every_video_has_all_the_weight():
     values, videos = sample(4, 10)
     values[2] += 10
     assert coalition_weights([(values, videos)])[2] == pytest.approx(1, abs=1e-9)
@@ -47,7 +47,7 @@ def test_one_that_is_better_on_every_video_takes_all():
 
 @steady
 @given(sizes)
-def test_those_that_say_the_same_share_equally(size):
+def test_coalitions_with_the_same_predictions_have_the_same_weight(size):
     coalitions, videos, seed = size
     values, clusters = sample(coalitions, videos, seed=seed)
     weights = coalition_weights([(np.concatenate([values, values[:1]]), clusters)])
@@ -56,7 +56,7 @@ def test_those_that_say_the_same_share_equally(size):
 
 @steady
 @given(sizes, st.data())
-def test_what_is_not_allowed_weighs_nothing(size, data):
+def test_a_coalition_that_is_not_allowed_has_no_weight(size, data):
     coalitions, videos, seed = size
     values, clusters = sample(coalitions + 1, videos, seed=seed)
     allowed = np.array([True, *data.draw(st.lists(st.booleans(), min_size=coalitions, max_size=coalitions))])
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_weights():
     assert (coalition_weights([values], seed=3) != coalition_weights([values], seed=4)).any()
 
 
-def test_little_evidence_is_shared_and_much_is_not():
+def test_weights_are_shared_under_little_evidence_and_not_under_much():
     """One coalition is a little better on average, by less than the videos differ."""
     rng = np.random.default_rng(0)
     worth = {}
@@ -93,13 +93,13 @@ def test_little_evidence_is_shared_and_much_is_not():
     assert worth[400] > 0.99
 
 
-def test_samples_without_a_video_are_no_evidence():
+def test_a_sample_without_a_video_changes_nothing():
     values = sample(3, 6)
     empty = (np.zeros((3, 0)), np.zeros(0, dtype=np.int64))
     np.testing.assert_array_equal(coalition_weights([values, empty]), coalition_weights([values]))
 
 
-def test_marginals_are_the_weight_of_all_that_holds_a_modality():
+def test_a_prediction_weight_is_the_weight_of_all_coalitions_that_hold_the_modality():
     coalitions = [frozenset(), frozenset("a"), frozenset("b"), frozenset("ab")]
-    found = prediction_weights(np.array([0.1, 0.2, 0.3, 0.4]), coalitions, ["a", "b"])
-    assert found == pytest.approx({"a": 0.6, "b": 0.7})
+    result = prediction_weights(np.array([0.1, 0.2, 0.3, 0.4]), coalitions, ["a", "b"])
+    assert result == pytest.approx({"a": 0.6, "b": 0.7})

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pase_msa import PaSEError
+from pase_msa.data.extraction import difference
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.pipeline import Extractor
-from pase_msa.media.record import difference
 from tests.media.conftest import SENTENCE
 
 
@@ -189,7 +189,7 @@ def test_a_record_of_other_weights_is_refused(extractor):
         ({"modalities": []}, "needs a modality"),
         ({"extractors": {"smell": {}}}, "'smell', which is not among the modalities"),
         ({"window": 0.0}, "window and pause above 0"),
-        ({"modalities": ["smell"]}, "No plug-in 'smell' in extract"),
+        ({"modalities": ["smell"]}, "No plug-in 'smell' in media"),
         ({"extractors": {"vision": {"rates": 3}}}, "did you mean 'rate'"),
         ({"extractors": {"vision": {"rate": -1}}}, "a rate above 0"),
         ({"extractors": {"audio": {"cepstra": 50}}}, "cepstra <= mels"),

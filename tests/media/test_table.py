@@ -118,7 +118,7 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     extractors = json.dumps({"loudness": {"extractor": TOY, "sleep": 1.0}})
     words = ["extract", str(clips), "--out", str(tmp_path / "out"), "--modalities", "loudness", "--align", "window"]
     words += ["--extractors", extractors, "--jobs", "1"]
-    child = subprocess.Popen([sys.executable, "-m", "pase_msa.cli", *words], stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([sys.executable, "-m", "pase_msa", *words], stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while not finished(tmp_path / "out") and time.monotonic() < until:
         time.sleep(0.05)
@@ -198,7 +198,7 @@ def test_ray_gives_what_one_process_gives(tmp_path):
     words = [
         sys.executable,
         "-m",
-        "pase_msa.cli",
+        "pase_msa",
         "extract",
         str(clips),
         "--out",

@@ -5,22 +5,22 @@ import numpy as np
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
-def products(leading, names):
-    """Products of the leading components of every two members, [n, f] a pair, at a mean square of 1 / f each."""
+def products(top_components, names):
+    """Products of the top components of every two members, [n, f] per pair, at a mean square of 1 / f each."""
     pairs = []
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            left, right = leading[first], leading[second]
+            left, right = top_components[first], top_components[second]
             columns = [left[:, [p]] * right[:, [q]] for p in range(left.shape[1]) for q in range(right.shape[1])]
             pairs.append(np.concatenate([left[:, :0], *columns], axis=1) / max(len(columns), 1) ** 0.5)
     return pairs
 
 
-def design(linear, phases, offset, leading, names, training):
+def design(linear, phases, offset, top_components, names, training):
     """Features of a coalition [n, d]: each member's linear ones, the cosines of all phases together, and the products,
     the last two centred; and the sets of columns to choose from."""
     joint = np.cos(sum(phases[name] for name in names) + offset) * np.sqrt(2 / len(offset))
-    pairs = products(leading, names)
+    pairs = products(top_components, names)
     further = np.concatenate([joint, *pairs], axis=1)
     first = np.arange(sum(linear[name].shape[1] for name in names))
     sets, start = [np.arange(len(first) + len(offset)), first], len(first) + len(offset)
@@ -45,18 +45,18 @@ def ridge(features, targets, penalty):
 
 def out_of_fold(features, targets, folds, penalty):
     """Prediction of each row by the other folds, whose own mean is its intercept, [n, o]."""
-    said = np.zeros_like(targets)
+    result = np.zeros_like(targets)
     for fold in set(folds.tolist()):
         held = folds == fold
         mean = targets[~held].mean(0)
         # the features are not centred anew: only what is predicted is, and its mean added
         weights = ridge(features[~held], targets[~held], penalty)
-        said[held] = features[held] @ weights + mean
-    return said
+        result[held] = features[held] @ weights + mean
+    return result
 
 
 def predict(features, targets, random, grouped, training, sets):
-    """sample, random, grouped, valid, as `Reference.predict` says them; targets need not be centred.
+    """sample, random, grouped, valid, as in `CoalitionFit`; targets need not be centred.
 
     The folds by video choose among the sets of features, as they choose the penalty; the first set is that of `sample`.
     """

@@ -115,7 +115,7 @@ def test_exporting_leaves_the_model_as_it_was(tmp_path):
     exported(model, tmp_path)
     assert model.training
     assert torch.equal(model(batch).score, before)
-    assert model.mixture.coalitions == {frozenset(["text"]): 0.5, frozenset(): 0.5}
+    assert model.mixture.coalition_weights == {frozenset(["text"]): 0.5, frozenset(): 0.5}
 
 
 def test_a_file_that_disagrees_is_not_kept(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(home
     study.write_text(yaml.safe_dump({"base": BASE, "variants": variants}, sort_keys=False))
     words = ["study", str(study), "--data", str(home / "data"), "--seeds", "2", "--validation-only", "--out"]
     child = subprocess.Popen(
-        [sys.executable, "-m", "pase_msa.cli", *words, str(tmp_path / "killed")],
+        [sys.executable, "-m", "pase_msa", *words, str(tmp_path / "killed")],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         start_new_session=True,
         stdout=subprocess.DEVNULL,

@@ -81,7 +81,7 @@ def test_a_killed_sweep_goes_on(home, tmp_path):
     words = [
         sys.executable,
         "-m",
-        "pase_msa.cli",
+        "pase_msa",
         "sweep",
         str(home / "tiny.yaml"),
         "--trials",

@@ -14,9 +14,8 @@ from lightning import Trainer
 
 from pase_msa.models.base import Model
 from pase_msa.training import run_folder
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.module import SentimentModule
-from pase_msa.training.phases import PhaseConfig
 from pase_msa.training.run import train
 
 

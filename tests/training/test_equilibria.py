@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pase_msa.balancing.base import BalancingMethod
-from pase_msa.balancing.held_out import HeldOutEquilibrium
+from pase_msa.balancing.held_out import HeldOutBalancing
 from pase_msa.balancing.sgm import ShapleyModulation
 from pase_msa.data.dataset import evaluation_loader, make_dataset
 from pase_msa.data.inputs import encode_labels, load_columns
@@ -16,8 +16,7 @@ from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.inference import infer
 from pase_msa.models.base import Model
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.run import prepare, train
 from pase_msa.training.run_folder import RunFolder
 
@@ -40,12 +39,12 @@ def options(out=None, model="pase", method=None, **changes):
 @pytest.mark.parametrize(
     ("model", "changes", "wanted"),
     [
-        ("pase", {}, HeldOutEquilibrium),
-        ("pase", {"balancing": {"name": "held_out"}}, HeldOutEquilibrium),
+        ("pase", {}, HeldOutBalancing),
+        ("pase", {"balancing": {"name": "held_out"}}, HeldOutBalancing),
         ("pase", {"balancing": {"name": "sgm"}}, ShapleyModulation),
         ("pase", {"balancing": {"name": "none"}}, BalancingMethod),
         ("concat", {}, BalancingMethod),
-        ("concat", {"balancing": {"name": "held_out"}}, HeldOutEquilibrium),
+        ("concat", {"balancing": {"name": "held_out"}}, HeldOutBalancing),
     ],
 )
 def test_the_model_gives_the_balancing_method_that_a_run_does_not_name(model, changes, wanted, score_table):
@@ -106,7 +105,7 @@ def test_the_deceiver_is_unmasked_before_training(table):
     run = prepare(options(), table)
     found = {name: row.verdict for name, row in run.balancing.diagnosis.modalities.items()}
     assert found == {"text": "useful", "vision": "deceptive"}
-    assert run.modulation.factors == {"text": 1.0, "vision": 0.0}
+    assert run.balancing.factors == {"text": 1.0, "vision": 0.0}
     assert {name for names in run.model.reference.coalitions for name in names} == {"text"}
 
 
@@ -124,7 +123,7 @@ def test_the_papers_equilibrium_reads_it(trained, table):
     """Else the test above would prove nothing."""
     loaded = Model.from_pretrained(trained("pase", "sgm").model)
     batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
-    assert loaded.mixture.coalitions == {}
+    assert loaded.mixture.coalition_weights == {}
     assert loaded.reference is None
     assert (scores(loaded, lying(batch, 100.0)) - scores(loaded, batch)).abs().mean() > 0.05
 

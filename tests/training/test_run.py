@@ -190,7 +190,7 @@ def test_the_same_command_gives_the_same_weights(method, complete, data, tmp_pat
 
 
 def test_another_seed_gives_other_weights(whole, data, tmp_path):
-    other = dataclasses.replace(config(data, tmp_path / "run", "paper"), seed=2)
+    other = dataclasses.replace(config(data, tmp_path / "run", "sgm"), seed=2)
     found = weights(train(other, progress=False).path)
     assert not torch.equal(found["head.0.weight"], weights(whole)["head.0.weight"])
 
@@ -239,7 +239,7 @@ def test_validation_labels_select_the_epoch_and_nothing_else_in_the_paper(score_
         return dataclasses.replace(utterance, labels={"sentiment": -utterance.labels["sentiment"]})
 
     for name, content in {"as they are": score_table, "flipped": edited(score_table, flip)}.items():
-        train(config("unused", tmp_path / name, "paper", epochs=1), progress=False, table=content)
+        train(config("unused", tmp_path / name, "sgm", epochs=1), progress=False, table=content)
     one, two = weights(tmp_path / "as they are"), weights(tmp_path / "flipped")
     assert all(torch.equal(one[name], two[name]) for name in one if name != "temperature")
 
@@ -299,7 +299,7 @@ def test_options_that_do_not_fit_are_refused_and_nothing_is_written(options, wor
 
 def test_a_finished_run_is_not_trained_again(whole, data):
     with pytest.raises(PaSEError, match="finished run already"):
-        train(config(data, whole, "paper"), progress=False)
+        train(config(data, whole, "sgm"), progress=False)
 
 
 @pytest.fixture

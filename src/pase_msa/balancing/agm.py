@@ -1,9 +1,9 @@
 """Adaptive gradient modulation, AGM (Li et al. 2023, "Boosting Multi-modal Model Performance with Adaptive Gradient
-BalancingMethod", ICCV).
+Modulation", ICCV).
 
-What the model says is shared out among the modalities by Shapley values of the logits, so that any fusion will do. A
-modality whose share is further ahead of the others than it has been so far learns more slowly for the step, one that
-has fallen behind faster.
+The model's logits are attributed to the modalities by Shapley values, so that any fusion will do. A modality whose part
+predicts better than the others', by more than it has done so far, learns more slowly in this step; one that has fallen
+behind learns faster.
 
 1. mono-modal response phi_m: the Shapley value of modality m in the logits, u(nothing) = 0; the responses sum to the
    logits;
@@ -12,8 +12,8 @@ has fallen behind faster.
    means of the scores since the method began;
 4. the gradient of the modality's parameters is multiplied by kappa_m = exp(-alpha (r_m - tau_m)).
 
-The paper has classes and shows two modalities. Here a label between two ordered classes counts for both by its
-membership, the responses are exact for up to eight modalities and sampled beyond, and an utterance counts for the
+The paper has classes, and two modalities in its experiments. Here a label between two ordered classes counts for both
+by its membership. The responses are exact for up to eight modalities and sampled beyond. An utterance counts for the
 modalities that it has. Made for SGD: Adam divides a gradient by its own size and undoes part of the factor.
 """
 
@@ -37,7 +37,7 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.shapley import attribution
 
-_MOST = 10.0  # of an exponent: scores are unbounded below
+_MOST_EXPONENT = 10.0  # scores are unbounded below
 
 
 @dataclass
@@ -75,8 +75,8 @@ def coefficients(scores: Mapping[str, float], reference: Mapping[str, float], al
     now, before = log_ratios(scores), log_ratios({name: reference[name] for name in scores})
     result = {}
     for name in scores:
-        gap = math.exp(min(before[name], _MOST)) - math.exp(min(now[name], _MOST))
-        result[name] = math.exp(max(-_MOST, min(alpha * gap, _MOST)))
+        gap = math.exp(min(before[name], _MOST_EXPONENT)) - math.exp(min(now[name], _MOST_EXPONENT))
+        result[name] = math.exp(max(-_MOST_EXPONENT, min(alpha * gap, _MOST_EXPONENT)))
     return result
 
 
@@ -85,7 +85,7 @@ class AdaptiveGradientModulation(EpochMeans):
 
     Attributes:
         reference: running mean of each modality's score.
-        history: one entry an epoch, {"epoch", "active", "score/...", "kappa/..."}: means over its steps.
+        history: one entry per epoch, {"epoch", "active", "score/...", "kappa/..."}: means over its steps.
     """
 
     def __init__(self, config: Config) -> None:
@@ -96,21 +96,24 @@ class AdaptiveGradientModulation(EpochMeans):
         self._scores: PresentMeans | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out which parameter belongs to which modality, and which coalitions to play."""
+        """Check that every parameter belongs to one modality at most, and choose the coalitions of the responses."""
         names = pl_module.modalities
         owners(names, pl_module.modality_parameters)  # type: ignore[arg-type]
         self._scores = PresentMeans(names)  # type: ignore[arg-type]
-        games, matrix = attribution(names)
-        self._games, self._matrix = games[1:], torch.as_tensor(matrix[:, 1:], dtype=torch.float32)
+        coalitions, matrix = attribution(names)
+        # the empty coalition's logits count as zero
+        self._coalitions, self._matrix = coalitions[1:], torch.as_tensor(matrix[:, 1:], dtype=torch.float32)
 
-    def on_outputs(self, outputs: Outputs, batch: Batch, module: LightningModule) -> None:
-        """Score every modality by its share of the logits."""
-        if not self.active or self._scores is None or len(self._scores.names) < 2:
-            return
-        assert batch.labels is not None
-        logits = responses(module.model, batch, self._games)  # type: ignore[arg-type]
-        logs = mono_modal_responses(logits, self._matrix.to(logits.device)).log_softmax(2)
-        self._scores.add((logs * module.model.task.membership(batch.labels)).sum(2), batch)  # type: ignore[union-attr,operator]
+    def reweight(
+        self, losses: Mapping[str, Tensor], outputs: Outputs, batch: Batch, module: LightningModule
+    ) -> dict[str, Tensor]:
+        """Score every modality by its part of the logits; the losses stay as they are."""
+        if self.active and self._scores is not None and len(self._scores.names) > 1:
+            assert batch.labels is not None
+            logits = responses(module.model, batch, self._coalitions)  # type: ignore[arg-type]
+            logs = mono_modal_responses(logits, self._matrix.to(logits.device)).log_softmax(2)
+            self._scores.add((logs * module.model.task.membership(batch.labels)).sum(2), batch)  # type: ignore[union-attr,operator]
+        return dict(losses)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Scale gradients."""
@@ -119,14 +122,14 @@ class AdaptiveGradientModulation(EpochMeans):
         scores = self._scores.take(trainer)
         for name, score in scores.items():
             steps = self._steps[name] = self._steps.get(name, 0) + 1
-            kept = self.reference.get(name, score)
-            self.reference[name] = kept + (score - kept) / steps
-        found = coefficients(scores, self.reference, self.config.alpha)
-        for name, factor in found.items():
+            mean = self.reference.get(name, score)
+            self.reference[name] = mean + (score - mean) / steps
+        factors = coefficients(scores, self.reference, self.config.alpha)
+        for name, factor in factors.items():
             for parameter in pl_module.modality_parameters(name):  # type: ignore[operator]
                 if parameter.grad is not None:
                     parameter.grad.mul_(factor)
-        self.count({f"score/{n}": v for n, v in scores.items()} | {f"kappa/{n}": v for n, v in found.items()})
+        self.count({f"score/{n}": v for n, v in scores.items()} | {f"kappa/{n}": v for n, v in factors.items()})
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

@@ -1,4 +1,4 @@
-"""Balancing methods that act at every step, and tell at the end of an epoch what they did on average."""
+"""Balancing methods that act at every step, and report the means of an epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class EpochMeans(BalancingMethod):
     """Keeps the means of an epoch's steps.
 
     Attributes:
-        history: one entry an epoch, {"epoch", "active", and the means by name}.
+        history: one entry per epoch, {"epoch", "active", and the means by name}.
     """
 
     def __init__(self) -> None:
@@ -24,13 +24,13 @@ class EpochMeans(BalancingMethod):
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
 
     def count(self, values: Mapping[str, float]) -> None:
-        """Take a step's values."""
+        """Add the values of a step."""
         for name, value in values.items():
             self._sums[name][0] += value
             self._sums[name][1] += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch down."""
+        """Add the epoch to the history."""
         means = {name: total / steps for name, (total, steps) in self._sums.items()}
         self._sums.clear()
         self.history.append({"epoch": trainer.current_epoch, "active": self.active} | means)

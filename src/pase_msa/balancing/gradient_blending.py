@@ -1,9 +1,10 @@
 """Gradient blending (Wang et al. 2020, "What Makes Training Multi-Modal Classification Networks Hard?", CVPR).
 
-Beside the model's own head, a linear head a modality learns from that modality's vector. The loss is the blend of all
-of them: each weighted by how much it generalises over how much it overfits, squared. Predictions are the model's own.
+Beside the model's own head there is a linear head per modality, on that modality's vector. The loss is the blend of all
+heads: each is weighted by how much it generalises over the square of how much it overfits. Predictions are those of the
+model's own head.
 
-Over a stretch of training, with L the loss on the training and on the validation split:
+Over some epochs of training, with L the loss on the training and on the validation split:
 
     generalisation  G = L_valid(before) - L_valid(after)
     overfitting     O = (L_valid - L_train)(after) - (L_valid - L_train)(before)
@@ -14,14 +15,16 @@ variant does. "online" measures them every few epochs on the run's own heads; th
 for that.
 
 The paper has classes. Here L is the cross-entropy against the (soft) class membership, in nats, and a head is trained
-by the same losses as the model. A head sees the utterances that have its modality. G is raised to a hundredth of the
-largest where it is less (or the model's own head might not be trained at all), |O| to a tenth of the largest (or a
-head that happens not to overfit would take everything); where nothing generalises, weights are equal.
+by the same losses as the model, on the utterances that have its modality. Three safeguards are ours:
+
+- G is at least a hundredth of the largest, or the model's own head might not be trained at all;
+- |O| is at least a tenth of the largest, or a head that happens not to overfit would have all the weight;
+- where nothing generalises, weights are equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,7 +32,7 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from pase_msa.balancing.base import BalancingMethod, Measured
+from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
 from pase_msa.batch import Batch, Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.objective import soft_cross_entropy, task_losses
@@ -58,12 +61,12 @@ class Config:
     def __post_init__(self) -> None:
         if min(self.epochs, self.every) < 1:
             raise PaSEError(
-                f"modulation.epochs and every of gradient_blending are 1 or more, found {self.epochs} and {self.every}."
+                f"balancing.epochs and every of gradient_blending are 1 or more, found {self.epochs} and {self.every}."
             )
 
 
-def blend_weights(before: Mapping[str, Measured], after: Mapping[str, Measured]) -> dict[str, float]:
-    """Weights by name from the losses at both ends of a stretch of training; see the module."""
+def blend_weights(before: Mapping[str, LossMeasurement], after: Mapping[str, LossMeasurement]) -> dict[str, float]:
+    """Weights by name from the losses before and after some epochs of training; see the module."""
     gains = {name: before[name].valid - after[name].valid for name in after}
     largest = max(gains.values())
     if largest <= 0:
@@ -80,7 +83,7 @@ class GradientBlending(BalancingMethod):
     Attributes:
         auxiliary_heads: the heads, by modality.
         weights: of the modalities' heads, and under "+" of the model's own.
-        history: one entry an epoch, {"epoch", "active", "weights"}.
+        history: one entry per epoch, {"epoch", "active", "weights"}.
     """
 
     def __init__(self, config: Config) -> None:
@@ -89,40 +92,49 @@ class GradientBlending(BalancingMethod):
         self.task: Task | None = None
         self.weights: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        self._alone: dict[str, Tensor] = {}
         self._sums: dict[str, dict[str, list[float]]] = {}
-        self._anchor: tuple[int, dict[str, Measured]] | None = None
+        self._anchor: tuple[int, dict[str, LossMeasurement]] | None = None
 
-    def attach(self, model: nn.Module, task: Task) -> None:
-        """Make the heads."""
+    def prepare(self, preparation: Preparation) -> None:
+        """Make the heads; offline, ask for the runs of each modality alone and of all together."""
+        model, task = preparation.model, preparation.task
         if not getattr(model, "has_vectors", False):
             raise PaSEError(
                 f"gradient_blending gives every modality a head over its vector, and {type(model).__name__} has no "
                 "vectors; choose another model or balancing method."
             )
-        self.task = task
+        self.task, names = task, task.modalities
         self.auxiliary_heads = nn.ModuleDict(
-            {name: nn.Linear(int(model.width), task.num_classes) for name in task.modalities}  # type: ignore[arg-type]
+            {name: nn.Linear(int(model.width), task.num_classes) for name in names}  # type: ignore[arg-type]
         )
-        self.weights = dict.fromkeys((*task.modalities, _JOINT), 1 / (len(task.modalities) + 1))
-
-    def measure_unimodal(self, run: Callable[[frozenset[str], int], tuple[Measured, Measured]]) -> None:
-        """Ask for the runs of each modality alone and of all together."""
-        assert self.task is not None
-        names = self.task.modalities
+        self.weights = dict.fromkeys((*names, _JOINT), 1 / (len(names) + 1))
         if self.config.estimate == "online" or len(names) < 2:
             return
-        runs = {name: run(frozenset([name]), self.config.epochs) for name in names}
-        runs[_JOINT] = run(frozenset(names), self.config.epochs)
-        self.weights = blend_weights({n: ends[0] for n, ends in runs.items()}, {n: ends[1] for n, ends in runs.items()})
+        runs = {name: preparation.measure_unimodal(frozenset([name]), self.config.epochs) for name in names}
+        runs[_JOINT] = preparation.measure_unimodal(frozenset(names), self.config.epochs)
+        before, after = ({name: pair[end] for name, pair in runs.items()} for end in (0, 1))
+        self.weights = blend_weights(before, after)
 
-    def on_outputs(self, outputs: Outputs, batch: Batch, module: LightningModule) -> None:
-        """The losses of the heads."""
-        self._alone = {}
+    def reweight(
+        self, losses: Mapping[str, Tensor], outputs: Outputs, batch: Batch, module: LightningModule
+    ) -> dict[str, Tensor]:
+        """The blend of the model's losses and those of the heads."""
         if not self.active or self.task is None or len(self.task.modalities) < 2:
-            return
+            return dict(losses)
+        own = self._head_losses(outputs, batch)
+        if self.config.estimate == "online":
+            self._measure("train", outputs, batch)
+        if not own:
+            return dict(losses)
+        joint = {name: self.weights[_JOINT] * value for name, value in losses.items()}
+        return joint | {f"alone/{name}": self.weights[name] * value for name, value in own.items()}
+
+    def _head_losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """The loss of each head on the utterances that have its modality; none where no utterance has it."""
         assert batch.labels is not None
+        assert self.task is not None
         membership = self.task.membership(batch.labels)
+        result = {}
         for name, logits in self._heads(outputs).items():
             here = batch.present[name]
             if bool(here.any()):
@@ -130,20 +142,12 @@ class GradientBlending(BalancingMethod):
                 parts = task_losses(
                     logits[here], None if score is None else score[here], batch.labels[here], membership[here]
                 )
-                self._alone[name] = torch.stack(list(parts.values())).sum()
-        if self.config.estimate == "online":
-            self._measure("train", outputs, batch)
+                result[name] = torch.stack(list(parts.values())).sum()
+        return result
 
     def _heads(self, outputs: Outputs) -> dict[str, Tensor]:
         assert isinstance(self.auxiliary_heads, nn.ModuleDict)
         return {name: linear(outputs.vectors[name]) for name, linear in self.auxiliary_heads.items()}
-
-    def reweight(self, losses: Mapping[str, Tensor], module: LightningModule) -> dict[str, Tensor]:
-        """The blend."""
-        if not self._alone:
-            return dict(losses)
-        own = {name: self.weights[_JOINT] * value for name, value in losses.items()}
-        return own | {f"alone/{name}": self.weights[name] * value for name, value in self._alone.items()}
 
     @torch.no_grad()
     def _measure(self, split: str, outputs: Outputs, batch: Batch) -> None:
@@ -167,12 +171,12 @@ class GradientBlending(BalancingMethod):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """What the heads are worth on validation."""
+        """Add to the heads' losses on validation."""
         if self.config.estimate == "online" and "train" in self._sums:
             self._measure("valid", pl_module.model.network(batch), batch)  # type: ignore[union-attr,operator]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Estimate the weights anew where it is time, and write the epoch down."""
+        """Estimate the weights anew every few epochs, and add the epoch to the history."""
         measured = self._measured(trainer) if {"train", "valid"} <= set(self._sums) else {}
         self._sums = {}
         if measured and self._anchor is None:
@@ -182,7 +186,7 @@ class GradientBlending(BalancingMethod):
             self._anchor = (trainer.current_epoch, measured)
         self.history.append({"epoch": trainer.current_epoch, "active": self.active, "weights": dict(self.weights)})
 
-    def _measured(self, trainer: Trainer) -> dict[str, Measured]:
+    def _measured(self, trainer: Trainer) -> dict[str, LossMeasurement]:
         means: dict[str, dict[str, float]] = {}
         assert self.task is not None
         names = (*self.task.modalities, _JOINT)
@@ -191,7 +195,7 @@ class GradientBlending(BalancingMethod):
             joint = trainer.strategy.reduce(own, reduce_op="sum")
             assert isinstance(joint, Tensor)
             means[split] = {n: total / max(count, 1.0) for n, (total, count) in zip(names, joint.tolist(), strict=True)}
-        return {name: Measured(means["train"][name], means["valid"][name]) for name in names}
+        return {name: LossMeasurement(means["train"][name], means["valid"][name]) for name in names}
 
     def log_values(self) -> dict[str, float]:
         """The weights, "joint" being the model's own head."""
@@ -210,7 +214,7 @@ class GradientBlending(BalancingMethod):
         self.weights, anchor = dict(state_dict["weights"]), state_dict["anchor"]
         self._anchor = None
         if anchor is not None:
-            losses = {name: Measured(*pair) for name, pair in anchor["losses"].items()}
+            losses = {name: LossMeasurement(*pair) for name, pair in anchor["losses"].items()}
             self._anchor = (int(anchor["epoch"]), losses)
 
 

@@ -1,24 +1,26 @@
-"""An equilibrium on held-out evidence: what a modality contributes on new videos decides how it is learned and read.
+"""Balancing by held-out evidence: what a modality contributes on new videos decides how it is learned and used.
 
-The paper's equilibrium measures contributions on training data, so it believes a modality that only looks good there.
-Here the players' coalitions are weighed by their log-likelihood on data that no training step has seen: the folds by
-video of a reference model (`pase_msa.heldout`), where there is most of it, and this network's own validation after
-every epoch. The weights are a mixed strategy, and it acts in three places:
+The paper's method (`sgm`) measures contributions on training data, so that a modality which only looks good there is
+learned and used. Here coalitions of modalities are weighed by their log-likelihood on data that no training step has
+seen. These are the folds by video of the closed-form reference (`pase_msa.heldout`), which is most of the evidence, and
+the network's own predictions of the validation split after every epoch. The coalition weights act in three places:
 
-- the training batch: each utterance is shown with a coalition drawn from it, so that the network practises what it
-  will be asked; a share of plain modality dropout keeps every coalition in play, so that a closed one can open again;
-- the learning rates (eq. 21): a modality learns at the rate at which it is read;
-- the fusion: a prediction is the mixture of the coalitions, so that a modality without trust does not enter it.
+- the training batch: a part of the utterances is shown with a coalition drawn by the weights, so that the network
+  trains on what it will be asked for; the others are under plain modality dropout, so that a coalition of a small
+  weight is trained too and can gain weight later;
+- the learning rates (eq. 21): a modality may learn more slowly where little of the prediction uses it;
+- the prediction: it is the mixture of the coalitions, so that an excluded modality does not enter it.
 
 Taken from others: pseudo-BMA+ weights (Yao et al. 2018); the gap between training and held-out gain as the sign of
 harm (Wang et al. 2020); coalitions as cases of training (modality dropout, Neverova et al. 2016). Ours: coalitions in
-place of modalities, so that a synergy counts; folds and validation as one body of evidence; the strategy for all three.
+place of modalities, so that a synergy counts; folds and validation as one body of evidence; one vector of coalition
+weights for all three places.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,18 +28,21 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from lightning import LightningModule, Trainer
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pase_msa.balancing.base import BalancingMethod, CoalitionPredictions, MixtureWeights, mask_modalities
+from pase_msa.balancing.base import BalancingMethod, Preparation, mask_modalities
 from pase_msa.balancing.rates import owners, scale_rates
 from pase_msa.batch import Batch
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis
+from pase_msa.heldout.mixture import MixtureWeights
+from pase_msa.heldout.temperature import calibrated, log_likelihood, most_likely, tempered
+from pase_msa.heldout.validation import CoalitionPredictions
 from pase_msa.heldout.weights import MOST_COALITIONS, coalition_weights, prediction_weights, selection_frequency
-from pase_msa.task import Task
 
-_SHARES = np.linspace(0, 1, 21)
-_POWERS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5)  # inverse temperatures
+#: weights of the reference in the prediction, among which validation chooses
+_REFERENCE_WEIGHTS = np.linspace(0, 1, 21)
 
 
 @dataclass
@@ -46,15 +51,17 @@ class Config:
 
     Attributes:
         name: the plug-in.
-        exploration: share, in (0, 1], of the training utterances that are shown with every modality that is not closed,
-            less modality dropout; the others are shown with a coalition drawn by trust. What only several modalities
-            tell together is learned in these, whether or not the reference can see it.
-        memory: of a coalition's predictions of validation over epochs, in [0, 1): 0 takes the newest alone.
-        folds: weight of the evidence from the reference model's folds; 0 leaves validation alone.
-        least_rate: learning rate of an open modality that is not read, as a share of the usual one, in [0, 1]. Below 1,
-            what it tells only together with another may never be found: a network needs many epochs before that helps.
-        reference: whether predictions may lean on the closed-form reference, as far as validation says. Not where a
-            language model is fine-tuned: the reference reads features.
+        exploration: part, in (0, 1], of the training utterances that are under plain modality dropout, with every
+            modality that is not excluded; the others are shown with a coalition drawn by the coalition weights. What
+            only several modalities tell together is learned in these, whether or not the reference can represent it.
+        memory: of the validation predictions over epochs, in [0, 1): weights are fitted on their exponential moving
+            average, and 0 takes the newest alone.
+        folds: weight of the evidence from the reference's folds; 0 leaves validation alone.
+        least_rate: learning rate of a modality that no prediction uses but that is not excluded, as a factor of the
+            usual one, in [0, 1]. Below 1, what it tells only together with another may never be found: a network needs
+            many epochs before that helps.
+        reference: whether the closed-form reference may be part of the prediction, as far as validation prefers that.
+            Not where a language model is fine-tuned: the reference needs features.
     """
 
     name: str = "held_out"
@@ -67,26 +74,30 @@ class Config:
     def __post_init__(self) -> None:
         if not 0 < self.exploration <= 1 or not 0 <= self.memory < 1:
             raise PaSEError(
-                f"modulation wants exploration in (0, 1] and memory in [0, 1), found {self.exploration} and "
+                f"balancing wants exploration in (0, 1] and memory in [0, 1), found {self.exploration} and "
                 f"{self.memory}."
             )
         if self.folds < 0 or not 0 <= self.least_rate <= 1:
             raise PaSEError(
-                f"modulation wants folds of 0 or more and least_rate in [0, 1], found {self.folds} and "
+                f"balancing wants folds of 0 or more and least_rate in [0, 1], found {self.folds} and "
                 f"{self.least_rate}."
             )
 
 
-class HeldOutEquilibrium(BalancingMethod):
+class HeldOutBalancing(BalancingMethod):
     """See the module.
 
     Attributes:
+        config: the options.
         diagnosis: of the modalities, made before training.
-        closed: modalities that the network is never shown (all that an utterance has, if it has nothing else).
-        strategy: weight of each of `games`.
+        modalities: names, in the task's order.
+        excluded: modalities that the network is never shown (unless an utterance has nothing else).
+        coalitions: those that are weighed, up to 16 of the diagnosis' ones.
+        coalition_weights: one per coalition, which add up to one, [c].
+        reference_weight: weight of the closed-form reference in the prediction.
         factors: learning-rate factor by modality.
-        history: one entry an epoch, {"epoch", "active", "coalition_weights", "phi", "read", "reference"}: weights of coalitions,
-            rates, and the share of the prediction that each modality and the reference have a say in.
+        history: one entry per epoch, {"epoch", "active", "coalition_weights", "phi", "prediction_weight",
+            "reference_weight"}; "phi" holds the factors.
     """
 
     def __init__(self, config: Config | None = None) -> None:
@@ -94,189 +105,194 @@ class HeldOutEquilibrium(BalancingMethod):
         self.config = config or Config()
         self.diagnosis: Diagnosis | None = None
         self.modalities: tuple[str, ...] = ()
-        self.values: Tensor | None = None  # of the classes of a score
-        self.closed: tuple[str, ...] = ()
-        self.strategy = np.ones(0)
+        self.excluded: tuple[str, ...] = ()
+        self.coalition_weights: Float[np.ndarray, " c"] = np.ones(0)
+        self.reference_weight = 0.0
         self.factors: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
-        self.reference = 0.0
-        self._kept: Tensor | None = None  # probabilities of the games, averaged over epochs
+        self._class_values: Tensor | None = None  # of a score
+        self._rows: list[int] = []  # of the coalitions among those of the diagnosis
+        self._allowed: NDArray[np.bool_] = np.ones(0, dtype=bool)  # coalitions without an excluded modality
+        self._averaged: Tensor | None = None  # validation probabilities, averaged over epochs, [c, n, k]
 
-    def prepare(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
-        """Diagnose, and choose the coalitions to play: all of them, or those that the reference believes most."""
+    def prepare(self, preparation: Preparation) -> None:
+        """Diagnose, and choose the coalitions to weigh: all of them, or those of the largest weights."""
+        task = preparation.task
         self.modalities = task.modalities
-        self.values = None if task.values is None else torch.tensor(task.values, dtype=torch.float64)
-        found = self.diagnosis = diagnose()
-        self.closed = found.closed
+        self._class_values = None if task.values is None else torch.tensor(task.values, dtype=torch.float64)
+        diagnosis = self.diagnosis = preparation.diagnose()
+        self.excluded = diagnosis.excluded
         everyone = frozenset(task.modalities)
         singles = [frozenset([name]) for name in task.modalities]
-        by_weight = [found.coalitions[i] for i in np.argsort(-found.weights, kind="stable")]
+        by_weight = [diagnosis.coalitions[i] for i in np.argsort(-diagnosis.coalition_weights, kind="stable")]
+        # in order of importance, so that the first 16 hold what is needed whatever the number of modalities
         chosen = list(dict.fromkeys([by_weight[0], everyone, *by_weight[: MOST_COALITIONS // 2], *singles, *by_weight]))
-        self.games = [game for game in found.coalitions if game in set(chosen[:MOST_COALITIONS])]
-        self._rows = [found.coalitions.index(game) for game in self.games]
-        self._allowed = np.array([not (game & set(found.closed)) for game in self.games])
-        self._adopt(self._weigh([]))
+        self.coalitions = [c for c in diagnosis.coalitions if c in set(chosen[:MOST_COALITIONS])]
+        self._rows = [diagnosis.coalitions.index(coalition) for coalition in self.coalitions]
+        self._allowed = np.array([not (coalition & set(self.excluded)) for coalition in self.coalitions])
+        self._set_weights(self._fit_weights([]))
 
-    def _weigh(self, own: Sequence[tuple[Any, Any]]) -> Float[np.ndarray, " c"]:
-        """Weights of the games by the folds of the reference and by samples of the network's own."""
+    def _fit_weights(self, samples: Sequence[tuple[Any, Any]]) -> Float[np.ndarray, " c"]:
+        """Coalition weights from the folds of the reference and from samples of the network's own likelihoods."""
         assert self.diagnosis is not None
         folds = self.config.folds * self.diagnosis.gains[self._rows]
-        return coalition_weights([(folds, self.diagnosis.videos), *own], self._allowed)
+        return coalition_weights([(folds, self.diagnosis.videos), *samples], self._allowed)
 
-    def _adopt(self, weights: Float[np.ndarray, " c"]) -> None:
-        self.strategy = weights
+    def _set_weights(self, weights: Float[np.ndarray, " c"]) -> None:
+        """Take coalition weights, and the learning-rate factors that follow from them."""
+        self.coalition_weights = weights
         least = self.config.least_rate
         self.factors = {
-            name: 0.0 if name in self.closed else least + (1 - least) * read for name, read in self._read().items()
+            name: 0.0 if name in self.excluded else least + (1 - least) * weight
+            for name, weight in self._prediction_weights().items()
         }
 
-    def _read(self) -> dict[str, float]:
-        """Share of the prediction that each modality has a say in."""
-        return prediction_weights(self.strategy, self.games, self.modalities)
+    def _prediction_weights(self) -> dict[str, float]:
+        """Part of the network's prediction that uses each modality."""
+        return prediction_weights(self.coalition_weights, self.coalitions, self.modalities)
 
     def mask_modalities(self, batch: Batch, probability: float) -> Batch:
-        """A coalition drawn by trust for most utterances, plain modality dropout for the others."""
-        if len(self.games) < 2:
+        """Plain modality dropout for some utterances, a coalition drawn by the coalition weights for the others."""
+        if len(self.coalitions) < 2:
             return mask_modalities(batch, probability)
         names = list(batch.present)
+        batch = self._without_excluded(batch)
         flags = torch.stack([batch.present[name] for name in names])
-        if self.closed:
-            opened = flags & torch.tensor([[name not in self.closed] for name in names], device=flags.device)
-            flags = torch.where(opened.any(0), opened, flags)
-            batch = dataclasses.replace(batch, present=dict(zip(names, flags.unbind(), strict=True)))
         explored = mask_modalities(batch, probability)
-        table = torch.tensor([[name in game for name in names] for game in self.games], device=flags.device)
-        weights = torch.as_tensor(self.strategy, dtype=torch.float32, device=flags.device)
+        table = torch.tensor([[name in c for name in names] for c in self.coalitions], device=flags.device)
+        weights = torch.as_tensor(self.coalition_weights, dtype=torch.float32, device=flags.device)
         drawn = table[torch.multinomial(weights, len(batch), replacement=True)].T & flags
-        # who lacks the whole coalition is shown as it is
+        # an utterance that has nothing of its coalition is shown as it is
         drawn = torch.where(drawn.any(0), drawn, flags)
-        free = torch.rand(len(batch), device=flags.device) < self.config.exploration
-        kept = torch.where(free, torch.stack([explored.present[name] for name in names]), drawn)
-        return dataclasses.replace(batch, present=dict(zip(names, kept.unbind(), strict=True)))
+        exploring = torch.rand(len(batch), device=flags.device) < self.config.exploration
+        shown = torch.where(exploring, torch.stack([explored.present[name] for name in names]), drawn)
+        return dataclasses.replace(batch, present=dict(zip(names, shown.unbind(), strict=True)))
 
-    def settle(self, played: CoalitionPredictions) -> MixtureWeights:
+    def _without_excluded(self, batch: Batch) -> Batch:
+        """The batch with excluded modalities masked, except for utterances that have nothing else."""
+        if not self.excluded:
+            return batch
+        names = list(batch.present)
+        flags = torch.stack([batch.present[name] for name in names])
+        allowed = flags & torch.tensor([[name not in self.excluded] for name in names], device=flags.device)
+        flags = torch.where(allowed.any(0), allowed, flags)
+        return dataclasses.replace(batch, present=dict(zip(names, flags.unbind(), strict=True)))
+
+    def update_mixture(self, predictions: CoalitionPredictions) -> MixtureWeights:
         """Weigh the coalitions anew, and the reference against their mixture."""
-        membership, cluster = played.membership.double(), played.videos.numpy()
-        newest = played.probabilities.double()
-        memory, kept = self.config.memory, self._kept
-        known = self._kept = newest if kept is None else memory * kept + (1 - memory) * newest
-
-        candidates = tempered(known)
-
-        def update(rows: Bool[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " c"], float, Tensor]:
-            """Weights and the reference's share by these utterances, and the probabilities that follow for all."""
-            # a network that is too sure of good predictions is not to be taken for one that makes bad ones
-            values = _likelihood(likeliest(candidates, membership, rows), membership)
-            weights = self._weigh([(values.numpy()[:, rows], cluster[rows])])
-            mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), newest)
-            if played.reference is None or not self.config.reference:
-                return weights, 0.0, mixture
-            other = played.reference.double()
-            ours = calibrate(mixture[None], membership, rows)[0]
-            fitted, said = (torch.stack([torch.lerp(p, other, float(r)) for r in _SHARES]) for p in (ours, mixture))
-            gains = self._worth(fitted, said, membership).numpy()
-            share = float(selection_frequency(gains[:, rows], cluster[rows]) @ _SHARES)
-            return weights, share, torch.lerp(mixture, other, share)
-
-        everything = np.ones(len(cluster), dtype=bool)
-        weights, self.reference, cross_fitted = update(everything)
+        newest = predictions.probabilities.double()
+        memory, before = self.config.memory, self._averaged
+        self._averaged = newest if before is None else memory * before + (1 - memory) * newest
+        candidates = tempered(self._averaged)
+        everything = np.ones(len(predictions.videos), dtype=bool)
+        weights, self.reference_weight, cross_fitted = self._fit_mixture(predictions, candidates, everything)
         for half in (0, 1):
-            mine = (played.halves == half).numpy()
+            mine = (predictions.halves == half).numpy()
             if mine.any() and not mine.all():
-                cross_fitted[mine] = update(~mine)[2][mine]
-        self._adopt(weights)
-        # what only several modalities tell together is found late, by the network that sees all of them
-        widest = max(np.flatnonzero(self._allowed).tolist(), key=lambda row: len(self.games[row]))
-        alone = calibrate(newest[widest : widest + 1], membership, everything)
-        progress = float(_likelihood(alone, membership).mean())
-        shares = dict(zip(self.games, weights.tolist(), strict=True))
-        return MixtureWeights(shares, self.reference, cross_fitted.float(), progress)
+                # each half is predicted with what is fitted on the other one
+                cross_fitted[mine] = self._fit_mixture(predictions, candidates, ~mine)[2][mine]
+        self._set_weights(weights)
+        by_coalition = dict(zip(self.coalitions, weights.tolist(), strict=True))
+        return MixtureWeights(by_coalition, self.reference_weight, cross_fitted.float(), self._progress(predictions))
 
-    def _worth(
-        self, fitted: Float[Tensor, "r n k"], said: Float[Tensor, "r n k"], membership: Float[Tensor, "n k"]
+    def _fit_mixture(
+        self, predictions: CoalitionPredictions, candidates: Float[Tensor, "t c n k"], rows: Bool[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, " c"], float, Float[Tensor, "n k"]]:
+        """Coalition weights and reference weight by some of the utterances, and the mixture's probabilities for all.
+
+        Args:
+            predictions: of the newest epoch.
+            candidates: the averaged probabilities at every temperature.
+            rows: utterances that may be fitted on.
+        """
+        membership, videos = predictions.membership.double(), predictions.videos.numpy()
+        # at the temperature that suits each: good predictions that are too sure of themselves should not count as bad
+        likelihoods = log_likelihood(most_likely(candidates, membership, rows), membership)
+        weights = self._fit_weights([(likelihoods.numpy()[:, rows], videos[rows])])
+        mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), predictions.probabilities.double())
+        if predictions.reference is None or not self.config.reference:
+            return weights, 0.0, mixture
+        reference = predictions.reference.double()
+        network = calibrated(mixture[None], membership, rows)[0]
+        fitted, plain = (
+            torch.stack([torch.lerp(network_part, reference, float(r)) for r in _REFERENCE_WEIGHTS])
+            for network_part in (network, mixture)
+        )
+        objective = self._objective(fitted, plain, membership).numpy()
+        weight = float(selection_frequency(objective[:, rows], videos[rows]) @ _REFERENCE_WEIGHTS)
+        return weights, weight, torch.lerp(mixture, reference, weight)
+
+    def _objective(
+        self, fitted: Float[Tensor, "r n k"], plain: Float[Tensor, "r n k"], membership: Float[Tensor, "n k"]
     ) -> Float[Tensor, "r n"]:
-        """What predictions are worth by the objective that networks are trained by: minus eq. 16, at the temperature
-        that suits them, and for a score minus its absolute error, which a temperature is not to move."""
-        worth = _likelihood(fitted, membership)
-        if self.values is not None:
-            worth = worth - ((said - membership) @ self.values).abs()
-        return worth
+        """Minus the loss that networks are trained by (eq. 16), per utterance.
+
+        The cross-entropy is that of calibrated probabilities. For a score, its absolute error is added; it is that of
+        the plain probabilities, since a temperature should not move the score.
+        """
+        value = log_likelihood(fitted, membership)
+        if self._class_values is not None:
+            value = value - ((plain - membership) @ self._class_values).abs()
+        return value
+
+    def _progress(self, predictions: CoalitionPredictions) -> float:
+        """Validation log-likelihood of the network with every modality that is not excluded, calibrated.
+
+        What only several modalities tell together is found late, by the network that is shown all of them: as long as
+        this rises, the mixture may still gain from it.
+        """
+        widest = max(np.flatnonzero(self._allowed).tolist(), key=lambda row: len(self.coalitions[row]))
+        newest, membership = predictions.probabilities.double(), predictions.membership.double()
+        everything = np.ones(len(predictions.videos), dtype=bool)
+        network = calibrated(newest[widest : widest + 1], membership, everything)
+        return float(log_likelihood(network, membership).mean())
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the learning rates of the modalities in hand."""
+        """Scale the learning rates of the modalities from now on."""
         owner = owners(self.modalities, pl_module.modality_parameters)  # type: ignore[arg-type]
         for optimizer in trainer.optimizers:
             scale_rates(optimizer, owner, lambda: self.factors if self.active else {})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the epoch down."""
-        named = {"+".join(n for n in self.modalities if n in game): w for game, w in self._shares()}
+        """Add the epoch to the history."""
+        weights = zip(self.coalitions, self.coalition_weights.tolist(), strict=True)
         self.history.append(
             {
                 "epoch": trainer.current_epoch,
                 "active": self.active,
-                "coalition_weights": named,
+                "coalition_weights": {"+".join(n for n in self.modalities if n in c): w for c, w in weights},
                 "phi": dict(self.factors),
-                "read": self._read(),
-                "reference": self.reference,
+                "prediction_weight": self._prediction_weights(),
+                "reference_weight": self.reference_weight,
             }
         )
 
-    def _shares(self) -> list[tuple[frozenset[str], float]]:
-        return list(zip(self.games, self.strategy.tolist(), strict=True))
-
     def log_values(self) -> dict[str, float]:
-        """Share of the prediction and learning-rate factor by modality."""
-        read = {f"prediction_weight/{name}": value for name, value in self._read().items()} | {
-            "prediction_weight/reference": self.reference
+        """Prediction weight and learning-rate factor by modality, and the weight of the reference."""
+        weights = self._prediction_weights() | {"reference": self.reference_weight}
+        return {f"prediction_weight/{name}": value for name, value in weights.items()} | {
+            f"phi/{name}": value if self.active else 1.0 for name, value in self.factors.items()
         }
-        return read | {f"phi/{name}": value if self.active else 1.0 for name, value in self.factors.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint; the diagnosis is made again, since it is a function of the data."""
+        """For the checkpoint. The diagnosis is made again, since it is a function of the data."""
         return {
             "active": self.active,
-            "strategy": self.strategy.tolist(),
-            "reference": self.reference,
-            "kept": self._kept,
+            "coalition_weights": self.coalition_weights.tolist(),
+            "reference_weight": self.reference_weight,
+            "averaged": self._averaged,
             "history": self.history,
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """From the checkpoint."""
         self.active = bool(state_dict["active"])
-        self._kept = state_dict["kept"]
+        self._averaged = state_dict["averaged"]
         self.history = list(state_dict["history"])
-        self.reference = float(state_dict["reference"])
-        self._adopt(np.array(state_dict["strategy"]))
+        self.reference_weight = float(state_dict["reference_weight"])
+        self._set_weights(np.array(state_dict["coalition_weights"]))
 
 
-def calibrate(
-    probabilities: Float[Tensor, "c n k"], membership: Float[Tensor, "n k"], rows: Bool[np.ndarray, " n"]
-) -> Float[Tensor, "c n k"]:
-    """Every coalition's probabilities at the temperature that makes the given utterances most likely."""
-    return likeliest(tempered(probabilities), membership, rows)
-
-
-def tempered(probabilities: Float[Tensor, "c n k"]) -> Float[Tensor, "t c n k"]:
-    """Log-probabilities at every temperature."""
-    logs = probabilities.clamp(min=1e-12).log()
-    return torch.stack([(logs * power).log_softmax(2) for power in _POWERS])
-
-
-def likeliest(
-    candidates: Float[Tensor, "t c n k"], membership: Float[Tensor, "n k"], rows: Bool[np.ndarray, " n"]
-) -> Float[Tensor, "c n k"]:
-    """Of the temperatures of `tempered`, for every coalition the one that makes the given utterances most likely."""
-    chosen = torch.as_tensor(np.flatnonzero(rows))
-    fit = (membership[chosen] * candidates[:, :, chosen]).sum(3).mean(2)  # [t, c]
-    return candidates[fit.argmax(0), torch.arange(candidates.shape[1])].exp()
-
-
-def _likelihood(probabilities: Float[Tensor, "c n k"], membership: Float[Tensor, "n k"]) -> Float[Tensor, "c n"]:
-    return (membership * probabilities.clamp(min=1e-12).log()).sum(2)
-
-
-def build(config: Config) -> HeldOutEquilibrium:
+def build(config: Config) -> HeldOutBalancing:
     """The plug-in's entry point."""
-    return HeldOutEquilibrium(config)
+    return HeldOutBalancing(config)

@@ -1,16 +1,17 @@
 """On-the-fly gradient modulation with generalisation enhancement, OGM-GE (Peng et al. 2022, "Balanced Multimodal
-Learning via On-the-fly Gradient BalancingMethod", CVPR).
+Learning via On-the-fly Gradient Modulation", CVPR).
 
-At every step the modality that is ahead gets a smaller gradient, and Gaussian noise makes up for what the gradient of
-a batch loses in spread by that.
+At every step the gradient of the modality that is ahead is made smaller. Gaussian noise makes up for the spread that
+the gradient of a batch loses by that.
 
 The paper has two modalities, classes, and a linear layer over a concatenation that it cuts in two. Here:
 
-- what a modality says alone is what the model says when it is given nothing else (`Model.network_coalitions`), for any fusion;
+- what a modality predicts alone is what the network predicts when it is given nothing else
+  (`Model.network_coalitions`), for any fusion;
 - its score s_m is the mean probability of the truth, over the batch's utterances that have the modality; a label
   between two ordered classes counts for both by its membership;
 - its discrepancy ratio rho_m is s_m over the mean score of the other modalities, which is the paper's ratio for two;
-- the covariance of the noise is the variance of the gradient's entries, one number a parameter tensor.
+- the covariance of the noise is the variance of the gradient's entries, one number per parameter tensor.
 
 Made for SGD: Adam divides a gradient by its own size and undoes part of the factor.
 """
@@ -72,7 +73,7 @@ class OnTheFlyGradientModulation(EpochMeans):
     """See the module.
 
     Attributes:
-        history: one entry an epoch, {"epoch", "active", "rho/...", "k/..."}: means over its steps.
+        history: one entry per epoch, {"epoch", "active", "rho/...", "k/..."}: means over its steps.
     """
 
     def __init__(self, config: Config) -> None:
@@ -81,28 +82,30 @@ class OnTheFlyGradientModulation(EpochMeans):
         self._scores: PresentMeans | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out which parameter belongs to which modality."""
+        """Check that every parameter belongs to one modality at most."""
         names = pl_module.modalities
         owners(names, pl_module.modality_parameters)  # type: ignore[arg-type]
         self._scores = PresentMeans(names)  # type: ignore[arg-type]
 
-    def on_outputs(self, outputs: Outputs, batch: Batch, module: LightningModule) -> None:
-        """Score every modality by itself."""
-        if not self.active or self._scores is None or len(self._scores.names) < 2:
-            return
-        assert batch.labels is not None
-        alone = [frozenset([name]) for name in self._scores.names]
-        said = responses(module.model, batch, alone).softmax(2)  # type: ignore[arg-type]
-        self._scores.add((said * module.model.task.membership(batch.labels)).sum(2), batch)  # type: ignore[union-attr,operator]
+    def reweight(
+        self, losses: Mapping[str, Tensor], outputs: Outputs, batch: Batch, module: LightningModule
+    ) -> dict[str, Tensor]:
+        """Score what every modality predicts alone; the losses stay as they are."""
+        if self.active and self._scores is not None and len(self._scores.names) > 1:
+            assert batch.labels is not None
+            singles = [frozenset([name]) for name in self._scores.names]
+            probabilities = responses(module.model, batch, singles).softmax(2)  # type: ignore[arg-type]
+            self._scores.add((probabilities * module.model.task.membership(batch.labels)).sum(2), batch)  # type: ignore[union-attr,operator]
+        return dict(losses)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Scale gradients and add noise."""
         if not self.active or self._scores is None:
             return
         ratios = discrepancy_ratios(self._scores.take(trainer))
-        found = coefficients(ratios, self.config.alpha)
+        factors = coefficients(ratios, self.config.alpha)
         generator = None
-        for name, factor in found.items():
+        for name, factor in factors.items():
             for parameter in pl_module.modality_parameters(name):  # type: ignore[operator]
                 if parameter.grad is None:
                     continue
@@ -112,7 +115,7 @@ class OnTheFlyGradientModulation(EpochMeans):
                     seed = int(getattr(pl_module, "seed", 0)) * 15_485_863 + trainer.global_step * 104_729 + 1
                     generator.manual_seed(seed % 2**63)
                 edit(parameter.grad, factor, generator if noisy else None)
-        self.count({f"rho/{n}": v for n, v in ratios.items()} | {f"k/{n}": v for n, v in found.items()})
+        self.count({f"rho/{n}": v for n, v in ratios.items()} | {f"k/{n}": v for n, v in factors.items()})
 
 
 @torch.no_grad()

@@ -19,10 +19,10 @@ def owners(names: Sequence[str], parameters: Callable[[str], Iterable[Parameter]
     """
     owner: dict[int, str] = {}
     for name in names:
-        found = list(parameters(name))
-        if not found:
+        own = list(parameters(name))
+        if not own:
             raise PaSEError(f"Modality {name!r} has no parameters to modulate; mend `parameters`.")
-        for parameter in found:
+        for parameter in own:
             if owner.setdefault(id(parameter), name) != name:
                 raise PaSEError(f"A parameter belongs to both {owner[id(parameter)]!r} and {name!r}.")
     return owner
@@ -31,8 +31,8 @@ def owners(names: Sequence[str], parameters: Callable[[str], Iterable[Parameter]
 def scale_rates(optimizer: Optimizer, owner: Mapping[int, str], factors: Callable[[], Mapping[str, float]]) -> None:
     """Let every later step of an optimiser run at `factors()[modality]` times the learning rate of that modality.
 
-    Only while a step runs does the optimiser see one group a modality at a scaled rate: schedulers, checkpoints and
-    whoever else reads the groups find their own.
+    Only while a step runs does the optimiser have one group per modality, at a scaled rate. Schedulers, checkpoints and
+    other code that reads the groups find the original ones.
     """
     original: list[list[dict[str, Any]]] = []
 
@@ -63,7 +63,7 @@ def factor_of(parameters: Sequence[Parameter], owner: Mapping[int, str], factors
 
 
 def split_group(group: Mapping[str, Any], owner: Mapping[int, str]) -> list[dict[str, Any]]:
-    """A parameter group as one group a modality (and one for the rest); the options go to each."""
+    """A parameter group as one group per modality (and one for the rest), each with the options of the group."""
     parts: dict[str | None, list[Parameter]] = {}
     for parameter in group["params"]:
         parts.setdefault(owner.get(id(parameter)), []).append(parameter)

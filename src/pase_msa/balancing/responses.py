@@ -1,4 +1,4 @@
-"""What a model says of a training batch when it is given some of the modalities only."""
+"""What a network predicts of a training batch from only some of the modalities."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.task import Task
 
 
-class Player(Protocol):
-    """The part of a model that is needed here."""
+class CoalitionNetwork(Protocol):
+    """The part of a model (`pase_msa.models.base.Model`) that is needed here."""
 
     task: Task
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """Outputs with only the named modalities, one a coalition."""
+        """Outputs with only the named modalities, one per coalition."""
 
 
 @torch.no_grad()
-def responses(model: Player, batch: Batch, coalitions: Sequence[frozenset[str]]) -> Float[Tensor, "c n k"]:
+def responses(model: CoalitionNetwork, batch: Batch, coalitions: Sequence[frozenset[str]]) -> Float[Tensor, "c n k"]:
     """Logits of each coalition, without dropout; the model is left in the mode that it was in."""
     assert isinstance(model, nn.Module)
     modes = [(part, part.training) for part in model.modules()]
@@ -47,13 +47,13 @@ class PresentMeans:
         self.sums: Tensor | None = None
 
     def add(self, values: Float[Tensor, "m n"], batch: Batch) -> None:
-        """Take one value a modality and utterance."""
+        """Add one value per modality and utterance."""
         here = torch.stack([batch.present[name] for name in self.names]).to(values.dtype)
         newest = torch.stack([(values * here).sum(1), here.sum(1)])
         self.sums = newest if self.sums is None else self.sums + newest
 
     def take(self, trainer: object) -> dict[str, float]:
-        """The means, of the modalities that were seen at all; begins anew."""
+        """The means since the last call, of the modalities that some utterance has."""
         if self.sums is None:
             return {}
         joint = trainer.strategy.reduce(self.sums, reduce_op="sum")  # type: ignore[attr-defined]

@@ -10,15 +10,13 @@ from lightning import LightningModule, Trainer
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from pase_msa.balancing.base import BalancingMethod
+from pase_msa.balancing.base import BalancingMethod, Preparation
 from pase_msa.balancing.factors import modulation_factors
 from pase_msa.balancing.rates import factor_of, owners, scale_rates, split_group
 from pase_msa.errors import PaSEError
-from pase_msa.heldout.diagnosis import Diagnosis
 from pase_msa.shapley import coalitions, shapley_values
-from pase_msa.task import Task
 
-_MOST_PLAYERS = 8  # beyond this, playing every coalition on validation each epoch costs more than it tells
+_MOST_MODALITIES = 8  # beyond this, predicting validation with every coalition each epoch costs more than it tells
 ApplyTo = Literal["learning_rate", "gradient"]
 Utility = Callable[[LightningModule, frozenset[str]], float]
 Parameters = Callable[[LightningModule, str], Iterable[Parameter]]
@@ -31,9 +29,9 @@ class Config:
     Attributes:
         name: the plug-in.
         utility: "alignment", eq. 19 on the epoch's training batches, or "prediction": how much the coalition's fused
-            prediction beats the class prior on the validation split, in nats.
+            prediction gains over the class prior on the validation split, in nats per utterance.
         apply_to: "learning_rate" of the modality's parameter groups, or its "gradient" (undone by Adam).
-        floor: share of the largest Shapley value below which (and at non-positive ones) a value is raised to it.
+        floor: non-positive Shapley values are raised to this fraction of the largest one.
         smoothing: of the Shapley values over epochs, in [0, 1): 0 takes the newest alone.
     """
 
@@ -70,7 +68,7 @@ class ShapleyModulation(BalancingMethod):
     Attributes:
         values: the newest psi by modality.
         factors: the newest phi by modality.
-        history: one entry an epoch, {"epoch", "active", "psi", "phi"}.
+        history: one entry per epoch, {"epoch", "active", "psi", "phi"}.
     """
 
     def __init__(
@@ -101,18 +99,19 @@ class ShapleyModulation(BalancingMethod):
         self.history: list[dict[str, Any]] = []
         self._owner: dict[int, str] = {}
 
-    def prepare(self, task: Task, diagnose: Callable[[], Diagnosis]) -> None:
+    def prepare(self, preparation: Preparation) -> None:
         """Ask for every coalition on validation where the utility is "prediction", the only one that needs them."""
         if self.utility == "prediction":
-            if len(task.modalities) > _MOST_PLAYERS:
+            modalities = preparation.task.modalities
+            if len(modalities) > _MOST_MODALITIES:
                 raise PaSEError(
-                    f"balancing.utility 'prediction' plays every coalition and takes up to {_MOST_PLAYERS} "
-                    f"modalities, found {len(task.modalities)}; use 'alignment'."
+                    f"balancing.utility 'prediction' needs every coalition and takes up to {_MOST_MODALITIES} "
+                    f"modalities, found {len(modalities)}; use 'alignment'."
                 )
-            self.games = coalitions(task.modalities)
+            self.coalitions = coalitions(modalities)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out which parameter belongs to which modality."""
+        """Map each parameter to its modality, and scale learning rates from now on."""
         names = self.modalities or tuple(getattr(pl_module, "modalities", ()))
         if not names:
             raise PaSEError("ShapleyModulation needs the names of the modalities; pass modalities=[...].")
@@ -135,12 +134,12 @@ class ShapleyModulation(BalancingMethod):
                         parameter.grad.mul_(factor)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Play the game: eq. 18 to 20."""
+        """Shapley values of the modalities and the factors of the next epoch, eq. 18 to 20."""
         assert self.modalities is not None
         newest = shapley_values(lambda coalition: self._value(pl_module, coalition), self.modalities)
-        share = 1 - self.smoothing if self.values else 1.0
+        rate = 1 - self.smoothing if self.values else 1.0  # of the moving average
         self.values = {
-            name: value if share == 1.0 else share * value + (1 - share) * self.values[name]
+            name: value if rate == 1.0 else rate * value + (1 - rate) * self.values[name]
             for name, value in newest.items()
         }
         factors = modulation_factors(self.values, floor=self.floor)

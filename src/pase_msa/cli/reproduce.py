@@ -1,63 +1,62 @@
-"""`pase reproduce` and `pase report`: options and what is printed."""
+"""`pase reproduce`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-import jsonargparse
-
-from pase_msa.cli.studies import Command, parallel
-from pase_msa.errors import PaSEError
-
-_RESULTS, _RUNS = "experiments/results/reproduce", "runs/reproduce"
-
-
-def _reproduce_options(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("what", type=str, nargs="+", help="table1 to table5, figure1, figure3, ..., beyond, all")
-    parser.add_argument("--data", type=str, action="append", help="folder or file; repeat it for several")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to this")
-    parser.add_argument("--text", choices=("frozen", "fine-tuned"), default="frozen", help="use of the text encoder")
-    parser.add_argument("--base", type=str, help="YAML with options of every run, as for `pase train`")
-    parser.add_argument("--validation-only", action="store_true", help="do not read the test split")
-    parser.add_argument("--out", type=str, help=f"folder of the tables and figures; {_RESULTS}/DATA if left out")
-    parser.add_argument("--home", type=str, help=f"folder of the runs; {_RUNS}/DATA if left out")
-    parser.add_argument("--language-model", type=str, action="append", help="whom table5 asks; repeat it for several")
-    parser.add_argument("--base-url", type=str, help="of its server, or 'local', as for `pase ask`")
-    parser.add_argument("--page", type=str, help="folder of Markdown pages of all results that are there, made anew")
-    parallel(parser)
+_TABLES, _RUNS = "runs/tables", "runs/reproduce"
 
 
 def reproduce(
     what: list[str],
+    *,
     data: list[str] | None = None,
     seeds: int = 5,
-    text: Any = "frozen",
+    text: Literal["frozen", "fine-tuned"] = "frozen",
     base: str | None = None,
     validation_only: bool = False,
     out: str | None = None,
-    home: str | None = None,
+    runs: str | None = None,
     language_model: list[str] | None = None,
     base_url: str | None = None,
     page: str | None = None,
     jobs: int = 2,
     threads: int = 1,
-    backend: Any = "loky",
+    backend: Literal["loky", "ray"] = "loky",
 ) -> None:
-    """Make tables and figures for each data set, and say where they are."""
-    from pase_msa.reproduce.page import write_page
-    from pase_msa.reproduce.run import reproduce as make
-    from pase_msa.reproduce.subject import Subject
+    """Make the tables and figures of the paper, and extra ones, from runs that they share.
+
+    Args:
+        what: table1 to table5, figure1, figure3, ...; extra for those that are not in the paper; all.
+        data: folders or files; repeat the option for several.
+        seeds: number of seeds, 1 to this.
+        text: use of the text encoder.
+        base: YAML file with options of every run, as for `pase train`.
+        validation_only: do not read the test split.
+        out: folder of the tables and figures; runs/tables/DATA if left out.
+        runs: folder of the runs; runs/reproduce/DATA if left out.
+        language_model: names of the language models of table5.
+        base_url: URL of their server, or "local", as for `pase ask`.
+        page: folder of Markdown pages, one per data set, of all results that stand beside --out.
+        jobs: worker processes.
+        threads: of each worker; jobs x threads is the number of cores in use.
+        backend: loky for processes of this machine, ray for a Ray cluster.
+    """
+    from pase_msa.errors import PaSEError
+    from pase_msa.paper.page import write_page
+    from pase_msa.paper.protocol import Protocol
+    from pase_msa.paper.run import reproduce as make
     from pase_msa.studies.study import read_mapping, seed_list
 
     paths: list[str | None] = [*data] if data else [None]
-    if len(paths) > 1 and (out or home):
-        raise PaSEError("--out and --home are for one data set; leave them out, or give one --data.")
+    if len(paths) > 1 and (out or runs):
+        raise PaSEError("--out and --runs are for one data set; leave them out, or give one --data.")
     options = {} if base is None else read_mapping(Path(base))
     failures = []
     for path in paths:
-        subject = Subject.of(
+        protocol = Protocol.of(
             path,
             seed_list(seeds),
             split="valid" if validation_only else "test",
@@ -69,12 +68,12 @@ def reproduce(
         command += [] if text == "frozen" else ["--text", text]
         command += ["--base", base] if base else []
         command += ["--validation-only"] if validation_only else []
-        target = Path(out) if out else Path(_RESULTS) / subject.folder
+        target = Path(out) if out else Path(_TABLES) / protocol.folder
         written, failed = make(
             what,
-            subject,
+            protocol,
             out=target,
-            home=Path(home) if home else Path(_RUNS) / subject.name.replace("/", "-"),
+            root=Path(runs) if runs else Path(_RUNS) / protocol.name.replace("/", "-"),
             command=command,
             jobs=jobs,
             threads=threads,
@@ -86,29 +85,7 @@ def reproduce(
             print(f"{file}")
         print(f"ledger: {target / 'ledger.md'}")
     if page is not None:
-        print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_RESULTS))}")
+        print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_TABLES))}")
     if failures:
-        said = "; ".join(sentence.rstrip(".") for sentence in failures)
-        raise PaSEError(f"Not finished: {said}. The same command tries it again.")
-
-
-def _report_options(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=str, nargs="+", help="evaluated run folders of one data set")
-    parser.add_argument("--out", type=str, default="report.html", help="HTML file")
-
-
-def report(runs: list[str], out: str = "report.html") -> None:
-    """Write one page about several runs."""
-    from pase_msa.report.group_page import write_group_report
-
-    print(write_group_report(runs, out))
-
-
-COMMANDS = {
-    "reproduce": Command(
-        "Make the tables and figures of the paper, and some beyond it, from runs that are shared.",
-        _reproduce_options,
-        reproduce,
-    ),
-    "report": Command("Write one HTML page about several evaluated runs.", _report_options, report),
-}
+        reasons = "; ".join(sentence.rstrip(".") for sentence in failures)
+        raise PaSEError(f"Not finished: {reasons}. The same command tries it again.")

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pase_msa.batch import Batch
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.table import FeatureTable
+from pase_msa.errors import PaSEError
 
 
 class UtteranceDataset(Dataset[Batch]):
@@ -48,6 +51,22 @@ class UtteranceDataset(Dataset[Batch]):
             lengths[name], present[name] = torch.from_numpy(steps), torch.from_numpy(flags)
         labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).float()
         return Batch(features, lengths, present, labels, torch.from_numpy(rows), torch.from_numpy(self.videos[rows]))
+
+    def targets(self) -> Float[Tensor, " n"]:
+        """Scores or class numbers of the positions, [N], in the dataset's order."""
+        if self.labels is None:
+            raise PaSEError("This dataset was made without labels; make it with labels=True.")
+        return torch.from_numpy(self.labels[self.rows]).float()
+
+    def subsample(self, limit: int, seed: int) -> UtteranceDataset:
+        """At most `limit` utterances: all of them, or those of randomly chosen whole videos (one video at least)."""
+        if len(self) <= limit:
+            return self
+        member = np.unique(self.videos[self.rows], return_inverse=True)[1]
+        order = np.random.default_rng(seed).permutation(int(member.max()) + 1)
+        chosen = order[np.cumsum(np.bincount(member)[order]) <= limit]
+        rows = self.rows[np.isin(member, chosen if len(chosen) else order[:1])]
+        return UtteranceDataset(self.columns, rows, self.videos, self.labels)
 
     def sizes(self) -> NDArray[np.int64]:
         """Longest sequence of each position: what a batch is padded to."""

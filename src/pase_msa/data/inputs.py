@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.pretrained import state_size
 from pase_msa.data.table import FeatureTable
-from pase_msa.data.transcripts import TextConfig, frozen_column, settle, state_size, token_column
+from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
@@ -37,7 +38,7 @@ class InputSpec:
     text: dict[str, Any] | None = None
 
 
-def choose_label(table: FeatureTable, label: str | None) -> str:
+def _choose_label(table: FeatureTable, label: str | None) -> str:
     """The label column: the one asked for, the only one, or the first of the customary names."""
     found = list(table.schema.labels)
     if label is not None:
@@ -75,11 +76,23 @@ def choose_modalities(table: FeatureTable, wanted: Sequence[str] | None, text: T
 def infer_task(
     table: FeatureTable,
     modalities: Sequence[str],
-    label: str,
+    label: str | None = None,
     kind: Literal["auto", "regression", "classification"] = "auto",
     num_classes: int | None = None,
 ) -> Task:
-    """The task that a label column asks for; the range or the class names come from the training split."""
+    """The task that a label column asks for; the range or the class names come from the training split.
+
+    Args:
+        table: data with a training split.
+        modalities: of the task.
+        label: the column; None takes the only one, or the first of the customary names.
+        kind: of task; "auto" follows from the column.
+        num_classes: ordered classes of a regression; None follows from the range.
+
+    Errors:
+        PaSEError: no such column, no labelled training utterance, or values that do not fit the kind.
+    """
+    label = _choose_label(table, label)
     rows = table.rows("train")
     if not len(rows):
         raise PaSEError("The data have no training split (split 'train'); mark one in the split column.")
@@ -133,11 +146,11 @@ def describe_inputs(
         if table.texts is None:
             raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
         training = [table.texts[row] for row in table.rows("train")]
-        settled = settle(text, training)
+        resolved = resolve_text(text, training)
         if text.frozen:
-            inputs[name] = InputSpec(state_size(text.model), encoder, options, settled)
+            inputs[name] = InputSpec(state_size(text.model), encoder, options, resolved)
         else:
-            inputs[name] = InputSpec(0, "language_model", options, settled)
+            inputs[name] = InputSpec(0, "language_model", options, resolved)
     return inputs
 
 

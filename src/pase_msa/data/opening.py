@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from pase_msa import plugins
-from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
 
@@ -43,5 +42,9 @@ def open_table(path: str | Path, *, format: str | None = None, out: str | Path |
 
 
 def open_data(path: str | Path | None) -> FeatureTable:
-    """The table at a path, or the bundled synthetic benchmark."""
-    return synthetic_table() if path is None else open_table(path)
+    """The table at a path in any known format, or the bundled synthetic benchmark if `path` is None."""
+    if path is not None:
+        return open_table(path)
+    from pase_msa.data.synthetic.generate import synthetic_table  # only here: users of their own data do not need it
+
+    return synthetic_table()

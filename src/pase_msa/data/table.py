@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing, write_json
 
 SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
@@ -63,11 +62,12 @@ class Schema:
     text: bool = False
 
     def __post_init__(self) -> None:
-        taken = [*_RESERVED, *self.labels]
+        # Arrow's columns of features have a prefix, so "text" may be both, and MFN's files call a modality "video"
+        taken = {*_RESERVED, *self.labels} - {"text", "video"}
         for name in self.labels:
             if name in _RESERVED:
                 raise PaSEError(f"A label column cannot be called {name!r}, which the table uses; rename it.")
-        if clash := [name for name in self.modalities if name in taken and name != "text"]:
+        if clash := [name for name in self.modalities if name in taken]:
             raise PaSEError(f"Modality {clash[0]!r} has the name of another column; rename one of them.")
 
     def arrow(self) -> pa.Schema:
@@ -248,17 +248,12 @@ class FeatureTable:
         if (folder / ARROW).exists():
             raise PaSEError(f"{folder} already holds a feature table; give another folder or remove it.")
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{uuid.uuid4().hex}.partial"
-        try:
+        with replacing(folder / ARROW, unique=True) as partial:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
-            description = {"version": 1, "schema": vars(schema), "meta": content}
-            (folder / META).write_text(json.dumps(description, indent=2))
-            os.replace(partial, folder / ARROW)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+            # the description comes first: a folder is a table once the Arrow file is there
+            write_json(folder / META, {"version": 1, "schema": vars(schema), "meta": content})
         return cls.load(folder)
 
     @classmethod

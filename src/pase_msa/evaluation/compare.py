@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import ROUNDED
-from rich.console import Console
-from rich.table import Table
 
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, utterance_moments
 from pase_msa.evaluation.predictions import Predictions, read_utterances
 from pase_msa.evaluation.statistics import cluster_draws, cluster_swaps, cohens_d, holm, permutation_p
 from pase_msa.files import read_json
-from pase_msa.report.numbers import format_value, metric_label
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
 
 _SMALLER_IS_BETTER = ("mae",)
-_LEVEL = 0.05
+LEVEL = 0.05  #: of significance, after correction
 
 
 def compare(
@@ -96,7 +91,7 @@ def compare(
     corrected = holm({name: entry["p"] for name, entry in found.items()})
     for name, entry in found.items():
         better = (entry["difference"] < 0) == (name in _SMALLER_IS_BETTER)
-        shown = corrected[name] < _LEVEL
+        shown = corrected[name] < LEVEL
         entry["p_holm"] = corrected[name]
         entry["verdict"] = ("A better" if better else "B better") if shown else "no difference shown"
     return {
@@ -191,38 +186,3 @@ def _effects(names: list[str], sides: list[list[NDArray[np.float64]]], task: Tas
             if np.isfinite(d):
                 found[name] = d
     return found
-
-
-def render_comparison(result: dict[str, Any]) -> str:
-    """A comparison as a table for the terminal."""
-    title = f"A: {', '.join(result['a'])}\nB: {', '.join(result['b'])}"
-    table = Table(box=ROUNDED)
-    table.add_column("metric")
-    for heading in ("A", "B", "A - B", "95 % interval", "d", "p", "p (Holm)"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    for name, entry in result["metrics"].items():
-        low, high = (format_value(name, entry[side], signed=True) for side in ("low", "high"))
-        table.add_row(
-            metric_label(name),
-            format_value(name, entry["a"]),
-            format_value(name, entry["b"]),
-            format_value(name, entry["difference"], signed=True),
-            f"[{low}, {high}]".replace("[", "\\["),
-            "" if entry["d"] is None else f"{entry['d']:+.2f}",
-            f"{entry['p']:.4f}",
-            f"{entry['p_holm']:.4f}",
-            entry["verdict"],
-        )
-    # p-values of an exact test come in steps of this
-    least = 2.0 ** (1 - result["videos"]) * len(result["metrics"])
-    few = "\nso few videos that no difference could be shown, however large" if least > _LEVEL else ""
-    stream = io.StringIO()
-    console = Console(file=stream, width=130, color_system=None)
-    console.print(table)
-    how = "exact permutation test" if result["exact"] else "permutation test"
-    pairs = f", {len(result['pairs'])} pairs of runs by seed" if len(result["pairs"]) > 1 else ""
-    return (
-        f"{title}\n{stream.getvalue()}{result['utterances']} test utterances of {result['videos']} videos{pairs}; "
-        f"bootstrap and {how} over videos, Holm over metrics{few}"
-    )

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
 from torch import Tensor
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
-from pase_msa.data.dataset import make_dataset
-from pase_msa.data.inputs import describe_data, encode_labels, load_columns
+from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
 from pase_msa.data.synthetic.ground_truth import true_contributions
 from pase_msa.data.synthetic.spec import SyntheticSpec
@@ -24,7 +22,6 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference, attribute, predict_coalitions
 from pase_msa.evaluation.predictions import write_utterances
 from pase_msa.files import read_json, write_json
-from pase_msa.media.record import check_table
 from pase_msa.metrics import Convention, headline, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
@@ -81,13 +78,8 @@ def evaluate(
     if same and folder.evaluation.is_file() and convention in (None, config["convention"]):
         return dict(read_json(folder.evaluation))
     model = Model.from_pretrained(folder.model)
-    check_table(model.extraction, table.meta, model.inputs)
-    columns = load_columns(table, model.inputs)
-    dataset = make_dataset(table, columns, table.rows("test"), encode_labels(table, model.task))
-    if not len(dataset):
-        raise PaSEError(f"The data have no test utterance with a label {model.task.label!r}; mark a test split.")
-    assert dataset.labels is not None
-    labels = torch.from_numpy(dataset.labels[dataset.rows]).float()
+    dataset = model.dataset(table, "test", labels=True)
+    labels = dataset.targets()
     games, matrix = attribution(tuple(model.task.modalities))
     wanted = [game for game in subsets(model.task.modalities) if game not in games]
     logits = predict_coalitions(model, dataset, [*wanted, *games], batch_size=batch_size)
@@ -163,7 +155,7 @@ def contributions(
         By modality: "mean_absolute" contribution to the score (or to the predicted class's probability) and its
         "share"; where every coalition was played, the Shapley values of the gain over the prediction without any
         modality, in the headline metric ("metric") and in log-likelihood ("nats"); on the synthetic benchmark also
-        those of the Bayes rule over the class prior, in nats ("planted"). A modality that is closed has exactly zero.
+        those of the Bayes rule over the class prior, in nats ("planted"). A modality that is excluded has exactly zero.
     """
     task = model.task
     absolute = {m: float(values.abs().mean()) for m, values in found.contributions.items()}

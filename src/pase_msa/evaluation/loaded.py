@@ -16,8 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pase_msa.batch import Batch, Outputs
-from pase_msa.data.dataset import UtteranceDataset, evaluation_loader, make_dataset
-from pase_msa.data.inputs import describe_data, encode_labels, load_columns
+from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
+from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
@@ -144,14 +144,11 @@ def load_run(
     if describe_data(table, None)["fingerprint"] != trained_on["fingerprint"]:
         raise PaSEError(f"The data are not those that {folder.path} was trained on; name those.")
     model = Model.from_pretrained(folder.model, device=device)
-    rows = table.rows(split)
-    dataset = make_dataset(table, load_columns(table, model.inputs), rows, encode_labels(table, model.task, rows))
-    if not len(dataset):
-        raise PaSEError(f"The {split} split has no utterance with a label {model.task.label!r}; measure another split.")
-    assert dataset.labels is not None
-    labels = torch.from_numpy(dataset.labels[dataset.rows]).float()
+    dataset = model.dataset(table, split, labels=True)
     name = folder.path.name if method is None else method
-    return LoadedRun(name, int(config["seed"]), split, config["convention"], model, table, dataset, labels, folder)
+    return LoadedRun(
+        name, int(config["seed"]), split, config["convention"], model, table, dataset, dataset.targets(), folder
+    )
 
 
 def score_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:

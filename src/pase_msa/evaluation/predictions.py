@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference
+from pase_msa.files import replacing
 from pase_msa.task import Task
 
 
@@ -62,9 +62,8 @@ def write_utterances(
             **{f"probability/{name}": found.probabilities[:, k].numpy() for k, name in enumerate(task.classes)},
         }
     )
-    partial = path.with_name(f".{path.name}.partial")
-    content.to_csv(partial, index=False)  # as many digits as single precision has
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        content.to_csv(partial, index=False)  # as many digits as single precision has
 
 
 def read_utterances(path: Path, task: Task) -> Predictions:

@@ -1,4 +1,8 @@
-"""What each modality contributes to the reference model in sample, by folds and on validation, with intervals."""
+"""What each coalition gains over predicting the training mean, per utterance, and intervals of means over utterances.
+
+The unit is the nat: the gain in log-likelihood of the truth, with natural logarithms. A modality's contribution is its
+Shapley value over these gains (see `pase_msa.shapley`).
+"""
 
 from __future__ import annotations
 
@@ -13,25 +17,26 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import t as student
 
-from pase_msa.heldout.ridge import Predictions
+from pase_msa.heldout.ridge import CoalitionFit
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
+#: where a gain is measured: in sample, on random folds, on folds of whole videos, on the validation split
 SOURCES = ("sample", "random", "grouped", "valid")
 LEVEL = 0.95
-_LEAST = 0.25  # sharpness
+_LEAST_SHARPNESS = 0.25
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over utterances and how far to trust it; utterances of one video count as one observation.
+    """A mean over utterances with its uncertainty; utterances of one video count as one observation.
 
     Attributes:
-        value: nats an utterance.
-        error: standard error, clustered by video.
+        value: nats per utterance.
+        error: standard error, clustered by video; infinite where there is a single video.
         low: lower end of the 95 % interval.
         high: its upper end.
-        videos: that it rests on.
+        videos: number of videos among the utterances.
     """
 
     value: float
@@ -49,25 +54,29 @@ class Estimate:
         return self.value + quantile(level, self.videos) * self.error
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Plain numbers, for strict JSON: None stands for an interval that is not known."""
+        """Plain numbers, for strict JSON; None where the interval is infinite."""
         ends = {name: getattr(self, name) for name in ("error", "low", "high")}
-        known = {name: value if np.isfinite(value) else None for name, value in ends.items()}
-        return {"value": self.value, **known, "videos": self.videos}
+        finite = {name: value if np.isfinite(value) else None for name, value in ends.items()}
+        return {"value": self.value, **finite, "videos": self.videos}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Estimate:
-        """What `to_dict` gave."""
-        unknown = {"error": float("inf"), "low": float("-inf"), "high": float("inf")}
-        return cls(**{**content, **{name: value for name, value in unknown.items() if content[name] is None}})
+        """Inverse of `to_dict`."""
+        infinite = {"error": float("inf"), "low": float("-inf"), "high": float("inf")}
+        return cls(**{**content, **{name: value for name, value in infinite.items() if content[name] is None}})
 
 
 def quantile(level: float, videos: int) -> float:
-    """Student's quantile for so many videos; infinite for a single one."""
+    """Student's quantile for a mean over this many videos; infinite for a single one."""
     return float(student.ppf(level, videos - 1)) if videos > 1 else float("inf")
 
 
 def estimate(values: Float[Array, " n"], videos: Int[NDArray[np.int64], " n"]) -> Estimate:
-    """Mean and clustered standard error (Liang and Zeger 1986, with the usual small-sample factor)."""
+    """Mean over utterances and its standard error, clustered by video (Liang and Zeger 1986).
+
+    The variance of the mean is the sum over videos of squared sums of deviations, over n^2, times V / (V - 1) for V
+    videos: utterances of one video need not be independent.
+    """
     member = np.unique(videos, return_inverse=True)[1]
     count = int(member.max(initial=-1)) + 1
     mean = float(values.mean())
@@ -81,74 +90,88 @@ def estimate(values: Float[Array, " n"], videos: Int[NDArray[np.int64], " n"]) -
 
 def gains(
     task: Task,
-    predictions: Sequence[Predictions],
+    fit: CoalitionFit,
     targets: Float[Array, "n o"],
-    held: Float[Array, "v o"],
-) -> dict[str, Float[Array, "c n"]]:
-    """Log-likelihood gain over the training mean, in nats an utterance, of every coalition.
+    valid: Float[Array, "v o"],
+) -> dict[str, Float[Array, " n"]]:
+    """Gain in log-likelihood of a coalition over the training mean, in nats, per source and utterance.
 
-    Regression: a normal density around the prediction; classification: a softmax of the predicted indicators. Its width
-    or temperature is fitted in sample for "sample" and on the folds for the others, so "valid" is the raw value: it
-    tells how far the folds can be believed.
+    Regression: a normal density around the prediction. Classification: a softmax of the predicted class indicators. Its
+    width or temperature is fitted in sample for "sample", and on the folds for the others. "valid" has that of the
+    folds by video, so that it tests whether what the folds promise holds on new videos.
 
     Args:
-        task: decides between the two.
-        predictions: of every coalition, the empty one included: out of fold it knows the other folds' mean only, which
-            is worse than that of all by no fault of any modality.
+        task: regression or classification.
+        fit: of the coalition. The empty one has a negative gain out of fold, since it predicts the mean of the other
+            folds; differences between coalitions do not suffer from it.
         targets: of the training rows, not centred.
-        held: of the validation rows.
+        valid: of the validation rows.
     """
     mean = targets.mean(0)
-    own = {"sample": targets, "random": targets, "grouped": targets, "valid": held}
-    found: dict[str, list[Array]] = {source: [] for source in SOURCES}
-    for prediction in predictions:
-        spreads = {source: fit_density(task, getattr(prediction, source), targets, mean) for source in SOURCES[:3]}
-        spreads["valid"] = spreads["grouped"]
-        for source in SOURCES:
-            said = getattr(prediction, source)
-            found[source].append(_gain(task, spreads[source], said, own[source], targets, mean))
-    return {source: np.stack(rows) for source, rows in found.items()}
+    truth = {"sample": targets, "random": targets, "grouped": targets, "valid": valid}
+    spreads = {source: fit_spread(task, getattr(fit, source), targets, mean) for source in SOURCES[:3]}
+    spreads["valid"] = spreads["grouped"]
+    return {source: _gain(task, spreads[source], getattr(fit, source), truth[source], targets) for source in SOURCES}
 
 
 def fitted_gains(
-    task: Task, said: Sequence[Float[Array, "n o"]], truth: Float[Array, "n o"], targets: Float[Array, "t o"]
+    task: Task, predictions: Sequence[Float[Array, "n o"]], truth: Float[Array, "n o"], targets: Float[Array, "t o"]
 ) -> Float[Array, "c n"]:
-    """As `gains`, of predictions on one set of utterances, at the width or temperature that suits each on these best.
+    """Gains of predictions on one set of utterances, each at the width or temperature that is most likely on these.
 
-    For a model whose folds nobody has predicted: mere over- or under-confidence then counts neither for it nor against.
+    For a network, of which there are no predictions on folds: whether it is over- or under-confident then counts
+    neither for nor against it.
 
     Args:
-        task: decides between a density and a softmax.
-        said: of every coalition, centred on the mean of `targets` (regression), or the log-probabilities' excess over
-            the class prior, divided by the number of classes (classification).
-        truth: what was to be said.
-        targets: of the training rows; knowing nothing is knowing their mean and spread.
+        task: regression or classification.
+        predictions: of every coalition. Regression: centred on the mean of `targets`. Classification: the excess of the
+            log-probabilities over those of the class prior, divided by the number of classes.
+        truth: scores or class indicators of the utterances.
+        targets: those of the training rows; a gain is over their mean and spread.
     """
     mean = targets.mean(0)
-    # a softmax that is made flat enough hides any harm, and the uncertainty with it
-    spreads = [max(fit_density(task, one, truth, mean), 0.0 if task.values is not None else _LEAST) for one in said]
-    return np.stack([_gain(task, spread, one, truth, targets, mean) for spread, one in zip(spreads, said, strict=True)])
+    # a softmax that is flat enough hides any harm, and its uncertainty with it
+    least = 0.0 if task.values is not None else _LEAST_SHARPNESS
+    spreads = [max(fit_spread(task, one, truth, mean), least) for one in predictions]
+    return np.stack(
+        [_gain(task, spread, one, truth, targets) for spread, one in zip(spreads, predictions, strict=True)]
+    )
 
 
-def fit_density(task: Task, said: Float[Array, "n o"], targets: Float[Array, "n o"], mean: Float[Array, " o"]) -> float:
-    """Width of the normal density (regression) or sharpness of the softmax that makes the predictions most likely."""
+def fit_spread(
+    task: Task, predicted: Float[Array, "n o"], targets: Float[Array, "n o"], mean: Float[Array, " o"]
+) -> float:
+    """Width of the normal density (regression) or sharpness of the softmax that makes the targets most likely.
+
+    Args:
+        task: regression or classification.
+        predicted: centred on `mean`.
+        targets: scores, or class indicators.
+        mean: of the training targets.
+    """
     if task.values is not None:
-        wide = float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
-        return max(float(np.sqrt(((targets - mean - said) ** 2).mean())), 1e-3 * wide)
+        prior_width = _prior_width(targets, mean)
+        return max(float(np.sqrt(((targets - mean - predicted) ** 2).mean())), 1e-3 * prior_width)
     base = np.log(np.clip(mean, 1e-9, None))
 
     def loss(sharpness: float) -> float:
-        return -float((targets * log_softmax(base + sharpness * said * len(base), axis=1)).sum(1).mean())
+        return -float((targets * log_softmax(base + sharpness * predicted * len(base), axis=1)).sum(1).mean())
 
     return float(minimize_scalar(loss, bounds=(0.0, 10.0), method="bounded").x)
 
 
-def _gain(task: Task, spread: float, said: Array, truth: Array, targets: Array, mean: Array) -> Array:
-    """Log-likelihood gain of each prediction over the prior."""
+def _gain(task: Task, spread: float, predicted: Array, truth: Array, targets: Array) -> Float[Array, " n"]:
+    """Log-likelihood of the truth under each prediction minus that under the training mean (the class prior)."""
+    mean = targets.mean(0)
     if task.values is not None:
-        wide = float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0
-        ours = -0.5 * ((truth - mean - said) / spread) ** 2 - np.log(spread)
-        return np.asarray((ours + 0.5 * ((truth - mean) / wide) ** 2 + np.log(wide))[:, 0])
+        prior_width = _prior_width(targets, mean)
+        ours = -0.5 * ((truth - mean - predicted) / spread) ** 2 - np.log(spread)
+        return np.asarray((ours + 0.5 * ((truth - mean) / prior_width) ** 2 + np.log(prior_width))[:, 0])
     base = np.log(np.clip(mean, 1e-9, None))
-    ours = log_softmax(base + spread * said * len(base), axis=1)
+    ours = log_softmax(base + spread * predicted * len(base), axis=1)
     return np.asarray((truth * (ours - base)).sum(1))
+
+
+def _prior_width(targets: Array, mean: Array) -> float:
+    """Deviation of the targets, or 1 where they are constant."""
+    return float(np.sqrt(((targets - mean) ** 2).mean())) or 1.0

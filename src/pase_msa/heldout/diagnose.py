@@ -9,27 +9,19 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pase_msa.data.dataset import UtteranceDataset, make_dataset
-from pase_msa.data.inputs import (
-    choose_label,
-    choose_modalities,
-    describe_inputs,
-    encode_labels,
-    infer_task,
-    load_columns,
-)
+from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.opening import open_data
+from pase_msa.data.problem import Problem, ProblemOptions
 from pase_msa.data.table import FeatureTable
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis, diagnose_features
-from pase_msa.heldout.ridge import pool
+from pase_msa.heldout.pooling import pool
 from pase_msa.task import Task
 
 _log = logging.getLogger(__name__)
-_MOST = 5000  # training utterances; more make it slower and hardly surer
+_MOST = 5000  # training utterances; more take longer and change the intervals little
 
 
 def diagnose(
@@ -44,8 +36,9 @@ def diagnose(
 ) -> Diagnosis:
     """Tell useful from uninformative, memorised, identity-leaking and deceptive modalities, before any training.
 
-    A closed-form reference model plays every coalition of modalities in sample, on random folds, on folds by video and
-    on validation; the differences between these have different causes.
+    A closed-form reference model (ridge regression on pooled features) is fitted on every coalition of modalities, and
+    measured in sample, on random folds, on folds by video and on validation. What is lost from one of these to the next
+    has a cause of its own: memorising, the identity of the video, contamination or a shift.
 
     Args:
         data: table, or folder or file in any known format; the bundled synthetic benchmark if left out.
@@ -62,42 +55,30 @@ def diagnose(
     if not 0 <= seed < 2**32:
         raise PaSEError(f"seed must be 0 or more and less than 2^32, found {seed}; give such a number.")
     table = data if isinstance(data, FeatureTable) else open_data(data)
-    table.check_splits()
-    frozen = replace(text or TextConfig(), frozen=True)
-    names = choose_modalities(table, modalities, frozen)
-    task = infer_task(table, names, choose_label(table, label), kind, num_classes)
-    columns = load_columns(table, describe_inputs(table, names, frozen))
-    used = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
-    labels = encode_labels(table, task, used)
-    train = make_dataset(table, columns, table.rows("train"), labels)
-    valid = make_dataset(table, columns, table.rows("valid"), labels)
-    return diagnose_datasets(task, train, valid, seed=seed)
+    options = ProblemOptions(label, kind, num_classes, modalities, replace(text or TextConfig(), frozen=True))
+    return diagnose_problem(Problem.from_table(table, options), seed=seed)
+
+
+def diagnose_problem(problem: Problem, *, seed: int = 0) -> Diagnosis:
+    """Diagnose the datasets that a run trains on, with frozen states where the run fine-tunes a language model."""
+    readable = problem.frozen()
+    return diagnose_datasets(readable.task, readable.train, readable.valid, seed=seed)
 
 
 def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0) -> Diagnosis:
-    """Diagnose the datasets that a run trains on; of a large training split, a share of its videos."""
+    """Diagnose the datasets that a run trains on; of a large training split, some of its videos."""
     if not len(valid):
         raise PaSEError(
             "A diagnosis wants a validation split (split 'valid'): only data from outside the training "
             "split can unmask a deceptive modality; mark one."
         )
     assert train.labels is not None
-    own = _some(train.rows, train.videos, seed)
-    if len(own) < len(train):
-        _log.info("the diagnosis reads %d of %d training utterances", len(own), len(train))
-    rows = np.concatenate([own, valid.rows])
-    made = {name: pool(column, rows, len(own)) for name, column in train.columns.items()}
-    features = {name: values for name, (values, _) in made.items()}
-    poolings = {name: pooling for name, (_, pooling) in made.items()}
+    chosen = train.subsample(_MOST, seed).rows
+    if len(chosen) < len(train):
+        _log.info("the diagnosis reads %d of %d training utterances", len(chosen), len(train))
+    rows = np.concatenate([chosen, valid.rows])
+    pooled = {name: pool(column, rows, len(chosen)) for name, column in train.columns.items()}
+    features = {name: values for name, (values, _) in pooled.items()}
+    poolings = {name: pooling for name, (_, pooling) in pooled.items()}
     labels, videos = train.labels[rows], train.videos[rows]
-    return diagnose_features(task, features, labels, videos, len(own), poolings=poolings, seed=seed)
-
-
-def _some(rows: NDArray[np.int64], videos: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """All rows, or those of randomly chosen videos up to the limit."""
-    if len(rows) <= _MOST:
-        return rows
-    member = np.unique(videos[rows], return_inverse=True)[1]
-    order = np.random.default_rng(seed).permutation(int(member.max()) + 1)
-    kept = order[np.cumsum(np.bincount(member)[order]) <= _MOST]
-    return rows[np.isin(member, kept if len(kept) else order[:1])]
+    return diagnose_features(task, features, labels, videos, len(chosen), poolings=poolings, seed=seed)

@@ -1,8 +1,8 @@
-"""The diagnosis of a data set: which modalities to trust before anything large is trained."""
+"""The diagnosis of a data set: which modalities contribute on new videos, before anything large is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,35 +13,36 @@ from sklearn.model_selection import GroupKFold, KFold
 
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.contributions import SOURCES, estimate, gains
-from pase_msa.heldout.experts import Experts, make_experts
-from pase_msa.heldout.ridge import Pooling, Reference
-from pase_msa.heldout.table import render_diagnosis
-from pase_msa.heldout.verdict import CLOSED, Evidence, Verdict, judge, videos_needed
+from pase_msa.heldout.pooling import Pooling
+from pase_msa.heldout.reference import RidgeReference
+from pase_msa.heldout.ridge import RidgeSolver
+from pase_msa.heldout.verdict import EXCLUDED, Evidence, Verdict, judge, videos_needed
 from pase_msa.heldout.weights import coalition_weights, prediction_weights
 from pase_msa.shapley import attribution
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
+Coalition = frozenset[str]
 _FOLDS = 5
 
 
 @dataclass(frozen=True)
 class ModalityDiagnosis:
-    """What is said of one modality.
+    """The diagnosis of one modality.
 
     Attributes:
         evidence: its contributions.
         verdict: see `pase_msa.heldout.verdict.judge`.
         why: one clause.
         more_videos: validation videos that would decide, where undecided and within reach.
-        trust: share of the reference's prediction that it has a say in.
+        prediction_weight: part of the reference's prediction that uses it, in [0, 1].
     """
 
     evidence: Evidence
     verdict: Verdict
     why: str
     more_videos: int | None
-    trust: float
+    prediction_weight: float
 
 
 @dataclass(frozen=True)
@@ -50,46 +51,48 @@ class Diagnosis:
 
     Attributes:
         modalities: by name.
-        coalitions: those that were played, the empty one first and all modalities last.
-        weights: trust in each of them, from the reference alone.
+        coalitions: of modalities; the empty one stands first, all modalities last.
+        coalition_weights: of these, from the reference alone, [c].
         gains: log-likelihood gain of each coalition on each training utterance, folds by video, [c, n] nats.
-        videos: video of each of these utterances.
+        videos: video of each of these utterances, [n].
         counts: utterances and videos of both splits.
-        experts: the reference itself, if it was asked for.
-        held: contribution of each modality to each validation utterance, nats, [v]; the means are `evidence.valid`.
+        reference: the closed-form model itself, if it was asked for.
+        valid_contributions: of each modality to each validation utterance, nats, [v]; the means are `evidence.valid`.
     """
 
     modalities: dict[str, ModalityDiagnosis]
-    coalitions: tuple[frozenset[str], ...]
-    weights: Float[Array, " c"]
+    coalitions: tuple[Coalition, ...]
+    coalition_weights: Float[Array, " c"]
     gains: Float[Array, "c n"]
     videos: NDArray[np.int64]
     counts: dict[str, int] = field(default_factory=dict)
-    experts: Experts | None = None
-    held: dict[str, Float[Array, " v"]] = field(default_factory=dict)
+    reference: RidgeReference | None = None
+    valid_contributions: dict[str, Float[Array, " v"]] = field(default_factory=dict)
 
     @property
-    def closed(self) -> tuple[str, ...]:
-        """Modalities that are not to be read: what they say in training does not hold on new videos."""
-        return tuple(name for name, found in self.modalities.items() if found.verdict in CLOSED)
+    def excluded(self) -> tuple[str, ...]:
+        """Modalities that no prediction may use: their contribution in training does not hold on new videos."""
+        return tuple(name for name, row in self.modalities.items() if row.verdict in EXCLUDED)
 
     def __str__(self) -> str:
         """The table that `pase diagnose` prints."""
+        from pase_msa.heldout.table import render_diagnosis  # rich is needed for printing only
+
         return render_diagnosis(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for strict JSON: None stands for an interval that is not known."""
+        """Plain containers, for strict JSON; None stands for an interval that is not known."""
         rows = {}
-        for name, found in self.modalities.items():
-            estimates = {source: getattr(found.evidence, source).to_dict() for source in SOURCES}
+        for name, row in self.modalities.items():
+            estimates = {source: getattr(row.evidence, source).to_dict() for source in SOURCES}
             rows[name] = {
-                "verdict": found.verdict,
-                "why": found.why,
-                "more_videos": found.more_videos,
-                "coalition_weights": found.trust,
+                "verdict": row.verdict,
+                "why": row.why,
+                "more_videos": row.more_videos,
+                "prediction_weight": row.prediction_weight,
                 "contributions": estimates,
             }
-        return {"unit": "nats an utterance", "counts": self.counts, "modalities": rows}
+        return {"unit": "nats per utterance", "counts": self.counts, "modalities": rows}
 
 
 def diagnose_features(
@@ -110,90 +113,121 @@ def diagnose_features(
         labels: scores or class numbers.
         videos: video of each row.
         training: number of training rows.
-        poolings: how the features were made, to keep the reference as experts; without, it is not kept.
+        poolings: how the features were made, which the reference needs to predict; without, it is not kept.
         seed: of the folds, the Fourier features and the bootstrap.
 
     Errors:
         PaSEError: no training or no validation rows.
     """
-    held = len(labels) - training
-    if training < 1 or held < 1:
+    valid = len(labels) - training
+    if training < 1 or valid < 1:
         raise PaSEError(
-            f"A diagnosis wants a training and a validation split, found {training} and {held} labelled utterances."
+            f"A diagnosis wants a training and a validation split, found {training} and {valid} labelled utterances."
         )
     targets = labels[:, None] if task.values is not None else np.eye(task.num_classes)[labels.astype(np.int64)]
-    own, other = videos[:training], videos[training:]
-    reference = Reference(features, targets[:training], _folds(own, None, seed), _folds(own, own, seed), seed)
-    known: dict[frozenset[str], dict[str, Array]] = {}
-
-    def play(players: Sequence[str]) -> tuple[tuple[frozenset[str], ...], Array, dict[str, Array]]:
-        coalitions, matrix = attribution(tuple(players))
-        for coalition in coalitions:
-            if coalition not in known:
-                said = reference.predict([name for name in features if name in coalition])
-                values = gains(task, [said], targets[:training], targets[training:])
-                known[coalition] = {source: rows[0] for source, rows in values.items()}
-        found = {source: np.stack([known[c][source] for c in coalitions]) for source in SOURCES}
-        return coalitions, matrix, found
-
-    names = list(features)
-    coalitions, matrix, utilities = play(names)
-    everyone = utilities
-    found: dict[str, tuple[Evidence, Verdict, str]] = {}
-    held_shares: dict[str, Array] = {}
-    remaining = list(names)
-    while remaining:
-        judged = {}
-        for i, name in enumerate(remaining):
-            shares = {source: matrix[i] @ values for source, values in utilities.items()}
-            evidence = Evidence(
-                **{source: estimate(share, other if source == "valid" else own) for source, share in shares.items()},
-                leak=estimate(shares["random"] - shares["grouped"], own),
-                learned=estimate(shares["sample"] - shares["random"], own),
-            )
-            judged[name] = (evidence, *judge(evidence))
-            held_shares[name] = shares["valid"]
-        # what a deceiver does to the others' contributions must not be held against or for them: they play again
-        closed = [name for name, (_, verdict, _) in judged.items() if verdict in CLOSED]
-        found |= {name: row for name, row in judged.items() if name in closed or not closed}
-        remaining = [name for name in remaining if name not in closed]
-        if not closed:
-            break
-        if remaining:
-            _, matrix, utilities = play(remaining)
-    shut = {name for name, (_, verdict, _) in found.items() if verdict in CLOSED}
-    allowed = np.array([not (coalition & shut) for coalition in coalitions])
-    weights = coalition_weights([(everyone["grouped"], own), (everyone["valid"], other)], allowed, seed=seed)
-    share = prediction_weights(weights, coalitions, names)
-    believed = dict(zip(coalitions, weights.tolist(), strict=True))
-    experts = None
+    train_videos, valid_videos = videos[:training], videos[training:]
+    random, grouped = _folds(train_videos, None, seed), _folds(train_videos, train_videos, seed)
+    solver = RidgeSolver(features, targets[:training], random, grouped, seed)
+    all_gains = _CoalitionGains(task, solver, tuple(features), targets[:training], targets[training:])
+    judged = _judge_and_exclude(all_gains, train_videos, valid_videos)
+    coalitions, _, utilities = all_gains.of(tuple(features))
+    excluded = {name for name, row in judged.items() if row.verdict in EXCLUDED}
+    allowed = np.array([not (coalition & excluded) for coalition in coalitions])
+    samples = [(utilities["grouped"], train_videos), (utilities["valid"], valid_videos)]
+    weights = coalition_weights(samples, allowed, seed=seed)
+    reference = None
     if poolings:
-        experts = make_experts(task, reference, poolings, believed, targets[:training], labels[:training])
+        by_coalition = dict(zip(coalitions, weights.tolist(), strict=True))
+        reference = RidgeReference.fit(task, solver, poolings, by_coalition, labels[:training])
+    used = prediction_weights(weights, coalitions, tuple(features))
     return Diagnosis(
-        {
-            name: ModalityDiagnosis(
-                evidence, verdict, why, videos_needed(evidence) if verdict == "undecided" else None, share[name]
-            )
-            for name in names
-            for evidence, verdict, why in [found[name]]
-        },
+        {name: judged[name].diagnosis(used[name]) for name in features},
         coalitions,
         weights,
-        everyone["grouped"],
-        own,
+        utilities["grouped"],
+        train_videos,
         {
             "training_utterances": training,
-            "training_videos": len(np.unique(own)),
-            "validation_utterances": held,
-            "validation_videos": len(np.unique(other)),
+            "training_videos": len(np.unique(train_videos)),
+            "validation_utterances": valid,
+            "validation_videos": len(np.unique(valid_videos)),
         },
-        experts,
-        held_shares,
+        reference,
+        {name: row.valid_contributions for name, row in judged.items()},
     )
 
 
+class _CoalitionGains:
+    """Log-likelihood gain of coalitions on every utterance, by source. Each coalition is solved once."""
+
+    def __init__(
+        self, task: Task, solver: RidgeSolver, modalities: tuple[str, ...], targets: Array, valid: Array
+    ) -> None:
+        self.task, self.solver, self.modalities = task, solver, modalities
+        self.targets, self.valid = targets, valid
+        self._solved: dict[Coalition, dict[str, Array]] = {}
+
+    def of(self, modalities: tuple[str, ...]) -> tuple[tuple[Coalition, ...], Array, dict[str, Array]]:
+        """Coalitions of some modalities, the matrix [m, c] that makes Shapley values, and gains [c, n] by source."""
+        coalitions, matrix = attribution(modalities)
+        for coalition in coalitions:
+            if coalition not in self._solved:
+                fit = self.solver.solve([name for name in self.modalities if name in coalition])
+                self._solved[coalition] = gains(self.task, fit, self.targets, self.valid)
+        return coalitions, matrix, {s: np.stack([self._solved[c][s] for c in coalitions]) for s in SOURCES}
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A modality after its last round."""
+
+    evidence: Evidence
+    verdict: Verdict
+    why: str
+    valid_contributions: Float[Array, " v"]
+
+    def diagnosis(self, prediction_weight: float) -> ModalityDiagnosis:
+        more = videos_needed(self.evidence) if self.verdict == "undecided" else None
+        return ModalityDiagnosis(self.evidence, self.verdict, self.why, more, prediction_weight)
+
+
+def _judge_and_exclude(
+    all_gains: _CoalitionGains, train_videos: NDArray[np.int64], valid_videos: NDArray[np.int64]
+) -> dict[str, _Judged]:
+    """Judge all modalities, exclude those whose verdict asks for it, and judge the others again without them.
+
+    A deceptive modality changes what the others contribute beside it, which should count neither for nor against them.
+    So a modality that is excluded is judged among all that were left, and one that stays among those that stay.
+    """
+    judged: dict[str, _Judged] = {}
+    remaining = all_gains.modalities
+    while remaining:
+        _, matrix, utilities = all_gains.of(remaining)
+        for row, name in zip(matrix, remaining, strict=True):
+            contributions = {source: row @ values for source, values in utilities.items()}
+            judged[name] = _judge_contributions(contributions, train_videos, valid_videos)
+        staying = tuple(name for name in remaining if judged[name].verdict not in EXCLUDED)
+        if staying == remaining:
+            break
+        remaining = staying
+    return judged
+
+
+def _judge_contributions(
+    contributions: Mapping[str, Array], train_videos: NDArray[np.int64], valid_videos: NDArray[np.int64]
+) -> _Judged:
+    """Evidence and verdict from a modality's contribution to every utterance, by source."""
+    videos = {"valid": valid_videos}
+    evidence = Evidence(
+        **{source: estimate(values, videos.get(source, train_videos)) for source, values in contributions.items()},
+        leak=estimate(contributions["random"] - contributions["grouped"], train_videos),
+        learned=estimate(contributions["sample"] - contributions["random"], train_videos),
+    )
+    return _Judged(evidence, *judge(evidence), contributions["valid"])
+
+
 def _folds(rows: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int) -> NDArray[np.int64]:
-    """Fold of each row; whole groups where they are given (and there are two or more)."""
+    """Fold of each row; whole groups stay together where they are given, and there are two or more."""
     parts = len(rows) if groups is None else len(np.unique(groups))
     result = np.zeros(len(rows), dtype=np.int64)
     if len(rows) < 2:
@@ -202,6 +236,6 @@ def _folds(rows: NDArray[np.int64], groups: NDArray[np.int64] | None, seed: int)
         splitter = KFold(min(_FOLDS, len(rows)), shuffle=True, random_state=seed).split(rows)
     else:
         splitter = GroupKFold(min(_FOLDS, parts), shuffle=True, random_state=seed).split(rows, groups=groups)
-    for number, (_, chosen) in enumerate(splitter):
-        result[chosen] = number
+    for number, (_, members) in enumerate(splitter):
+        result[members] = number
     return result

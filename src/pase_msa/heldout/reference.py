@@ -1,32 +1,62 @@
-"""The closed-form reference of the diagnosis as a part of a model: what it says of a batch."""
+"""The closed-form reference: what a trained model keeps of the diagnosis, and predicts with.
+
+It is a mixture of the ridge regressions (see `ridge`) of the coalitions with the largest weights. Each regression
+predicts centred targets; a linear map with a softmax turns them into class probabilities:
+
+    p = sum_S w_S softmax(x_S W_S A_S + b_S),
+
+with x_S the features of the coalition S, W_S its ridge weights, A_S and b_S the map, and w_S its weight.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pase_msa.batch import Batch
 from pase_msa.encoders.sequence import step_mask
-from pase_msa.heldout.experts import Experts
-from pase_msa.heldout.ridge import CLIP, FOURIER, products
+from pase_msa.heldout.features import FOURIER, fourier_features, products
+from pase_msa.heldout.pooling import CLIP, Pooling
+from pase_msa.heldout.ridge import RidgeSolver
+from pase_msa.objective import task_losses
 from pase_msa.task import Task
+
+Array = NDArray[np.float64]
+_LEAST_WEIGHT = 0.02  # a coalition of a smaller weight is not kept
+_MOST_COALITIONS = 8
+_UNSEEN = -20.0  # logit of a class without an example
 
 
 class RidgeReference(nn.Module):
-    """A mixture of ridge regressions on pooled features, one a trusted coalition; everything is a buffer.
+    """A mixture of ridge regressions on pooled features, one per coalition. All its state is in buffers.
 
     Args:
         task: what is predicted.
-        shapes: what `shapes_of` said of the experts that the buffers will hold.
+        shapes: sizes of the buffers, as plain containers for a model's configuration: "modalities", by name the number
+            of pooled features and of components, whether there are deviations, and the number of top components; and
+            "coalitions", the names of each. The buffers are zero until a state is loaded; `fit` makes one with values.
+
+    Attributes:
+        coalitions: members of each coalition, in the task's order.
+        coalition_weights: of the coalitions, which add up to one, [c].
+        slopes: of the class logits over the targets that a coalition predicts, [c, o, k].
+        intercepts: of the class logits, [c, k].
+        prior: class frequencies of the training labels, [k].
+        offset: of the Fourier features, [f].
+
+    Further buffers hold, per modality, "center", "scale", "matrix", "fourier" and "top" (see `Pooling`, `Projection`),
+    and per coalition "weights" and "joint_mean" (see `CoalitionFit`).
     """
 
+    coalition_weights: Tensor
     slopes: Tensor
     intercepts: Tensor
-    shares: Tensor
     prior: Tensor
     offset: Tensor
 
@@ -37,12 +67,12 @@ class RidgeReference(nn.Module):
         self.modalities: dict[str, Any] = shapes["modalities"]
         self.coalitions = [tuple(names) for names in shapes["coalitions"]]
         outputs = 1 if task.values is not None else task.num_classes
-        for name, (pooled, components, _, leading) in self.modalities.items():
+        for name, (pooled, components, _, top) in self.modalities.items():
             self.register_buffer(f"center_{name}", torch.zeros(pooled))
             self.register_buffer(f"scale_{name}", torch.zeros(pooled))
             self.register_buffer(f"matrix_{name}", torch.zeros(pooled, components))
-            self.register_buffer(f"waves_{name}", torch.zeros(components, FOURIER))
-            self.register_buffer(f"lead_{name}", torch.zeros(pooled, leading))
+            self.register_buffer(f"fourier_{name}", torch.zeros(components, FOURIER))
+            self.register_buffer(f"top_{name}", torch.zeros(pooled, top))
         for number, names in enumerate(self.coalitions):
             pairs = products([torch.zeros(1, self.modalities[name][3]) for name in names])
             joint = FOURIER + sum(pair.shape[1] for pair in pairs)
@@ -52,88 +82,169 @@ class RidgeReference(nn.Module):
         count = len(self.coalitions)
         self.register_buffer("slopes", torch.zeros(count, outputs, task.num_classes))
         self.register_buffer("intercepts", torch.zeros(count, task.num_classes))
-        self.register_buffer("shares", torch.zeros(count))
+        self.register_buffer("coalition_weights", torch.zeros(count))
         self.register_buffer("prior", torch.zeros(task.num_classes))
         self.register_buffer("offset", torch.zeros(FOURIER))
 
     @classmethod
-    def of(cls, task: Task, experts: Experts) -> RidgeReference:
-        """From a diagnosis."""
-        result = cls(task, shapes_of(experts))
-        values: dict[str, Any] = {"offset": experts.offset, "prior": experts.prior}
-        for name, pooling in experts.poolings.items():
-            values |= {f"center_{name}": pooling.center, f"scale_{name}": pooling.inverse_scale}
-            values |= {f"matrix_{name}": experts.matrices[name], f"waves_{name}": experts.waves[name]}
-            values[f"lead_{name}"] = experts.leads[name]
-        for number, expert in enumerate(experts.members):
-            values[f"weights_{number}"] = expert.weights
-            values[f"joint_mean_{number}"] = expert.joint_mean
-            result.slopes[number] = torch.as_tensor(expert.slopes)
-            result.intercepts[number] = torch.as_tensor(expert.intercepts)
-            result.shares[number] = expert.weight
-        for name, value in values.items():
-            getattr(result, name).copy_(torch.as_tensor(value))
+    def fit(
+        cls,
+        task: Task,
+        solver: RidgeSolver,
+        poolings: Mapping[str, Pooling],
+        coalition_weights: Mapping[frozenset[str], float],
+        labels: Float[Array, " n"],
+    ) -> RidgeReference | None:
+        """The mixture of the coalitions with the largest weights; None where only the empty one has a weight.
+
+        Args:
+            task: what is predicted.
+            solver: of the regressions.
+            poolings: how its features were made.
+            coalition_weights: by coalition.
+            labels: scores or class numbers of the training rows, [n].
+        """
+        listed = [item for item in coalition_weights.items() if item[0] and item[1] > _LEAST_WEIGHT]
+        heaviest = sorted(listed, key=lambda item: -item[1])
+        total = sum(weight for _, weight in heaviest[:_MOST_COALITIONS])
+        chosen = [
+            (tuple(name for name in poolings if name in coalition), weight / total)
+            for coalition, weight in heaviest[:_MOST_COALITIONS]
+        ]
+        if not chosen:
+            return None
+        result = cls(task, _shapes(solver, poolings, [names for names, _ in chosen]))
+        for name, pooling in poolings.items():
+            result._set_modality(name, pooling, solver)
+        for number, (names, weight) in enumerate(chosen):
+            solved = solver.solve(names)
+            slopes, intercepts = _class_logits(task, solved.grouped, labels)
+            result.coalition_weights[number] = weight
+            result.slopes[number] = torch.as_tensor(slopes)
+            result.intercepts[number] = torch.as_tensor(intercepts)
+            getattr(result, f"weights_{number}").copy_(torch.as_tensor(solved.weights))
+            getattr(result, f"joint_mean_{number}").copy_(torch.as_tensor(solved.joint_mean))
+        result.offset.copy_(solver.offsets)
+        result.prior.copy_(task.frequencies(torch.from_numpy(labels)))
         return result
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # models that were saved before the buffers had these names
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            kind, _, name = key.removeprefix(prefix).partition("_")
+            new = {"waves": f"fourier_{name}", "lead": f"top_{name}", "shares": "coalition_weights"}.get(kind)
+            if new is not None:
+                state_dict[prefix + new] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _set_modality(self, name: str, pooling: Pooling, solver: RidgeSolver) -> None:
+        projection = solver.projections[name]
+        values = {
+            "center": torch.as_tensor(pooling.center),
+            "scale": torch.as_tensor(pooling.inverse_scale),
+            "matrix": projection.components,
+            "fourier": projection.frequencies,
+            "top": projection.top_components,
+        }
+        for kind, value in values.items():
+            getattr(self, f"{kind}_{name}").copy_(value)
+
     def prediction_weight(self, modality: str) -> float:
-        """Share of the reference's prediction that a modality has a say in, in [0, 1]."""
-        return sum(float(s) for s, names in zip(self.shares, self.coalitions, strict=True) if modality in names)
+        """Part of the reference's prediction that uses a modality, in [0, 1]: the weight of the coalitions with it."""
+        weights = zip(self.coalition_weights, self.coalitions, strict=True)
+        return sum(float(weight) for weight, names in weights if modality in names)
 
     @torch.no_grad()
     def forward(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Float[Tensor, "n k"]]:
-        """Class probabilities with only the named modalities.
+        """Class probabilities with only the named modalities, one per coalition.
 
-        One that is withheld or absent counts as average; an expert that lacks all of its own says the class prior.
+        A modality that is masked or absent counts as average (its features are zero). A regression of which an
+        utterance has no modality at all predicts the class prior.
         """
         components = {name: self._components(batch, name) for name in self.modalities}
         return [self._predict(components, batch.only(coalition).present) for coalition in coalitions]
 
     def _components(self, batch: Batch, name: str) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n q"]]:
+        """Components of a modality, and its top components."""
         moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
         scaled = (moments - getattr(self, f"center_{name}")) * getattr(self, f"scale_{name}")
-        known = moments.isfinite() & batch.present[name].unsqueeze(1)
-        pooled = torch.where(known, scaled.clamp(-CLIP, CLIP), 0.0)
-        return pooled @ getattr(self, f"matrix_{name}"), pooled @ getattr(self, f"lead_{name}")
+        usable = moments.isfinite() & batch.present[name].unsqueeze(1)
+        pooled = torch.where(usable, scaled.clamp(-CLIP, CLIP), 0.0)
+        return pooled @ getattr(self, f"matrix_{name}"), pooled @ getattr(self, f"top_{name}")
 
     def _predict(
         self,
         components: Mapping[str, tuple[Tensor, Tensor]],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Float[Tensor, "n k"]:
-        said = []
+        parts = []
         for number, names in enumerate(self.coalitions):
             here = {name: present[name].unsqueeze(1) for name in names}
-            given, leading = zip(*([part * here[name] for part in components[name]] for name in names), strict=True)
-            phases = [part @ getattr(self, f"waves_{name}") for part, name in zip(given, names, strict=True)]
-            waves = torch.cos(torch.stack(phases).sum(0) + self.offset) * (2 / FOURIER) ** 0.5
-            joint = torch.cat([waves, *products(leading)], dim=1)
-            design = torch.cat([*given, joint - getattr(self, f"joint_mean_{number}")], dim=1)
+            linear, top = zip(*([part * here[name] for part in components[name]] for name in names), strict=True)
+            phases = [part @ getattr(self, f"fourier_{name}") for part, name in zip(linear, names, strict=True)]
+            joint = torch.cat([fourier_features(phases, self.offset), *products(top)], dim=1)
+            design = torch.cat([*linear, joint - getattr(self, f"joint_mean_{number}")], dim=1)
             predicted = design @ getattr(self, f"weights_{number}")
             logits = predicted @ self.slopes[number] + self.intercepts[number]
-            something = torch.cat(list(here.values()), dim=1).any(1, keepdim=True)
-            said.append(self.shares[number] * torch.where(something, logits.softmax(1), self.prior))
-        return torch.stack(said).sum(0)
+            any_present = torch.cat(list(here.values()), dim=1).any(1, keepdim=True)
+            parts.append(self.coalition_weights[number] * torch.where(any_present, logits.softmax(1), self.prior))
+        return torch.stack(parts).sum(0)
 
 
-def shapes_of(experts: Experts) -> dict[str, Any]:
-    """Sizes of the buffers, as plain containers for a model's configuration."""
-    order = list(experts.poolings)
+def _shapes(solver: RidgeSolver, poolings: Mapping[str, Pooling], coalitions: list[tuple[str, ...]]) -> dict[str, Any]:
+    """The `shapes` of the reference that these make."""
     return {
         "modalities": {
-            name: [*experts.matrices[name].shape, pooling.spreads, experts.leads[name].shape[1]]
-            for name, pooling in experts.poolings.items()
+            name: [
+                *solver.projections[name].components.shape,
+                pooling.with_deviation,
+                solver.projections[name].top_components.shape[1],
+            ]
+            for name, pooling in poolings.items()
         },
-        "coalitions": [[name for name in order if name in expert.coalition] for expert in experts.members],
+        "coalitions": [list(names) for names in coalitions],
     }
 
 
-def _moments(features: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], spreads: bool) -> Float[Tensor, "n p"]:
+def _class_logits(task: Task, predicted: Float[Array, "n o"], labels: Float[Array, " n"]) -> tuple[Array, Array]:
+    """The linear map from predicted targets to class logits: slopes [o, k] and intercepts [k].
+
+    It is fitted on out-of-fold predictions by the objective of a network (eq. 16 and the absolute error of the score),
+    so that the two can be mixed. A least-squares prediction is a mean; where ratings crowd at both ends of the scale,
+    the score with the least error is not. A weak penalty on the slopes keeps separable classes finite.
+    """
+    from scipy.optimize import minimize  # who only predicts with a saved model does not need it
+
+    # the optimiser wants inputs of about unit size
+    scale = max(float(predicted.std()), 1e-12)
+    inputs, truth = torch.from_numpy(predicted / scale), torch.from_numpy(labels).double()
+    membership = task.membership(truth).double()
+    size = predicted.shape[1] * task.num_classes
+
+    def objective(values: Array) -> tuple[float, Array]:
+        parameters = torch.tensor(values, requires_grad=True)
+        slopes, intercepts = parameters[:size].view(predicted.shape[1], -1), parameters[size:]
+        logits = inputs @ slopes + intercepts
+        score = task.score(logits.softmax(1)) if task.values is not None else None
+        losses = task_losses(logits, score, truth, membership)
+        loss = torch.stack([*losses.values(), slopes.square().sum() / (2 * len(inputs))]).sum()
+        return loss.item(), torch.autograd.grad(loss, parameters)[0].numpy()
+
+    # from the class frequencies, which are the best map of a prediction that tells nothing
+    frequencies = membership.mean(0).log().clamp(min=_UNSEEN).numpy()
+    fitted = minimize(objective, np.r_[np.zeros(size), frequencies], jac=True, method="L-BFGS-B").x
+    return fitted[:size].reshape(predicted.shape[1], -1) / scale, fitted[size:]
+
+
+def _moments(
+    features: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], with_deviation: bool
+) -> Float[Tensor, "n p"]:
     """Mean and, where asked for, deviation over the finite values of the valid steps; NaN where there are none."""
     valid: Bool[Tensor, "n t d"] = features.isfinite() & step_mask(lengths, features.shape[1]).unsqueeze(2)
     values = torch.where(valid, features, 0.0)
     count = valid.sum(1)
     mean = values.sum(1) / count
-    if not spreads:
+    if not with_deviation:
         return mean
     square = torch.where(valid, (values - mean.unsqueeze(1)) ** 2, 0.0).sum(1) / count
     return torch.cat([mean, square.sqrt()], dim=1)

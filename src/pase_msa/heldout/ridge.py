@@ -1,54 +1,51 @@
-"""A reference model that is solved, not trained: ridge regression on pooled features, for every coalition.
+"""Ridge regression in closed form for every coalition of modalities, in sample, on folds and on validation.
 
-What a modality can tell should not depend on how soon a network finds it, so the diagnosis asks a model with a closed
-form. A coalition's features are the leading principal components of each member's mean and deviation over time, and
-either nothing else, or random Fourier features (Rahimi and Recht 2007) of all members jointly, or the products of the
-leading components of every two members: both see what modalities tell only together, the second also where it hides
-among many components. Every coalition is predicted in sample, on random folds, on folds by video and on validation,
-with the penalty and the further features that its folds by video prefer (in sample: the least penalty and the Fourier
-features).
+What a modality can tell should not depend on how soon a network finds it. The diagnosis therefore asks a model that is
+solved and not trained. For features X of n rows (see `features`) and centred targets Y, the weights W minimise
+
+    |X W - Y|^2 + lambda (n / d) |W|^2,    that is    (X'X + lambda (n / d) I) W = X'Y,    the normal equations,
+
+with d the number of features. Every block of features has rows of norm 1, so that the mean diagonal of X'X is about
+n / d per block. The penalty is relative to that: lambda means the same for coalitions of any size and folds of any
+length.
+
+X'X and X'Y are sums over rows. The equations without a fold are those of all rows minus those of the fold, so that
+every fold is predicted out of sample for the cost of one multiplication of the data. Coalitions share work, too: the
+linear features of a coalition are columns of one matrix, whose products are computed once.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pase_msa.data.columns import SequenceColumn
+from pase_msa.heldout.features import FOURIER, Columns, fit_projections, fourier_features, products, without_fourier
 
 Array = NDArray[np.float64]
-Features = slice | Tensor  # some of the columns of a design
+#: lambda: the folds by video choose among these
 PENALTIES = tuple(10.0**exponent for exponent in (-3.0, -2.0, -1.0, 0.0, 1.0))
-FOURIER = 128
-# Of a modality, so that none is seen less well for being in company; from four modalities on, whose coalitions are
-# many, of all together.
-_COMPONENTS = 384
-_FEW = 3
-# leading components of a modality whose products with those of another are taken: of up to three modalities, of more
-_LEADING = (12, 3)
-CLIP = 5.0
-_CHUNK = 2000  # rows whose frames are in memory at once
-_SPARE = 8  # unknowns of no effect
+_PADDING = 8  # unknowns without effect
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What the reference says of a coalition, for targets of size o, centred on the training mean.
+class CoalitionFit:
+    """The regression of one coalition: its weights and its predictions of targets of size o, centred on their mean.
 
     Attributes:
-        sample: in sample at the least penalty, so what can be learned by heart, [n, o].
-        random: out of fold, folds drawn at random, [n, o].
-        grouped: out of fold, folds of whole videos, [n, o].
-        valid: of the validation split, trained on the training split, [v, o].
-        weights: of the coalition's components, member by member, of its Fourier features and of its products, [d, o].
-        joint_mean: training mean of its Fourier features and of its products, [f].
+        sample: in sample, with linear and Fourier features at the least penalty: what can be memorised, [n, o].
+        random: out of fold, with folds drawn at random, [n, o].
+        grouped: out of fold, with folds of whole videos, [n, o].
+        valid: of the validation split, by the weights, [v, o].
+        weights: fitted on all training rows, of the linear features member by member, then of Fourier features and
+            products; zero for features that the folds by video did not choose, [d, o].
+        joint_mean: training mean of Fourier features and products, [f].
     """
 
     sample: Array
@@ -60,66 +57,62 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Pooling:
-    """How the frames of a modality become one row.
+class _NormalEquations:
+    """X'X and X'Y of the rows of each fold, [f, d, d] and [f, d, o]."""
+
+    gram: Float[Tensor, "f d d"]
+    moment: Float[Tensor, "f d o"]
+
+    def select(self, columns: Columns) -> _NormalEquations:
+        """Those of some of the features."""
+        return _NormalEquations(self.gram[:, columns][:, :, columns], self.moment[:, columns])
+
+    def total(self) -> tuple[Float[Tensor, "d d"], Float[Tensor, "d o"]]:
+        """Those of all rows."""
+        return self.gram.sum(0), self.moment.sum(0)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The features and the penalty that predict folds by video best, and these predictions, [n, o]."""
+
+    columns: Columns
+    penalty: float
+    predictions: Float[Tensor, "n o"]
+
+
+@dataclass(frozen=True)
+class _Design:
+    """The features of a coalition.
 
     Attributes:
-        center: subtracted, [p].
-        inverse_scale: multiplied, zero where constant, [p].
-        spreads: whether the deviation over time stands behind the mean.
+        rows: all features, training rows first, [n + v, d].
+        linear: columns of the solver's linear features that stand first.
+        joint: Fourier features and products, which follow, centred, [n + v, f].
+        joint_mean: their training mean before, [f].
+        sets: sets of columns to choose from; the first holds linear and Fourier features.
     """
 
-    center: Array
-    inverse_scale: Array
-    spreads: bool
+    rows: Float[Tensor, "m d"]
+    linear: Int[Tensor, " c"]
+    joint: Float[Tensor, "m f"]
+    joint_mean: Float[Tensor, " f"]
+    sets: list[Columns]
 
 
-def pooled(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> Float[Array, "n p"]:
-    """Mean and (of sequences) deviation over time, standardised on the first `training` rows, zero where absent."""
-    return pool(column, rows, training)[0]
-
-
-def pool(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> tuple[Float[Array, "n p"], Pooling]:
-    """As `pooled`, and how it was done."""
-    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    moments = [_over_time(column, chunk) for chunk in chunks]
-    means, spreads = (np.concatenate([np.zeros((0, column.dim)), *parts]) for parts in zip(*moments, strict=True))
-    single = column.lengths[rows].max(initial=0) <= 1
-    features = means if single else np.concatenate([means, spreads], axis=1)
-    known = np.isfinite(features[:training])
-    count = np.maximum(known.sum(0), 1)
-    center = np.where(known, features[:training], 0.0).sum(0) / count
-    scale = np.sqrt((np.where(known, features[:training] - center, 0.0) ** 2).sum(0) / count)
-    constant = scale <= 1e-6 * np.maximum(np.abs(center), 1e-6)
-    pooling = Pooling(center, np.where(constant, 0.0, 1 / np.where(constant, 1.0, scale)), not single)
-    scaled = np.where(np.isfinite(features), (features - center) * pooling.inverse_scale, 0.0)
-    return np.clip(scaled, -CLIP, CLIP), pooling
-
-
-def _over_time(column: SequenceColumn, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Mean and deviation over the finite values of every row, [n, dim] each, NaN where there is none."""
-    frames = column.frames(rows).astype(np.float64)
-    finite = np.isfinite(frames)
-    frames[~finite] = 0.0
-    owner = np.repeat(np.arange(len(rows)), column.lengths[rows])
-    counts, sums, squares = (np.zeros((len(rows), column.dim)) for _ in range(3))
-    np.add.at(counts, owner, finite)
-    np.add.at(sums, owner, frames)
-    with np.errstate(invalid="ignore"):
-        means = sums / counts
-        np.add.at(squares, owner, np.where(finite, (frames - means[owner]) ** 2, 0.0))
-        return means, np.sqrt(squares / counts)
-
-
-class Reference:
-    """Solves the reference model for any coalition.
+class RidgeSolver:
+    """Solves the regression of any coalition.
 
     Args:
-        features: modality -> pooled features [n + v, p], training rows first.
+        features: modality -> pooled features [n + v, p], standardised, training rows first.
         targets: [n, o], of the training rows.
         random: fold of each training row, drawn at random, [n].
         grouped: fold of each training row, whole videos together, [n].
         seed: of the Fourier features.
+
+    Attributes:
+        projections: how each modality becomes features.
+        offsets: of the Fourier features, [FOURIER].
     """
 
     def __init__(
@@ -131,95 +124,103 @@ class Reference:
         seed: int = 0,
     ) -> None:
         self.count = len(targets)
-        # rows of a cell, one fold of each kind, stand together: each is multiplied once and serves both kinds
+        # Training rows are sorted by both kinds of folds. The rows of a cell, which share both folds, are then a slice:
+        # each cell is multiplied once, and its product is added to the sums of both kinds.
         order = np.lexsort((random, grouped))
-        self.back = torch.from_numpy(np.argsort(order))
+        self.back = torch.from_numpy(np.argsort(order))  # to the order in which the rows were given
         self.targets = torch.from_numpy(targets - targets.mean(0))[torch.from_numpy(order)]
         numbers = [np.unique(folds, return_inverse=True)[1][order] for folds in (random, grouped)]
         self.random, self.grouped = (torch.from_numpy(folds) for folds in numbers)
         starts = np.flatnonzero(np.r_[True, np.any([np.diff(folds) for folds in numbers], axis=0)])
         self.cells = [slice(*ends) for ends in itertools.pairwise([*starts.tolist(), self.count])]
-        whole = torch.from_numpy(np.r_[order, self.count : max(map(len, features.values()))])
-        generator = torch.Generator().manual_seed(seed)
-        most = _COMPONENTS if len(features) <= _FEW else max(_COMPONENTS // len(features), 24)
+        self.projections, self.offsets = fit_projections(features, self.count, seed)
+        rows = torch.from_numpy(np.r_[order, self.count : max(map(len, features.values()))])
         linear: list[Tensor] = []
-        self.columns: dict[str, Tensor] = {}
+        self.columns: dict[str, Tensor] = {}  # of each modality in `linear`
         self.phases: dict[str, Tensor] = {}
-        self.matrices: dict[str, Tensor] = {}
-        self.waves: dict[str, Tensor] = {}
-        leading = _LEADING[len(features) > _FEW]
-        self.leads: dict[str, Tensor] = {}
-        self.leading: dict[str, Tensor] = {}
+        self.top_components: dict[str, Tensor] = {}
         for name, values in features.items():
-            spread, axes = _principal(torch.from_numpy(values[: self.count]))
-            self.matrices[name] = _components(torch.from_numpy(values), self.count, axes[:, -most:])
-            components = (torch.from_numpy(values) @ self.matrices[name])[whole]
+            projection, pooled = self.projections[name], torch.from_numpy(values)
+            components = (pooled @ projection.components)[rows]
             self.columns[name] = sum(block.shape[1] for block in linear) + torch.arange(components.shape[1])
             linear.append(components)
-            # distances of two samples in a modality are about sqrt(2) at this scale, whatever its size
-            waves = torch.randn(components.shape[1], FOURIER, generator=generator, dtype=components.dtype)
-            self.waves[name] = waves
-            self.phases[name] = components @ waves
-            self.leads[name] = _leading(spread[-leading:], axes[:, -leading:])
-            self.leading[name] = (torch.from_numpy(values) @ self.leads[name])[whole]
+            self.phases[name] = components @ projection.frequencies
+            self.top_components[name] = (pooled @ projection.top_components)[rows]
         self.linear = torch.cat(linear, dim=1)
-        self.offset = 2 * torch.pi * torch.rand(FOURIER, generator=generator, dtype=torch.float64)
-        # the linear features of a coalition are some of these columns, so all coalitions share these products
+        # X'X and X'Y of the linear features of all modalities: every coalition takes its rows and columns from these
         train = self.linear[: self.count]
         self.products = self._products(train, torch.cat([train, self.targets], dim=1))
 
-    def predict(self, coalition: Sequence[str]) -> Predictions:
-        """Predictions with the named modalities; with none of them, the training mean or that of the other folds."""
+    def solve(self, coalition: Sequence[str]) -> CoalitionFit:
+        """Fit the regression on the named modalities; without any, the mean of the training rows or of other folds."""
         if not coalition:
             return self._prior()
-        columns = torch.cat([self.columns[name] for name in coalition])
-        waves = torch.cos(torch.stack([self.phases[name] for name in coalition]).sum(0) + self.offset)
-        pairs = products([self.leading[name] for name in coalition])
-        joint = torch.cat([waves * (2 / FOURIER) ** 0.5, *pairs], dim=1)
-        joint_mean = joint[: self.count].mean(0)
-        joint = joint - joint_mean
-        design = torch.cat([self.linear[:, columns], joint], dim=1)
-        train, valid = design[: self.count], design[self.count :]
-        crossed = self._products(joint[: self.count], torch.cat([train, self.targets], dim=1))
-        equations = [_assemble(*parts, columns) for parts in zip(self.products, crossed, strict=True)]
-        # with further features and without: what is linear is told better without
-        best, grouped, chosen = float("inf"), self.targets, PENALTIES[0]
-        waved: Features = slice(len(columns) + FOURIER)
-        used = waved
-        for kept in [waved, *_alternatives(len(columns), [pair.shape[1] for pair in pairs])]:
-            found = self._out_of_fold(train[:, kept], self.grouped, _cut(equations[1], kept), PENALTIES)  # [l, n, o]
-            errors = ((found - self.targets) ** 2).mean((1, 2))
-            if float(errors.min()) < best:
-                best, used, chosen = float(errors.min()), kept, PENALTIES[int(errors.argmin())]
-                grouped = found[int(errors.argmin())]
-        random = self._out_of_fold(train[:, used], self.random, _cut(equations[0], used), [chosen])
-        least = _solve(*_total(_cut(equations[1], waved)), self.count, [PENALTIES[0]])[0]
-        preferred = torch.zeros(design.shape[1], self.targets.shape[1], dtype=train.dtype)
-        preferred[used] = _solve(*_total(_cut(equations[1], used)), self.count, [chosen])[0]
-        return Predictions(
-            (train[:, waved] @ least)[self.back].numpy(),
-            random[0][self.back].numpy(),
-            grouped[self.back].numpy(),
-            (valid @ preferred).numpy(),
-            preferred.numpy(),
-            joint_mean.numpy(),
+        design = self._design(coalition)
+        train, valid = design.rows[: self.count], design.rows[self.count :]
+        random, grouped = self._normal_equations(design)
+        choice = self._choose(train, grouped, design.sets)
+        chosen, penalties = choice.columns, [choice.penalty]
+        by_random = self._out_of_fold(train[:, chosen], self.random, random.select(chosen), penalties)[0]
+        # in sample the most flexible fit is asked for: all of what training rows can be memorised by
+        flexible = design.sets[0]
+        memorised = train[:, flexible] @ _solve(*grouped.select(flexible).total(), self.count, [PENALTIES[0]])[0]
+        weights = torch.zeros(train.shape[1], self.targets.shape[1], dtype=train.dtype)
+        weights[chosen] = _solve(*grouped.select(chosen).total(), self.count, penalties)[0]
+        return CoalitionFit(
+            memorised[self.back].numpy(),
+            by_random[self.back].numpy(),
+            choice.predictions[self.back].numpy(),
+            (valid @ weights).numpy(),
+            weights.numpy(),
+            design.joint_mean.numpy(),
         )
 
-    def _prior(self) -> Predictions:
+    def _design(self, coalition: Sequence[str]) -> _Design:
+        columns = torch.cat([self.columns[name] for name in coalition])
+        fourier = fourier_features([self.phases[name] for name in coalition], self.offsets)
+        pairs = products([self.top_components[name] for name in coalition])
+        joint = torch.cat([fourier, *pairs], dim=1)
+        joint_mean = joint[: self.count].mean(0)
+        joint = joint - joint_mean
+        rows = torch.cat([self.linear[:, columns], joint], dim=1)
+        with_fourier = slice(len(columns) + FOURIER)
+        # what is linear is predicted better without Fourier features and products
+        sets = [with_fourier, *without_fourier(len(columns), [pair.shape[1] for pair in pairs])]
+        return _Design(rows, columns, joint, joint_mean, sets)
+
+    def _normal_equations(self, design: _Design) -> tuple[_NormalEquations, _NormalEquations]:
+        """Those of a coalition, by random fold and by fold of whole videos."""
+        train, joint = design.rows[: self.count], design.joint[: self.count]
+        crossed = self._products(joint, torch.cat([train, self.targets], dim=1))
+        random, grouped = (_assemble(*parts, design.linear) for parts in zip(self.products, crossed, strict=True))
+        return random, grouped
+
+    def _choose(self, train: Float[Tensor, "n d"], equations: _NormalEquations, sets: Sequence[Columns]) -> _Choice:
+        """The features and the penalty with the least squared error on folds by video."""
+        least, choice = float("inf"), _Choice(sets[0], PENALTIES[0], self.targets)
+        for columns in sets:
+            predictions = self._out_of_fold(train[:, columns], self.grouped, equations.select(columns), PENALTIES)
+            errors = ((predictions - self.targets) ** 2).mean((1, 2))  # [l]
+            if float(errors.min()) < least:
+                best = int(errors.argmin())
+                least, choice = float(errors.min()), _Choice(columns, PENALTIES[best], predictions[best])
+        return choice
+
+    def _prior(self) -> CoalitionFit:
+        """What is predicted without any feature."""
         outputs = self.targets.shape[1]
 
         def means(folds: Tensor) -> Array:
-            held = [folds == fold for fold in range(int(folds.max()) + 1)]
-            shifts = torch.stack([_shift(self.targets[rows], self.count) for rows in held])
+            members = [folds == fold for fold in range(int(folds.max()) + 1)]
+            shifts = torch.stack([_mean_of_others(self.targets[rows], self.count) for rows in members])
             return np.asarray(shifts[folds][self.back].numpy())
 
-        nothing, held = np.zeros((self.count, outputs)), np.zeros((len(self.linear) - self.count, outputs))
-        return Predictions(
-            nothing, means(self.random), means(self.grouped), held, np.zeros((FOURIER, outputs)), np.zeros(FOURIER)
-        )
+        sample, valid = np.zeros((self.count, outputs)), np.zeros((len(self.linear) - self.count, outputs))
+        weights, joint_mean = np.zeros((FOURIER, outputs)), np.zeros(FOURIER)
+        return CoalitionFit(sample, means(self.random), means(self.grouped), valid, weights, joint_mean)
 
     def _products(self, left: Float[Tensor, "n a"], right: Float[Tensor, "n b"]) -> tuple[Tensor, Tensor]:
-        """`left.T @ right` over each random fold and over each fold by video, [f, a, b] each."""
+        """`left.T @ right` over the rows of each random fold and of each fold by video, [f, a, b] each."""
         random, grouped = (
             torch.zeros(int(folds.max()) + 1, left.shape[1], right.shape[1], dtype=left.dtype)
             for folds in (self.random, self.grouped)
@@ -233,114 +234,79 @@ class Reference:
     def _out_of_fold(
         self,
         train: Float[Tensor, "n d"],
-        folds: Tensor,
-        equations: tuple[Tensor, Tensor],
+        folds: Int[Tensor, " n"],
+        equations: _NormalEquations,
         penalties: Sequence[float],
     ) -> Float[Tensor, "l n o"]:
-        """Predictions for every penalty from the other folds."""
-        gram, moment = _total(equations)
+        """Predictions of every row by the other folds, for every penalty."""
+        gram, moment = equations.total()
         result = torch.empty(len(penalties), *self.targets.shape, dtype=gram.dtype)
-        for fold, (part, own) in enumerate(zip(*equations, strict=True)):
+        for fold, (fold_gram, fold_moment) in enumerate(zip(equations.gram, equations.moment, strict=True)):
             rows = torch.nonzero(folds == fold)[:, 0]
-            others, shift = self.count - len(rows), _shift(self.targets[rows], self.count)
-            weights = _solve(gram - part, moment - own, others, penalties)
-            # all penalties side by side, so that the design is read once
-            said = train[rows] @ weights.transpose(0, 1).flatten(1)
-            result[:, rows] = said.view(len(rows), len(penalties), -1).transpose(0, 1) + shift
+            others = self.count - len(rows)
+            # X'X and X'Y of the other folds: of all rows, minus those of this fold
+            weights = _solve(gram - fold_gram, moment - fold_moment, others, penalties)
+            # weights of all penalties side by side, so that the design is read once
+            predicted = train[rows] @ weights.transpose(0, 1).flatten(1)
+            intercept = _mean_of_others(self.targets[rows], self.count)
+            result[:, rows] = predicted.view(len(rows), len(penalties), -1).transpose(0, 1) + intercept
         return result
 
 
-def products(parts: Sequence[Float[Tensor, "n q"]]) -> list[Float[Tensor, "n f"]]:
-    """Products of the leading components of every two members, at unit norm.
+def _mean_of_others(targets: Float[Tensor, "f o"], count: int) -> Float[Tensor, " o"]:
+    """Mean target of the other folds, which is the intercept of this fold's predictions.
+
+    Targets are centred: all of them sum to zero, and those of the others to minus the sum of this fold's.
+    """
+    return -targets.sum(0) / max(count - len(targets), 1)
+
+
+def _assemble(
+    linear: Float[Tensor, "f a b"], joint: Float[Tensor, "f j e"], columns: Int[Tensor, " c"]
+) -> _NormalEquations:
+    """The normal equations of a coalition from two kinds of products.
+
+    With L its linear features, J its joint ones (Fourier features and products), and Y the targets:
+
+        X'X = | L'L  L'J |    X'Y = | L'Y |
+              | J'L  J'J |          | J'Y |
 
     Args:
-        parts: whitened components by member.
+        linear: A'[A Y] of every fold, where A holds the linear features of all modalities and L is some of its columns.
+        joint: J'[L J Y] of every fold.
+        columns: those of A that make up L.
     """
-    return [
-        (first.unsqueeze(2) * second.unsqueeze(1)).flatten(1) / max(first.shape[1] * second.shape[1], 1) ** 0.5
-        for first, second in itertools.combinations(parts, 2)
-    ]
-
-
-def _alternatives(linear: int, pairs: Sequence[int]) -> Iterator[Features]:
-    """Sets of features without Fourier features: the linear ones, alone and with products.
-
-    Args:
-        linear: number of linear features.
-        pairs: number of products of every two members.
-    """
-    if linear:
-        yield slice(linear)
-    blocks = torch.arange(linear + FOURIER, linear + FOURIER + sum(pairs)).split_with_sizes(list(pairs))
-    if sum(pairs):
-        yield torch.cat([torch.arange(linear), *blocks])
-    # a product of two need not be drowned by those of either with a third
-    if 1 < len(pairs) <= _FEW:
-        yield from (torch.cat([torch.arange(linear), block]) for block in blocks)
-
-
-def _cut(equations: tuple[Tensor, Tensor], kept: Features) -> tuple[Tensor, Tensor]:
-    """The normal equations of some of the features."""
-    grams, moments = equations
-    return grams[:, kept][:, :, kept], moments[:, kept]
-
-
-def _total(equations: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The normal equations of all folds together."""
-    gram, moment = equations
-    return gram.sum(0), moment.sum(0)
-
-
-def _shift(held: Float[Tensor, "f o"], count: int) -> Float[Tensor, " o"]:
-    """Mean of the other folds' targets, all of which sum to zero, so that nothing of this fold is in its prediction."""
-    return -held.sum(0) / max(count - len(held), 1)
-
-
-def _assemble(linear: Tensor, joint: Tensor, columns: Tensor) -> tuple[Float[Tensor, "f d d"], Float[Tensor, "f d o"]]:
-    """Normal equations of every fold: products of the linear features among themselves, of the joint ones with all."""
     size, joined = len(columns), joint.shape[1]
     width = size + joined
     gram = torch.empty(len(joint), width, width, dtype=joint.dtype)
     linear = linear.index_select(1, columns)
-    gram[:, :size, :size] = linear.index_select(2, columns)
-    gram[:, size:] = joint[..., :width]
-    gram[:, :size, size:] = joint[..., :size].transpose(1, 2)
+    gram[:, :size, :size] = linear.index_select(2, columns)  # L'L
+    gram[:, size:] = joint[..., :width]  # J'L and J'J
+    gram[:, :size, size:] = joint[..., :size].transpose(1, 2)  # L'J
     outputs = joint.shape[2] - width
-    return gram, torch.cat([linear[..., -outputs:], joint[..., width:]], dim=1)
+    return _NormalEquations(gram, torch.cat([linear[..., -outputs:], joint[..., width:]], dim=1))
 
 
-def _solve(gram: Tensor, moment: Tensor, count: int, penalties: Sequence[float]) -> Tensor:
-    """Ridge weights for every penalty, [l, d, o]; features have about unit norm, so penalties are per sample."""
+def _solve(
+    gram: Float[Tensor, "d d"], moment: Float[Tensor, "d o"], count: int, penalties: Sequence[float]
+) -> Float[Tensor, "l d o"]:
+    """W of (X'X + lambda (n / d) I) W = X'Y for every lambda, by Cholesky factorisation.
+
+    Args:
+        gram: X'X.
+        moment: X'Y.
+        count: n, the number of rows that both are sums over.
+        penalties: lambda.
+    """
     size = len(gram)
-    # columns a power of two apart fight for the same lines of the cache, which halves the speed of a factorisation
-    spare = _SPARE if size % 256 == 0 else 0
-    system = torch.eye(size + spare, dtype=gram.dtype)
+    # columns that lie a power of two apart compete for the same lines of the cache, which halves the speed of the
+    # factorisation; unknowns of their own (an identity block) change the stride and no result
+    padding = _PADDING if size % 256 == 0 else 0
+    system = torch.eye(size + padding, dtype=gram.dtype)
     system[:size, :size] = gram
-    moment = torch.nn.functional.pad(moment, (0, 0, 0, spare))
-    found = []
+    moment = torch.nn.functional.pad(moment, (0, 0, 0, padding))
+    weights = []
     for penalty in penalties:
         system.diagonal()[:size] = gram.diagonal() + penalty * max(count, 1) / size
-        found.append(torch.cholesky_solve(moment, torch.linalg.cholesky(system))[:size])
-    return torch.stack(found)
-
-
-def _principal(train: Float[Tensor, "n p"]) -> tuple[Float[Tensor, " p"], Float[Tensor, "p p"]]:
-    """Variances along the principal axes, and these, the leading one last."""
-    spread, axes = torch.linalg.eigh(train.T @ train)
-    return spread / max(len(train), 1), axes
-
-
-def _leading(spread: Float[Tensor, " q"], axes: Float[Tensor, "p q"]) -> Float[Tensor, "p q"]:
-    """Projection to principal components, of unit variance each; those that are constant are left out."""
-    kept = spread > 1e-6 * spread[-1:].clamp(min=1e-12)
-    return torch.div(axes[:, kept], spread[kept].sqrt())
-
-
-def _components(values: Tensor, training: int, axes: Float[Tensor, "p c"]) -> Float[Tensor, "p c"]:
-    """Projection to the leading principal components of the training rows, at a mean square norm of 1."""
-    train = values[:training]
-    # of features that are few all are kept, as they are
-    matrix = axes if axes.shape[1] < values.shape[1] else torch.eye(values.shape[1], dtype=values.dtype)
-    norm = float((train @ matrix).square().sum(1).mean().sqrt())
-    # columns of zeros would tell nothing, but count in the penalty
-    return matrix / norm if norm > 0 else matrix[:, :0]
+        weights.append(torch.cholesky_solve(moment, torch.linalg.cholesky(system))[:size])
+    return torch.stack(weights)

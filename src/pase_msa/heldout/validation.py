@@ -1,33 +1,54 @@
-"""What every coalition of modalities says of the validation split after an epoch."""
+"""What a network predicts on the validation split from every coalition of modalities, after an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pase_msa.balancing.base import CoalitionPredictions
 from pase_msa.batch import Batch, Outputs
 from pase_msa.task import Task
 
 
+@dataclass(frozen=True)
+class CoalitionPredictions:
+    """Predictions of the n validation utterances from c coalitions, over k classes.
+
+    Attributes:
+        probabilities: of the classes, by coalition, [c, n, k].
+        reference: those of the closed-form reference with all modalities, [n, k], where the model has one.
+        membership: class membership of the labels, [n, k].
+        videos: of each utterance, [n].
+        halves: half of the validation videos that each utterance belongs to, 0 or 1, [n]. Weights that are fitted on
+            one half can be judged on the other.
+    """
+
+    probabilities: Float[Tensor, "c n k"]
+    reference: Float[Tensor, "n k"] | None
+    membership: Float[Tensor, "n k"]
+    videos: Int[Tensor, " n"]
+    halves: Int[Tensor, " n"]
+
+
 class ValidationCoalitions:
-    """Collects the outputs of some coalitions over a validation pass.
+    """Collects the predictions of some coalitions over a validation pass.
 
     Args:
         task: what is predicted.
-        games: coalitions, in the order of their outputs.
+        coalitions: in the order of their outputs.
 
     Attributes:
-        reference: what the model's reference said in the first pass; it does not learn, so it is not asked again.
+        reference: predictions of the model's reference in the first pass. It is not trained, so that they stay as they
+            are and need not be computed again.
     """
 
-    def __init__(self, task: Task, games: Sequence[frozenset[str]]) -> None:
+    def __init__(self, task: Task, coalitions: Sequence[frozenset[str]]) -> None:
         self.task = task
-        self.games = list(games)
+        self.coalitions = list(coalitions)
         self.reference: Float[Tensor, "n k"] | None = None
         self.reset()
 
@@ -38,12 +59,12 @@ class ValidationCoalitions:
         self._labels: list[Float[Tensor, " n"]] = []
         self._videos: list[Int[Tensor, " n"]] = []
 
-    def take(self, outputs: Sequence[Outputs], batch: Batch, reference: Float[Tensor, "n k"] | None = None) -> None:
-        """Add a batch: the outputs of every game, and what the model's reference says."""
+    def add(self, outputs: Sequence[Outputs], batch: Batch, reference: Float[Tensor, "n k"] | None = None) -> None:
+        """Add a batch: the outputs of every coalition, and class probabilities of the model's reference."""
         assert batch.labels is not None
         self._probabilities.append(torch.stack([output.probabilities.float() for output in outputs]).cpu())
         self._labels.append(batch.labels.cpu())
-        # utterances of unknown video count as videos of their own
+        # an utterance of unknown video counts as a video of its own: negative numbers, which no table has
         start = -sum(len(part) for part in self._videos) - 1
         own = torch.arange(start, start - len(batch), -1)
         self._videos.append(own if batch.videos is None else batch.videos.cpu())
@@ -52,18 +73,19 @@ class ValidationCoalitions:
 
     @property
     def labels(self) -> Float[Tensor, " n"]:
-        """Of all utterances taken."""
+        """Of all utterances of the pass."""
         return torch.cat(self._labels)
 
-    def played(self) -> CoalitionPredictions:
-        """All of it."""
+    def predictions(self) -> CoalitionPredictions:
+        """Those of the whole pass."""
         videos = torch.cat(self._videos)
         if self._reference:
             self.reference = torch.cat(self._reference)
-        known = np.unique(videos.numpy())
-        # video numbers may follow an order that means something
-        order = np.random.default_rng(0).permutation(len(known)) % 2
-        halves = torch.as_tensor(order)[torch.as_tensor(np.searchsorted(known, videos.numpy()))]
+        distinct = np.unique(videos.numpy())
+        # at random, since video numbers may follow an order that means something; with a fixed seed, so that the halves
+        # are the same after every epoch
+        half = np.random.default_rng(0).permutation(len(distinct)) % 2
+        halves = torch.as_tensor(half)[torch.as_tensor(np.searchsorted(distinct, videos.numpy()))]
         return CoalitionPredictions(
             torch.cat(self._probabilities, dim=1),
             self.reference,
@@ -74,6 +96,6 @@ class ValidationCoalitions:
 
 
 def outputs_of(task: Task, probabilities: Float[Tensor, "n k"]) -> Outputs:
-    """Outputs that have nothing but probabilities."""
+    """Outputs with nothing but class probabilities, and the score that follows from them."""
     score = task.score(probabilities) if task.kind == "regression" else None
     return Outputs(probabilities.clamp(min=1e-30).log(), probabilities, score, probabilities)

@@ -9,28 +9,31 @@ from typing import Literal
 from pase_msa.heldout.contributions import Estimate, quantile
 
 Verdict = Literal["useful", "uninformative", "memorised", "identity", "deceptive", "undecided"]
-#: verdicts that close a modality at the fusion
-CLOSED: tuple[Verdict, ...] = ("deceptive", "identity")
+#: verdicts that exclude a modality from every prediction
+EXCLUDED: tuple[Verdict, ...] = ("deceptive", "identity")
+#: one-sided confidence that a verdict wants
 SURE = 0.995
+#: one-sided confidence that a condition beside the main one wants
 LIKELY = 0.95
-#: nats an utterance below which a contribution is not worth a modality
+#: nats per utterance below which a contribution is not worth a modality
 NEGLIGIBLE = 0.01
+#: further videos that are within reach, at most
 MOST_VIDEOS = 100_000
-#: videos; of fewer the spread is not known, so that nothing is shown to be small, or behind
+#: videos; of fewer the spread is not known, so that nothing is shown to be small, or smaller than something else
 FEW = 5
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one modality.
+    """Contribution of one modality to the reference model, in nats per utterance.
 
     Attributes:
-        sample: contribution in sample, at the least penalty.
+        sample: in sample, at the least penalty.
         random: on folds drawn at random.
         grouped: on folds by video.
         valid: on validation.
-        leak: random less grouped, paired by utterance.
-        learned: sample less random, paired by utterance.
+        leak: random minus grouped, paired by utterance.
+        learned: sample minus random, paired by utterance.
     """
 
     sample: Estimate
@@ -42,12 +45,12 @@ class Evidence:
 
     @property
     def gap(self) -> tuple[float, float]:
-        """Folds by video less validation, and its standard error: what does not survive the training split."""
+        """Folds by video minus validation, and its standard error: what does not survive the training split."""
         return self.grouped.value - self.valid.value, math.hypot(self.grouped.error, self.valid.error)
 
     @property
     def joint(self) -> tuple[float, float]:
-        """Folds by video and validation as one sample, weighted by precision, and its standard error."""
+        """Mean of folds by video and validation, weighted by precision (inverse variance), and its standard error."""
         both = (self.grouped, self.valid)
         weights = [1 / max(e.error, 1e-6) ** 2 for e in both]
         total = sum(weights)
@@ -57,23 +60,23 @@ class Evidence:
 
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
-    """The verdict and one clause that says why.
+    """The verdict, and one clause that gives the reason.
 
-    - deceptive: the folds of the training split promise what validation does not keep, or surely not half of it; only
-      data from outside the training split can tell (contamination, or a shift).
+    - deceptive: the folds of the training split show a contribution that validation does not: none, or surely less than
+      half of it. Only data from outside the training split can tell (contamination, or a shift).
     - useful: validation alone shows a contribution, and the folds agree.
-    - identity: random folds show a contribution that folds by video do not: it recognises the video.
-    - memorised, uninformative: the contribution is less than 0.01 nats at its upper bound; memorised where
-      the training split can nevertheless be learned by heart from it.
+    - identity: random folds show a contribution that folds by video do not: the modality recognises the video.
+    - memorised, uninformative: the contribution is below 0.01 nats at its upper bound. Memorised where the training
+      split can nevertheless be learned by heart from it.
     """
     gap, gap_error = evidence.gap
     videos = min(evidence.grouped.videos, evidence.valid.videos)
     sure = quantile(SURE, videos)
     promises = evidence.grouped.bound(SURE) > 0 and evidence.grouped.value > NEGLIGIBLE
-    # who keeps a part of it is closed only if that is shown to be less than half
-    kept = evidence.valid.bound(LIKELY) > 0 and evidence.valid.upper(LIKELY) > 0.5 * evidence.grouped.value
-    if promises and gap > sure * gap_error and not kept:
-        return "deceptive", "promises on the training split what it does not keep on validation"
+    # a modality that keeps a part of its promise is excluded only if that part is shown to be less than half
+    keeps_half = evidence.valid.bound(LIKELY) > 0 and evidence.valid.upper(LIKELY) > 0.5 * evidence.grouped.value
+    if promises and gap > sure * gap_error and not keeps_half:
+        return "deceptive", "its contribution on the training split does not hold on validation"
     if evidence.valid.bound(SURE) > 0 and evidence.grouped.value > 0 and evidence.valid.value > NEGLIGIBLE:
         return "useful", "contributes on new videos"
     value, error = evidence.joint
@@ -81,23 +84,23 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     small = small and videos >= FEW
     leaks = evidence.leak.bound(SURE) > 0 and evidence.random.bound(LIKELY) > 0
     if leaks and evidence.grouped.bound(LIKELY) <= 0 and evidence.random.value > NEGLIGIBLE:
-        return "identity", "recognises the video: it tells something only where the video is known"
+        return "identity", "recognises the video: it contributes only where other utterances of the video are known"
     if small:
         if evidence.learned.bound(SURE) > 0 and evidence.sample.value > 10 * max(value, NEGLIGIBLE):
-            return "memorised", "can be learned by heart in training and tells nothing on other utterances"
-        return "uninformative", "tells nothing"
+            return "memorised", "can be learned by heart in training and contributes nothing on other utterances"
+        return "uninformative", "contributes nothing"
     if evidence.valid.videos < 2:
-        return "undecided", "a single validation video says nothing about the next one"
+        return "undecided", "a single validation video gives no interval"
     if evidence.valid.low > 0:
-        return "undecided", "likely contributes on new videos, but not with the certainty that a verdict asks for"
+        return "undecided", "likely contributes on new videos, but not with the certainty that a verdict wants"
     return "undecided", "the interval holds both a contribution and none"
 
 
 def videos_needed(evidence: Evidence) -> int | None:
-    """Further validation videos that would decide; None where that many cannot be had, or nothing is known.
+    """Further validation videos that would decide; None where no number within reach does, or nothing can be said.
 
-    They are taken to contribute what folds and validation together estimate, with the spread of those at hand: as many
-    as it takes until the validation mean is surely above zero, or surely below what is negligible.
+    The further videos are assumed to contribute what folds and validation together estimate, with the spread of those
+    at hand. The number is the least with which the validation mean is surely above zero, or surely negligible.
     """
     value, _ = evidence.joint
     count, at_hand = evidence.valid.videos, evidence.valid
@@ -115,7 +118,7 @@ def videos_needed(evidence: Evidence) -> int | None:
     few, many = count, count + MOST_VIDEOS
     if not decided(many):
         return None
-    while many - few > 1:
+    while many - few > 1:  # bisection: more videos that agree never undo a decision
         middle = (few + many) // 2
         few, many = (few, middle) if decided(middle) else (middle, many)
     return many - count

@@ -1,4 +1,8 @@
-"""How much of the prediction each coalition of modalities makes: held-out evidence, weighed with its uncertainty."""
+"""Weights of coalitions of modalities from held-out evidence. No other module computes them.
+
+The weights add up to one. A prediction is the average of the coalitions' predictions by these weights, and the
+prediction weight of a modality is the sum of the weights of the coalitions that hold it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-#: coalitions with a share in a prediction, at most; each costs one more pass of the fusion
+#: coalitions that a prediction is made of, at most; each costs one more pass of the fusion
 MOST_COALITIONS = 16
 _DRAWS = 400
 
@@ -23,13 +27,13 @@ def coalition_weights(
 ) -> Float[Array, " c"]:
     """Weights of coalitions that add up to one (pseudo-BMA+, Yao et al. 2018, clustered by video).
 
-    Each draw of a Bayesian bootstrap over videos (Rubin 1981) weighs every video of every sample, and the coalitions
-    share out that draw by the softmax of their weighted log-likelihoods; the weights are the mean over draws. Where the
-    evidence is clear one coalition takes all; where it is not, those that it cannot tell apart share.
+    Each draw of a Bayesian bootstrap over videos (Rubin 1981) weighs every video of every sample. The weights of that
+    draw are the softmax of the coalitions' weighted log-likelihoods, and the result is the mean over draws. A coalition
+    that is clearly best has a weight near 1; coalitions that the data cannot tell apart have similar weights.
 
     Args:
-        samples: log-likelihood of every coalition and utterance, and the video of each utterance; every sample is
-            evidence of its own (validation, folds of the training split).
+        samples: log-likelihood of every coalition on every utterance, and the video of each utterance; one pair per
+            independent set of utterances (validation, folds of the training split).
         allowed: coalitions that may have a weight; all if left out.
         draws: of the bootstrap.
         seed: of the draws.
@@ -43,31 +47,43 @@ def coalition_weights(
         if not clusters:
             continue
         sums = np.stack([np.bincount(member, weights=row, minlength=clusters) for row in values])  # [c, videos]
+        # Dirichlet weights with a mean of 1 per video: each draw is a log-likelihood of as many videos as there are
         total += generator.dirichlet(np.ones(clusters), draws) * clusters @ sums.T
     if allowed is not None:
         total[:, ~allowed] = -np.inf
-    total -= total.max(1, keepdims=True)
-    shares = np.exp(total)
-    weights: Array = (shares / shares.sum(1, keepdims=True)).mean(0)
+    total -= total.max(1, keepdims=True)  # exponents of 0 or less do not overflow
+    exponentials = np.exp(total)
+    weights: Array = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
     return weights
 
 
 def prediction_weights(
-    weights: Float[Array, " c"], coalitions: Sequence[frozenset[str]], players: Sequence[str]
+    weights: Float[Array, " c"], coalitions: Sequence[frozenset[str]], modalities: Sequence[str]
 ) -> dict[str, float]:
-    """Share of the prediction that each modality has a say in."""
+    """Part of the prediction that uses each modality, in [0, 1]: the weight of all coalitions that hold it.
+
+    These do not add up to one over modalities, since a coalition of two counts for both.
+    """
     return {
         name: min(float(sum(w for w, coalition in zip(weights, coalitions, strict=True) if name in coalition)), 1.0)
-        for name in players
+        for name in modalities
     }
 
 
 def selection_frequency(
     values: Float[Array, "g n"], videos: Int[NDArray[np.int64], " n"], *, draws: int = _DRAWS, seed: int = 0
 ) -> Float[Array, " g"]:
-    """How often each of g alternatives has the largest mean, over a Bayesian bootstrap by video.
+    """How often each of g alternatives has the largest mean, over draws of a Bayesian bootstrap by video.
 
-    Averaging over draws shrinks a choice to the middle of what the data cannot tell apart.
+    Args:
+        values: of every alternative on every utterance; larger is better.
+        videos: of each utterance.
+        draws: of the bootstrap.
+        seed: of the draws.
+
+    Returns:
+        Frequencies that add up to one. An average of the alternatives by them shrinks to the middle of those that the
+        data cannot tell apart.
     """
     member = np.unique(videos, return_inverse=True)[1]
     clusters = int(member.max(initial=0)) + 1

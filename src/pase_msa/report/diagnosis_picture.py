@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pase_msa.errors import PaSEError
+from pase_msa.files import replacing
 from pase_msa.heldout.contributions import Estimate
 from pase_msa.heldout.diagnosis import Diagnosis, ModalityDiagnosis
 from pase_msa.heldout.table import HEADINGS, advice, counted
@@ -142,11 +142,9 @@ def _write(figure: Figure, target: Path) -> None:
     buffer = io.BytesIO()
     # no date and no version in the file: the same diagnosis gives the same bytes
     figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
-    partial = target.with_name(f".{target.name}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(buffer.getvalue())
-        os.replace(partial, target)
+        with replacing(target) as partial:
+            partial.write_bytes(buffer.getvalue())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise PaSEError(f"The picture cannot be written to {str(target)!r}: {error.strerror}.") from error

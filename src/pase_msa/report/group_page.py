@@ -16,7 +16,7 @@ from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.statistics import Estimate, estimate, holm
 from pase_msa.files import read_json, write_text
 from pase_msa.metrics import headline
-from pase_msa.report.numbers import SHOWN, finite, format_value, is_percent, metric_label
+from pase_msa.report.numbers import SHOWN, finite, format_value, is_percent, mean_sd, metric_label
 from pase_msa.report.run_page import bars_picture, flat_settings, template
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
@@ -127,7 +127,7 @@ def write_group_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     best = ranked[0]
     means = {group.name: found.mean for group in ranked if (found := group.estimate(main)) is not None}
     axis = metric_label(main) + (" in %" if is_percent(main) else "")
-    page = template("group_report.html").render(
+    page = template("group_page.html").render(
         groups=ranked,
         best=best,
         task=task,
@@ -138,7 +138,7 @@ def write_group_report(runs: Sequence[str | Path], out: str | Path) -> Path:
         label=metric_label,
         is_percent=is_percent,
         number=format_value,
-        mean_sd=_mean_sd,
+        mean_sd=lambda name, found: "n/a" if found is None else mean_sd(found, name),
         seconds=_training(ranked),
         comparisons=_comparisons(best, ranked[1:], dict.fromkeys([main, shown[2]])),
         scores=bars_picture(f"{metric_label(main)} by group", axis, means, main),
@@ -160,13 +160,6 @@ def write_group_report(runs: Sequence[str | Path], out: str | Path) -> Path:
             f"{os.fspath(out)} cannot be written ({error.strerror or error}); name another file."
         ) from error
     return target
-
-
-def _mean_sd(metric: str, found: Estimate | None) -> str:
-    if found is None:
-        return "n/a"
-    spread = f" ± {format_value(metric, found.sd)}" if found.count > 1 else ""
-    return format_value(metric, found.mean) + spread
 
 
 def _training(groups: Sequence[Group]) -> dict[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What a study found as Markdown: a table by data set, and an entry for a ledger that says what it rests on."""
+"""The results of a study as Markdown: a table by data set, and an entry for a ledger that says what it rests on."""
 
 from __future__ import annotations
 
@@ -10,31 +10,21 @@ from pathlib import Path
 import pandas as pd
 
 from pase_msa.files import write_text
-from pase_msa.report.numbers import SHOWN, finite, is_percent
+from pase_msa.report.numbers import SHOWN, mean_sd
 
 
-def shown_metrics(table: pd.DataFrame, split: str) -> list[str]:
-    """The metrics of a split that a reader is shown, by kind of task."""
+def reported_metrics(table: pd.DataFrame, split: str) -> list[str]:
+    """The metrics of a split that tables have as columns, by kind of task."""
     names = [name for kind in SHOWN.values() for name in kind if f"{split}/{name}" in table.columns]
     return [name for name in names if table[f"{split}/{name}"].notna().any()]
 
 
-def mean_and_sd(name: str, values: pd.Series) -> str:
-    """Mean ± standard deviation as the field prints it: percent with one decimal, or plain with three."""
-    known = [found for value in values if (found := finite(value)) is not None]
-    if not known:
-        return "n/a"
-    scale, digits = (100, 1) if is_percent(name) else (1, 3)
-    spread = pd.Series(known).std(ddof=1) if len(known) > 1 else 0.0
-    return f"{scale * sum(known) / len(known):.{digits}f} ± {scale * spread:.{digits}f}"
-
-
 def render_split(table: pd.DataFrame, split: str) -> str:
-    """One line a variant: mean ± standard deviation over its seeds, in Markdown."""
-    metrics = shown_metrics(table, split)
+    """One line per variant: mean ± standard deviation over its seeds, in Markdown."""
+    metrics = reported_metrics(table, split)
     lines = [f"| variant | {' | '.join(metrics)} | runs |", "| --- |" + " --- |" * (len(metrics) + 1)]
     for name, rows in table.groupby("variant", sort=False):
-        cells = [mean_and_sd(metric, rows[f"{split}/{metric}"]) for metric in metrics]
+        cells = [mean_sd(rows[f"{split}/{metric}"], metric) for metric in metrics]
         lines.append(f"| {name} | {' | '.join(cells)} | {len(rows)} |")
     return "\n".join(lines)
 
@@ -46,25 +36,25 @@ def render(table: pd.DataFrame) -> str:
     done = table[table["status"] == "done"]
     parts = []
     for data, rows in done.groupby("data", sort=False):
-        for split, what in (
-            ("test", "test split, read once a run"),
+        for split, description in (
+            ("test", "test split, read once per run"),
             ("valid", "validation split, which selects epochs"),
         ):
-            if shown_metrics(rows, split):
-                parts += [f"`{data}`, {what}:", render_split(rows, split)]
+            if reported_metrics(rows, split):
+                parts += [f"`{data}`, {description}:", render_split(rows, split)]
     return "\n\n".join(parts) or "No cell is finished."
 
 
 def ledger_entry(
-    table: pd.DataFrame, home: Path, *, title: str, command: Sequence[str], fingerprints: dict[str, str], place: Path
+    table: pd.DataFrame, root: Path, *, title: str, command: Sequence[str], fingerprints: dict[str, str], place: Path
 ) -> str:
     """An entry: data with fingerprint, seeds, cells, tables, failures, the command that repeats it, links to the runs.
 
     Args:
         table: of `run_study`.
-        home: of the study.
+        root: folder of the study.
         title: of the entry.
-        command: that repeats the study, in words.
+        command: words of the command that repeats the study.
         fingerprints: of the data, by name.
         place: folder of the file that the entry is for; links are relative to it.
     """
@@ -87,7 +77,7 @@ def ledger_entry(
     if "run" in table:
         runs = table.dropna(subset=["run"])
         for variant, rows in runs.groupby("variant", sort=False):
-            links = (f"[{row.data} {row.seed}]({_link(home / str(row.run), place)})" for row in rows.itertuples())
+            links = (f"[{row.data} {row.seed}]({_link(root / str(row.run), place)})" for row in rows.itertuples())
             lines.append(f"- {variant}: {', '.join(links)}")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -1,19 +1,16 @@
-"""An evaluation as plain-text tables, and how a metric is named and written wherever it is shown."""
+"""How a metric is named and written wherever it is shown: terminal, pages, ledger and tables of the paper.
+
+One convention for all of them. A metric that is a fraction is written in percent with one decimal; MAE, Corr and other
+metrics with a unit of their own are written as they are, with three decimals.
+"""
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+import statistics
+from collections.abc import Iterable
 
-from rich.box import ROUNDED
-from rich.console import Console
-from rich.table import Table
-
-from pase_msa.errors import PaSEError
-from pase_msa.metrics import headline
-from pase_msa.task import Task
+from pase_msa.evaluation.statistics import Estimate
 
 LABELS = {
     "acc2_nonneg": "Acc-2 (neg./non-neg.)",
@@ -54,91 +51,65 @@ def is_percent(name: str) -> bool:
     return name not in _PLAIN and name not in _COUNTS
 
 
+def scale(name: str) -> float:
+    """What a metric is multiplied by to be written: 100 for a percentage, else 1."""
+    return 100.0 if is_percent(name) else 1.0
+
+
+def decimals(name: str) -> int:
+    """Decimals of a metric as it is written: one of a percentage, none of a count, else three."""
+    return 0 if name in _COUNTS else 1 if is_percent(name) else 3
+
+
+def with_unit(name: str) -> str:
+    """A metric's label with its unit, for the axis of a figure."""
+    return metric_label(name) + (" (%)" if is_percent(name) else "")
+
+
 def format_value(name: str, value: object, *, signed: bool = False) -> str:
-    """A metric as it is written: percent with two decimals, or plain with three; "n/a" where there is none."""
-    found = finite(value)
-    if found is None:
-        return "n/a"
-    if name in _COUNTS:
-        return f"{found:.0f}"
-    sign = "+" if signed else ""
-    return f"{100 * found:{sign}.2f}" if is_percent(name) else f"{found:{sign}.3f}"
+    """A metric as it is written, without its unit; "n/a" for what is no finite number.
 
-
-def result_task(result: Mapping[str, Any]) -> Task:
-    """The task of an evaluation, or a PaSEError where this is not one."""
-    if not result.get("metrics") or not result.get("task"):
-        raise PaSEError("A report needs an evaluation with 'task' and 'metrics'; run the evaluation first.")
-    return Task.from_dict(result["task"])
-
-
-def contribution_columns(contributions: Mapping[str, Mapping[str, Any]], main: str) -> list[tuple[str, str, str, bool]]:
-    """Columns of the contributions that are known: key, kind of value, heading, whether signed."""
-    known = {key for row in contributions.values() for key in row}
-    columns = [
-        ("share", "share", "Share, %", False),
-        ("metric", main, f"Improvement of {metric_label(main)}", True),
-        ("nats", "nats", "Gain of log-likelihood, nats", True),
-        ("planted", "planted", "Planted (Bayes rule), nats", True),
-    ]
-    return [column for column in columns if column[0] in known]
-
-
-def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
-    """Tables of metrics, classes, subsets of modalities, contributions and verdicts, for a terminal.
-
-    Accuracies, recall and F1 are in percent; MAE, Corr and entropy are as they are.
-
-    Errors: PaSEError for a result without a task or metrics.
+    Args:
+        name: of the metric, which decides over unit and decimals.
+        value: as it is measured: a fraction where the metric is written in percent.
+        signed: with a plus before a positive value, for differences.
     """
-    task = result_task(result)
-    main, shown, metrics = headline(task)[0], SHOWN[task.kind], result["metrics"]
-    title = f"{result.get('name') or 'Evaluation'}: {result.get('split') or 'test'} split"
-    if (count := result.get("count")) is not None:
-        title += f", {count} utterances"
-    names = [name for name in metrics if name != "per_class"]
-    rows = [[metric_label(name), format_value(name, metrics[name])] for name in names]
-    tables = {title: _table(("", "value"), rows)}
-    sections = (
-        ("Classes, each against the rest", metrics.get("per_class"), ("f1", "accuracy", "recall", "support")),
-        ("Subsets of modalities", result.get("subsets"), shown),
-    )
-    for heading, content, keys in sections:
-        if content:
-            rows = [[name, *(format_value(k, row.get(k)) for k in keys)] for name, row in content.items()]
-            tables[heading] = _table(("", *map(metric_label, keys)), rows)
-    if contributions := result.get("contributions"):
-        columns = contribution_columns(contributions, main)
-        rows = [
-            [name, *(format_value(kind, row.get(key), signed=signed) for key, kind, _, signed in columns)]
-            for name, row in contributions.items()
-        ]
-        tables["Contributions"] = _table(("", *(label for _, _, label, _ in columns)), rows)
-    if found := result.get("modality_report"):
-        rows = [
-            [name, row["verdict"], format_value("share", row["share"]), row["action"]]
-            for name, row in found["modalities"].items()
-        ]
-        heading = "Modalities on new videos, by folds and validation"
-        tables[heading] = _table(("", "verdict", "Share of the prediction, %", "action"), rows, words=(1, 3))
-    output = io.StringIO()
-    console = Console(file=output, width=width, markup=False, emoji=False, highlight=False, color_system=None)
-    if (result.get("data") or {}).get("synthetic"):
-        console.print("Synthetic data: these numbers say nothing about real speech.\n")
-    for heading, table in tables.items():
-        console.print(heading)
-        console.print(table)
-        console.print()
-    return output.getvalue().rstrip() + "\n"
+    number = finite(value)
+    if number is None:
+        return "n/a"
+    return f"{scale(name) * number:{'+' if signed else ''}.{decimals(name)}f}"
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> Table:
-    table = Table(box=ROUNDED)
-    for k, column in enumerate(columns):
-        table.add_column(column, justify="right" if k and k not in words else "left", no_wrap=k == 0)
-    for row in rows:
-        table.add_row(*row)
-    return table
+def format_interval(name: str, low: object, high: object, *, signed: bool = False) -> str:
+    """Both ends of an interval of a metric: "[80.1, 82.3]"."""
+    return f"[{format_value(name, low, signed=signed)}, {format_value(name, high, signed=signed)}]"
+
+
+def mean_sd(
+    values: Estimate | Iterable[object], name: str | None = None, *, digits: int = 3, signed: bool = False
+) -> str:
+    """Mean ± standard deviation (N - 1), the one place that writes it; a single value has no deviation.
+
+    Args:
+        values: an estimate, or the values themselves; what is no finite number is left out.
+        name: of the metric, which decides over unit and decimals; if left out, the values are written as they are.
+        digits: decimals where no metric is named.
+        signed: with a plus before a positive mean, for differences.
+
+    Returns:
+        "81.2 ± 0.4", "0.747" of a single value, "n/a" of none.
+    """
+    if isinstance(values, Estimate):
+        mean, sd, count = values.mean, values.sd, values.count
+    else:
+        numbers = [number for value in values if (number := finite(value)) is not None]
+        if not numbers:
+            return "n/a"
+        mean, count = statistics.fmean(numbers), len(numbers)
+        sd = statistics.stdev(numbers) if count > 1 else 0.0
+    factor, places = (1.0, digits) if name is None else (scale(name), decimals(name))
+    spread = f" ± {factor * sd:.{places}f}" if count > 1 else ""
+    return f"{factor * mean:{'+' if signed else ''}.{places}f}{spread}"
 
 
 def finite(value: object) -> float | None:

@@ -12,22 +12,19 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template
 
+from pase_msa.files import write_text
 from pase_msa.metrics import headline
 from pase_msa.report import style as figures
 from pase_msa.report.modality_view import COLUMNS, contributions_plot, estimates, interval
 from pase_msa.report.numbers import (
     SHOWN,
-    contribution_columns,
     finite,
     format_value,
     is_percent,
     metric_label,
-    render_table,
-    result_task,
 )
 from pase_msa.report.style import Points
-
-__all__ = ["render_table", "write_report"]
+from pase_msa.report.terminal import contribution_columns, result_task
 
 Rows = Sequence[Mapping[str, Any]]
 _MOST_BARS = 16
@@ -50,7 +47,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
     """
     task = result_task(result)
     main, better = headline(task)
-    page = template("report.html")
+    page = template("run_page.html")
     marks = {
         word: epoch
         for word, key in (("phase 2", "switched_at"), ("guard", "guarded_at"))
@@ -74,7 +71,7 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
         figures=_results(result, main) | _learning(history or [], main, task.modalities, marks),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 
@@ -138,13 +135,13 @@ def _learning(
     captions = {
         "phi": "Learning-rate factor φ",
         "psi": "Shapley value ψ",
-        "coalition_weights": "Share of the prediction (modalities: of the network's part)",
+        "prediction_weight": "Part of the prediction that uses a modality (of the network's part), and the reference's",
         "weight": "Fusion weight",
     }
-    bounded = {captions["phi"], captions["coalition_weights"]}
+    bounded = {captions["phi"], captions["prediction_weight"]}
     for prefix, caption in captions.items():
         # in the order of the task, so that a modality keeps its colour from figure to figure
-        names = dict.fromkeys([*modalities, "reference"] if prefix == "trust" else modalities)
+        names = dict.fromkeys([*modalities, "reference"] if prefix == "prediction_weight" else modalities)
         groups[caption] = [f"{prefix}/{name}" for name in names if f"{prefix}/{name}" in keys]
     epochs = [epoch for row in history if (epoch := finite(row.get("epoch"))) is not None]
     first, last = min(epochs, default=0.0), max(epochs, default=0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import read_json
+from pase_msa.files import read_json, replacing
 
 Scalar = str | int | float | bool | None
 
@@ -113,7 +112,6 @@ def write_table(rows: Sequence[Mapping[str, Scalar]], home: Path) -> pd.DataFram
         "table.csv": lambda path: table.to_csv(path, index=False),
     }
     for file, write in writers.items():
-        partial = home / f".{file}.partial"
-        write(partial)
-        os.replace(partial, home / file)
+        with replacing(home / file) as partial:
+            write(partial)
     return table

@@ -12,17 +12,8 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from pase_msa.data.columns import SequenceColumn
-from pase_msa.data.dataset import make_dataset
-from pase_msa.data.inputs import (
-    choose_label,
-    choose_modalities,
-    describe_inputs,
-    encode_labels,
-    infer_task,
-    load_columns,
-)
 from pase_msa.data.opening import open_data
-from pase_msa.data.transcripts import TextConfig
+from pase_msa.data.problem import Problem, ProblemOptions, prediction_dataset
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import regression_metrics
 
@@ -39,18 +30,18 @@ def ridge(
     """
     began = time.perf_counter()
     table = open_data(data)
-    text = TextConfig()
-    names = choose_modalities(table, modalities, text)
-    task = infer_task(table, names, choose_label(table, label))
+    problem = Problem.from_table(table, ProblemOptions(label=label, modalities=modalities))
+    task = problem.task
     if task.kind != "regression":
         raise PaSEError("The baseline 'ridge' predicts scores, and these labels are classes; leave it out with --only.")
-    columns = load_columns(table, describe_inputs(table, names, text))
-    splits = ("train", "valid", "test") if test else ("train", "valid")
-    labels = encode_labels(table, task, np.flatnonzero(np.isin(table.splits, splits)))
+    datasets = {"train": problem.train, "valid": problem.valid}
+    if test:
+        datasets["test"] = prediction_dataset(table, task, problem.inputs, "test", labels=True)
     blocks = {}
-    for split in splits:
-        rows = make_dataset(table, columns, table.rows(split), labels).rows
-        blocks[split] = (np.hstack([_pooled(column, rows) for column in columns.values()]), labels[rows])
+    for split, dataset in datasets.items():
+        assert dataset.labels is not None
+        pooled = [_pooled(column, dataset.rows) for column in dataset.columns.values()]
+        blocks[split] = (np.hstack(pooled), dataset.labels[dataset.rows])
     scaler = StandardScaler().fit(blocks["train"][0])
     scaled = {split: (np.clip(scaler.transform(x), -5, 5), y) for split, (x, y) in blocks.items()}
 

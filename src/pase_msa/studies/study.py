@@ -18,7 +18,8 @@ from pase_msa.errors import PaSEError
 from pase_msa.parallel import Backend
 from pase_msa.studies.cells import Cell, stable_key
 from pase_msa.studies.engine import run_cells
-from pase_msa.studies.training_cell import run_config, study_cell
+from pase_msa.studies.training_cell import study_cell
+from pase_msa.training.config import RunConfig
 
 _log = logging.getLogger(__name__)
 _KEYS = {"base", "variants", "data", "seeds"}
@@ -143,7 +144,7 @@ def _cell(
     name: str, options: Mapping[str, Any], seed: int, test: bool, fingerprint: str, source: str, path: str | None
 ) -> Cell:
     solved = options.get("model", {}).get("name") == "ridge"
-    settled = dict(options) if solved else run_config(options, seed=seed).to_dict()
+    settled = dict(options) if solved else RunConfig.from_options(options, seed=seed).to_dict()
     complete = {key: value for key, value in settled.items() if key not in ("data", "out", "seed")}
     training = {"run": complete, "data": fingerprint, **({} if solved else {"seed": seed})}
     run = f"{slug(name)}-{slug(source)}-seed{seed}-{stable_key(training)[:8]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -21,18 +20,20 @@ from lightning import Callback, LightningModule, Trainer
 from optuna.trial import Trial, TrialState
 from threadpoolctl import threadpool_limits
 
-from pase_msa.data.inputs import choose_label, choose_modalities, infer_task
 from pase_msa.data.opening import open_data
+from pase_msa.data.problem import task_from_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_text
+from pase_msa.files import replacing, write_text
 from pase_msa.studies.cells import stable_key
 from pase_msa.studies.progress import Watched, display
 from pase_msa.studies.study import merge, read_mapping
-from pase_msa.studies.training_cell import run_config
-from pase_msa.training.callbacks import BestWeights
+from pase_msa.training.callbacks import best_weights
+from pase_msa.training.config import RunConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.isolation import preserve_global_state
-from pase_msa.training.run import fit, monitored, prepare
+from pase_msa.training.run import prepare
+from pase_msa.training.selection import monitored_metric
 
 _log = logging.getLogger(__name__)
 _FIXED = ("data", "out", "training.monitor")  # what makes trials comparable
@@ -148,9 +149,9 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
     trial.set_user_attr("options", options)
     began = time.perf_counter()
     try:
-        config = run_config(options, data=sweep.data)
+        config = RunConfig.from_options(options, data=sweep.data)
         prepared = prepare(config, _table(sweep.data))
-        metric, _ = monitored(config, prepared.task)
+        metric, _ = monitored_metric(config, prepared.task)
         pruning = _Pruning(trial, metric)
         trainer, _ = fit(config, prepared, None, progress=False, extra=[pruning])
     except PaSEError as error:
@@ -160,7 +161,7 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
     trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
     if pruning.pruned:
         raise optuna.TrialPruned
-    best = next(kept for kept in trainer.callbacks if isinstance(kept, BestWeights))  # type: ignore[attr-defined]
+    best = best_weights(trainer)
     return best.sign * best.value
 
 
@@ -229,10 +230,8 @@ def run_sweep(
     table = open_data(sweep.data)
     if sweep.data is not None:
         sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
-    config = run_config(sweep.base, data=sweep.data)
-    names = choose_modalities(table, config.modalities, config.text)
-    task = infer_task(table, names, choose_label(table, config.label), config.kind, config.num_classes)
-    _, mode = monitored(config, task)
+    config = RunConfig.from_options(sweep.base, data=sweep.data)
+    _, mode = monitored_metric(config, task_from_table(table, config.problem))
     mark = stable_key({"base": sweep.base, "space": sweep.space, "data": table.fingerprint(), "seed": seed})
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -299,9 +298,8 @@ def _write(study: optuna.Study, sweep: Sweep, home: Path, table: pd.DataFrame) -
     if not done:
         errors = [error for error in table["error"] if isinstance(error, str)]
         raise PaSEError(f"No trial of the sweep was complete: {errors[0] if errors else 'all were cut short'}")
-    partial_file = home / ".trials.csv.partial"
-    table.to_csv(partial_file, index=False)
-    os.replace(partial_file, home / "trials.csv")
+    with replacing(home / "trials.csv") as partial_file:
+        table.to_csv(partial_file, index=False)
     best = dict(study.best_trial.user_attrs["options"])
     if sweep.data is not None:
         best["data"] = sweep.data

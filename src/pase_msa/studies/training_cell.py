@@ -8,35 +8,13 @@ from typing import Any
 
 from filelock import FileLock
 
-from pase_msa.data.transcripts import TextConfig
-from pase_msa.errors import PaSEError
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.files import read_json
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.ridge import ridge
-from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.phases import PhaseConfig
+from pase_msa.training.config import RunConfig
 from pase_msa.training.run import train
 from pase_msa.training.run_folder import RunFolder
-
-_NESTED = {"text": TextConfig, "training": TrainingConfig, "phases": PhaseConfig}
-
-
-def run_config(options: Mapping[str, Any], **rest: Any) -> RunConfig:
-    """A run's configuration from the plain mappings of a YAML.
-
-    Args:
-        options: fields of `RunConfig`; any may be left out.
-        rest: further fields, which win.
-
-    Errors:
-        PaSEError: a field has no such name or value; the sentence says which.
-    """
-    plain = {**options, **rest}
-    try:
-        return RunConfig(**{key: _NESTED[key](**value) if key in _NESTED else value for key, value in plain.items()})
-    except (TypeError, AttributeError) as error:
-        raise PaSEError(f"These are no options of a run: {error}; see `pase train --help`.") from error
 
 
 def train_and_evaluate(
@@ -62,7 +40,7 @@ def train_and_evaluate(
     # a study that only validates and one that tests share the run
     with FileLock(folder.path.with_name(f".{folder.path.name}.lock")):
         if not folder.results.is_file():
-            train(run_config(options, data=data, seed=seed, out=str(out)), progress=False)
+            train(RunConfig.from_options(options, data=data, seed=seed, out=str(out)), progress=False)
         done = read_json(folder.results)
         metrics = evaluate(folder.path, data=data, report=False)["metrics"] if test else None
     return {

@@ -1,9 +1,13 @@
-"""Callbacks of a run: whole checkpoints, early stopping, the best weights, losses before and after, the history."""
+"""Callbacks of a run: when training stops, which weights are kept, and what is measured on the way.
+
+In the order of a run: `LossBeforeAfter` (losses before and after training), `Patience` (early stopping),
+`checkpoints` with `WholeCheckpoints` (best and last epoch in a run folder) or `BestWeights` (best epoch in memory),
+`EpochLog` and `History` (one row per epoch, in the run folder's logs and in memory).
+"""
 
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,65 +17,112 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from pase_msa.balancing.base import Measured
+from pase_msa.balancing.base import LossMeasurement
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
+from pase_msa.files import replacing
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
-from pase_msa.training.module import SentimentModule
+from pase_msa.training.data_module import SentimentData
+from pase_msa.training.module import PROGRESS, SentimentModule, log_now
 
-#: how far the network is by itself
-PROGRESS = "val/progress"
+
+class LossBeforeAfter(Callback):
+    """Measures the cross-entropy on both splits before the first epoch and after the last.
+
+    Args:
+        batch_size: utterances per pass.
+
+    Attributes:
+        measured: the losses before training, and those after it once it is over.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+        self.measured: list[LossMeasurement] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the losses of the untrained model."""
+        self._measure(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the losses of the trained model."""
+        self._measure(trainer, pl_module)
+
+    @torch.no_grad()
+    def _measure(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, SentimentModule)
+        data: SentimentData = trainer.datamodule  # type: ignore[attr-defined]
+        training = module.model.training
+        module.model.eval()
+        losses = [self._loss(module, dataset) for dataset in (data.train, data.valid)]
+        module.model.train(training)
+        self.measured.append(LossMeasurement(*losses))
+
+    def _loss(self, module: SentimentModule, dataset: UtteranceDataset) -> float:
+        """Mean cross-entropy of the network on a labelled dataset, in nats per utterance."""
+        model, total = module.model, 0.0
+        for batch in evaluation_loader(dataset, self.batch_size):
+            moved = batch.to(module.device)
+            assert moved.labels is not None
+            logits = model.network(moved).logits.float()
+            total += float(soft_cross_entropy(logits, model.task.membership(moved.labels)).sum())
+        return total / len(dataset)
+
+
+class Patience(EarlyStopping):
+    """Early stopping that waits for a network that is still getting better by itself.
+
+    A balancing method may report `PROGRESS` (see `MixtureWeights`): while it rises, predictions may yet gain from it. A
+    resumed run stops at once where it had already stopped before it was cut short.
+
+    Attributes:
+        best_progress: the largest `PROGRESS` so far.
+    """
+
+    best_progress = -math.inf
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the epochs in which neither the metric nor the network's own progress got better."""
+        progress = trainer.callback_metrics.get(PROGRESS)
+        if progress is not None and float(progress) > self.best_progress:
+            self.best_progress = float(progress)
+            self.wait_count = -1  # the call below adds one where the metric did not get better
+        super().on_train_epoch_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the checkpoint."""
+        return {**super().state_dict(), "best_progress": self.best_progress}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the state of a checkpoint."""
+        super().load_state_dict(state_dict)
+        self.best_progress = state_dict["best_progress"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train no epoch more than the run that was not cut short."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """Writes beside the target and renames: Lightning's own way goes through the temporary folder, which may be on
-    another disk, where a move is a copy that a kill cuts in half."""
+    """Writes a checkpoint beside its target and renames it, so that a kill leaves no half file.
+
+    Lightning itself writes to the temporary folder first. That may be on another disk, where a move is a copy.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint whole or not at all."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
-        torch.save(checkpoint, partial)
-        os.replace(partial, target)
-
-
-class Patience(EarlyStopping):
-    """Early stopping that waits for a network that is still getting better by itself, and that stops at once where the
-    run had stopped already before it was cut short.
-
-    A balancing method may report "val/progress" (see `MixtureWeights`): while it rises, predictions may yet gain from it.
-    """
-
-    furthest = -math.inf
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the epochs in which neither the metric nor the network's own progress got better."""
-        progress = trainer.callback_metrics.get(PROGRESS)
-        if progress is not None and float(progress) > self.furthest:
-            self.furthest = float(progress)
-            self.wait_count = -1
-        super().on_train_epoch_end(trainer, pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {**super().state_dict(), "furthest": self.furthest}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        super().load_state_dict(state_dict)
-        self.furthest = state_dict["furthest"]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do not train an epoch more than the run that was not cut short."""
-        if self.wait_count >= self.patience:
-            trainer.should_stop = True
+        with replacing(target) as partial:
+            torch.save(checkpoint, partial)
 
 
 def checkpoints(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list[Callback]:
-    """`best.ckpt`, the best epoch, and `last.ckpt`, the last complete one.
+    """The callbacks that write `best.ckpt`, the best epoch, and `last.ckpt`, the last complete one.
 
-    The best one is written first: where a kill comes between the two, the epoch is repeated and writes it again.
+    The best one is written first. A kill between the two repeats the epoch, which writes the best one again.
     """
     options: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
@@ -81,14 +132,15 @@ def checkpoints(folder: Path, monitor: str, mode: Literal["min", "max"]) -> list
 
 
 class BestWeights(Callback):
-    """Remembers the model's weights at the epoch of the best validation metric (the first of equals).
+    """Keeps the model's weights at the epoch of the best validation metric (the first of equals) in memory.
 
     Args:
         metric: name of the logged validation metric.
-        mode: whether a small or a large one is good.
+        mode: whether a small or a large value is good.
 
     Attributes:
         epoch: number of the best epoch so far, or None before the first.
+        value: the metric then, with its sign changed where a small one is good.
         weights: the model's state then, on the CPU.
     """
 
@@ -101,9 +153,9 @@ class BestWeights(Callback):
         self.weights: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare and keep."""
-        found = trainer.callback_metrics.get(self.metric)
-        value = -math.inf if found is None else self.sign * float(found)
+        """Copy the weights where the epoch is the best so far."""
+        metric = trainer.callback_metrics.get(self.metric)
+        value = -math.inf if metric is None else self.sign * float(metric)
         if self.epoch is None or value > self.value:
             assert isinstance(pl_module, SentimentModule)
             self.epoch, self.value = trainer.current_epoch, -math.inf if math.isnan(value) else value
@@ -112,18 +164,18 @@ class BestWeights(Callback):
             }
 
     def restore(self, model: Model) -> None:
-        """Give the model the weights back."""
+        """Give the model the kept weights."""
         if self.weights:
             model.load_state_dict(self.weights)
 
 
-def best_epoch(trainer: Trainer) -> int | None:
-    """The epoch whose weights a finished trainer has kept in memory."""
-    return next((kept.epoch for kept in trainer.callbacks if isinstance(kept, BestWeights)), None)  # type: ignore[attr-defined]
+def best_weights(trainer: Trainer) -> BestWeights:
+    """The callback with the best epoch of a finished trainer that wrote no checkpoints."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, BestWeights))  # type: ignore[attr-defined]
 
 
 class History(Callback):
-    """One row an epoch: mean training losses, validation metrics, what the balancing method says.
+    """One row per epoch: mean training losses, validation metrics, and the log values of the balancing method.
 
     Attributes:
         rows: {"epoch", "train/...", "intra/...", "val/...", ...} each.
@@ -134,45 +186,22 @@ class History(Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add a row."""
+        """Add the row of the epoch."""
         assert isinstance(pl_module, SentimentModule)
-        measured = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        row = {"epoch": trainer.current_epoch} | pl_module.epoch_means | measured
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        row = {"epoch": trainer.current_epoch} | pl_module.epoch_means | metrics
         self.rows.append(row | pl_module.balancing.log_values())
 
 
-class LossBeforeAfter(Callback):
-    """Measures the losses before the first epoch and after the last.
+class EpochLog(Callback):
+    """Logs the values of the balancing method, the phase and the model's fusion weights at the end of an epoch."""
 
-    Attributes:
-        found: both, once training is over.
-    """
-
-    def __init__(self, train: UtteranceDataset, valid: UtteranceDataset, batch_size: int) -> None:
-        super().__init__()
-        self.datasets, self.batch_size = (train, valid), batch_size
-        self.found: list[Measured] = []
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Before."""
-        self._measure(pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After."""
-        self._measure(pl_module)
-
-    @torch.no_grad()
-    def _measure(self, module: LightningModule) -> None:
-        assert isinstance(module, SentimentModule)
-        model, training, means = module.model, module.model.training, []
-        model.eval()
-        for dataset in self.datasets:
-            total = 0.0
-            for batch in evaluation_loader(dataset, self.batch_size):
-                moved = batch.to(module.device)
-                assert moved.labels is not None
-                said = model.network(moved).logits.float()
-                total += float(soft_cross_entropy(said, model.task.membership(moved.labels)).sum())
-            means.append(total / len(dataset))
-        model.train(training)
-        self.found.append(Measured(*means))
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the values of the epoch."""
+        assert isinstance(pl_module, SentimentModule)
+        values = pl_module.balancing.log_values()
+        values["phase"] = float(pl_module.balancing.active)
+        weighting = getattr(pl_module.model, "weighting", None)
+        if weighting is not None:
+            values |= {f"weight/{name}": float(value) for name, value in weighting().items()}
+        log_now(pl_module, values)

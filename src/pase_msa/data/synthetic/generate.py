@@ -1,4 +1,4 @@
-"""The synthetic benchmark: a class signal planted in each modality, so that its true contribution is known.
+"""The synthetic benchmark: each modality carries a signal of the class, so that its true contribution is known.
 
 The model is linear and Gaussian, so that the Bayes rule of every coalition of modalities is exact
 (`pase_msa.data.synthetic.posterior`). For an utterance of class `y` (uniform over K) and modality `m`::
@@ -40,12 +40,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pase_msa.data.synthetic.spec import LABEL_RANGE, ModalitySpec, SyntheticSpec
+from pase_msa.data.synthetic.spec import LABEL_RANGE, SyntheticSpec
 from pase_msa.data.table import SPLITS, FeatureTable, Schema, Utterance
 
-__all__ = ["ModalitySpec", "SyntheticSpec", "synthetic_table"]
-
-NOTE = "Synthetic benchmark: planted class signal; not human data."
+NOTE = "Synthetic benchmark with a known ground truth; not human data."
 POPULATION = "population"
 FRAME_NOISE = 0.5
 _CURVATURE = 0.3

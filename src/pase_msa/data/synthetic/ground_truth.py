@@ -18,8 +18,8 @@ from pase_msa.data.synthetic.posterior import (
     bayes_posterior,
     log_posterior,
     observed_evidence,
-    planted_classes,
     sampled_evidence,
+    true_classes,
 )
 from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.data.table import SPLITS, FeatureTable
@@ -81,7 +81,7 @@ def bayes_score(spec: SyntheticSpec, table: FeatureTable, rows: Rows, modalities
     if len(rows) == 0:
         raise PaSEError("A score needs one row or more, found none.")
     posterior = bayes_posterior(spec, table, rows, modalities)
-    classes = planted_classes(spec, table, rows)
+    classes = true_classes(spec, table, rows)
     likelihood = posterior[np.arange(len(classes)), classes]
     scores = {
         "log_likelihood": float(np.mean(np.log(likelihood))),
@@ -118,7 +118,7 @@ def _sample(
     rows = table.rows(split)
     if len(rows) == 0:
         raise PaSEError(f"The {split} split of the benchmark is empty; give it utterances.")
-    return observed_evidence(spec, table, rows), planted_classes(spec, table, rows)
+    return observed_evidence(spec, table, rows), true_classes(spec, table, rows)
 
 
 def _accuracy(scores: Floats, classes: NDArray[np.int64]) -> float:

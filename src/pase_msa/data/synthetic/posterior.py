@@ -179,7 +179,7 @@ def bayes_posterior(spec: SyntheticSpec, table: FeatureTable, rows: Rows, modali
     return np.exp(log_posterior(spec, observed_evidence(spec, table, rows), modalities))
 
 
-def planted_classes(spec: SyntheticSpec, table: FeatureTable, rows: Rows) -> NDArray[np.int64]:
+def true_classes(spec: SyntheticSpec, table: FeatureTable, rows: Rows) -> NDArray[np.int64]:
     """The class of each row, [n], from its label: jitter never takes one past the midpoint of two values."""
     task = spec.task
     column = table.labels(task.label)

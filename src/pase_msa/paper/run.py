@@ -1,0 +1,186 @@
+"""From names of tables and figures to cells, runs and files."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pandas as pd
+
+from pase_msa import plugins
+from pase_msa.errors import PaSEError
+from pase_msa.paper.layout import write_section
+from pase_msa.paper.methods import completed
+from pase_msa.paper.protocol import Protocol
+from pase_msa.paper.results import Results
+from pase_msa.parallel import Backend
+from pase_msa.report import ledger
+from pase_msa.studies.cells import Cell
+from pase_msa.studies.engine import run_cells
+from pase_msa.studies.study import Study, study_cells
+from pase_msa.studies.training_cell import study_cell
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A table or figure with the cells that it needs."""
+
+    name: str
+    module: ModuleType
+    cells: list[Cell]
+
+
+def names() -> list[str]:
+    """Tables and figures that can be made."""
+    return plugins.names("paper")
+
+
+def expand(wanted: Sequence[str]) -> dict[str, bool]:
+    """Names in order, each with whether it was named itself.
+
+    "extra" stands for what is not in the paper, "all" for everything.
+    """
+    available = names()
+    chosen: dict[str, bool] = {}
+    for name in wanted:
+        if name == "all":
+            members = available
+        elif name == "extra":
+            members = [member for member in available if not member.startswith(("table", "figure"))]
+        else:
+            plugins.load("paper", name)
+            chosen[name] = True
+            continue
+        for member in members:
+            chosen.setdefault(member, False)
+    return chosen
+
+
+def reproduce(
+    wanted: Sequence[str],
+    protocol: Protocol,
+    *,
+    out: Path,
+    root: Path,
+    command: Sequence[str],
+    jobs: int = 2,
+    threads: int = 1,
+    backend: Backend = "loky",
+    progress: bool = True,
+) -> tuple[list[Path], list[str]]:
+    """Run what the tables and figures need, each cell once, and write them.
+
+    Args:
+        wanted: names of tables and figures, "extra", "all".
+        protocol: data, split, seeds and options.
+        out: folder of the files.
+        root: folder of the cells and runs, shared by everything on these data.
+        command: the words that repeat this, printed in the files.
+        jobs: worker processes.
+        threads: of each.
+        backend: of the engine.
+        progress: whether to show a bar.
+
+    Returns:
+        The Markdown files that were written, and sentences on cells that failed.
+
+    Errors:
+        PaSEError: an unknown name, or a table that does not fit these data (left out with a warning if it was not
+            named itself).
+    """
+    planned = []
+    for name, explicit in expand(wanted).items():
+        try:
+            planned.append(_plan(name, protocol, root))
+        except PaSEError as error:
+            if explicit:
+                raise
+            _log.warning("%s is left out: %s", name, error)
+    # tables share cells: each is run once
+    cells = list({(cell.key, *cell.labels.values()): cell for part in planned for cell in part.cells}.values())
+    table = run_cells(
+        cells,
+        study_cell,
+        home=root,
+        jobs=jobs,
+        threads=threads,
+        backend=backend,
+        progress=progress,
+        title=protocol.name,
+    )
+    written, failures = [], _failures(table)
+    for part in planned:
+        results = Results(protocol, _rows(table, part.cells), root, part.name)
+        try:
+            section = part.module.build(results)
+        except PaSEError as error:
+            failures.append(f"{part.name} could not be made: {error}")
+            continue
+        about = _about(results, part.cells, command)
+        written.append(write_section(section, out, part.name, about))
+        ledger.append(out / "ledger.md", _entry(part, table, root, out, command))
+    return written, failures
+
+
+def _plan(name: str, protocol: Protocol, root: Path) -> _Planned:
+    module = plugins.load("paper", name)
+    variants = {key: completed(protocol, options) for key, options in module.variants(protocol).items()}
+    folders = module.datasets(protocol, root) if hasattr(module, "datasets") else [protocol.path]
+    if not variants:
+        return _Planned(name, module, [])
+    study = Study(name, variants, [], list(protocol.seeds))
+    data = None if folders == [None] else [str(folder) for folder in folders]
+    cells = study_cells(study, data=data, test=protocol.split == "test")
+    return _Planned(name, module, cells)
+
+
+def _rows(table: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
+    """The rows of some cells."""
+    if table.empty:
+        return pd.DataFrame({"variant": [], "data": [], "seed": [], "status": []})
+    labels = pd.DataFrame([dict(cell.labels) for cell in cells], columns=["data", "variant", "seed"])
+    return labels.merge(table, on=["data", "variant", "seed"], how="inner")
+
+
+def _failures(table: pd.DataFrame) -> list[str]:
+    if table.empty:
+        return []
+    failed = table[table["status"] == "failed"].drop_duplicates("key")
+    return [f"{row.variant}, {row.data}, seed {row.seed}: {row.error}" for row in failed.itertuples()]
+
+
+def _about(results: Results, cells: Sequence[Cell], command: Sequence[str]) -> list[str]:
+    """What the numbers rest on: data, split, seeds, runs, command, failures."""
+    protocol = results.protocol
+    marks: Mapping[str, Any] = {str(cell.labels["data"]): cell.options["data"] for cell in cells}
+    data = ", ".join(f"`{name}` ({str(mark)[:16]})" for name, mark in marks.items()) or f"`{protocol.name}`"
+    split = (
+        "Measured on the test split, which is read once per run and chooses nothing; epochs are selected on validation."
+        if protocol.split == "test"
+        else "Measured on the validation split, which also selects the epochs; the test split was not read."
+    )
+    lines = [f"Data (fingerprint): {data}. Text: {protocol.text}. {split}", ""]
+    if cells:
+        seeds = ", ".join(map(str, protocol.seeds))
+        count = len({cell.key for cell in cells})
+        versions = ", ".join(dict.fromkeys(results.done["versions"])) if "versions" in results.done else ""
+        sentence = f"Seeds {seeds}; {count} runs, of which {len(results.failed)} failed. {versions}."
+        lines += [sentence.rstrip(" .") + ".", ""]
+    return [*lines, f"```bash\n{shlex.join(command)}\n```"] + [
+        f"\nFailed: {sentence}" for sentence in _failures(results.failed)
+    ]
+
+
+def _entry(part: _Planned, table: pd.DataFrame, root: Path, out: Path, command: Sequence[str]) -> str:
+    rows = _rows(table, part.cells)
+    if rows.empty:
+        return f"## {part.name}\n\n```bash\n{shlex.join(command)}\n```\n\nNothing was trained.\n"
+    prints = {str(cell.labels["data"]): str(cell.options["data"]) for cell in part.cells}
+    return ledger.ledger_entry(rows, root, title=part.name, command=command, fingerprints=prints, place=out)

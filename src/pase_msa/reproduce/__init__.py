@@ -1,1 +1,0 @@
-"""The tables and figures of the paper, and some beyond it: one file each, found by its name."""

@@ -1,0 +1,128 @@
+"""`fit`: a prepared run goes through all its epochs, with or without a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import lightning
+from lightning import Callback
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+from pase_msa.balancing.base import BalancingMethod
+from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.models.base import Model
+from pase_msa.parallel import threads
+from pase_msa.task import Task
+from pase_msa.training.callbacks import BestWeights, EpochLog, Patience, WholeCheckpoints, checkpoints
+from pase_msa.training.config import RunConfig
+from pase_msa.training.data_module import SentimentData
+from pase_msa.training.module import SentimentModule
+from pase_msa.training.phases import DualPhase
+from pase_msa.training.run_folder import RunFolder
+from pase_msa.training.selection import monitored_metric
+from pase_msa.training.trainer import build_trainer, quiet_lightning
+
+
+@dataclasses.dataclass
+class Prepared:
+    """What a run trains: the model, with the datasets and the balancing method that it is trained with."""
+
+    task: Task
+    model: Model
+    balancing: BalancingMethod
+    train: UtteranceDataset
+    valid: UtteranceDataset
+
+
+def fit(
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder | None,
+    *,
+    progress: bool,
+    resume: bool = False,
+    extra: Sequence[Callback] = (),
+) -> tuple[lightning.Trainer, DualPhase]:
+    """Run the trainer over all epochs.
+
+    Args:
+        config: the run.
+        prepared: what it trains on; the model is trained in place.
+        folder: for logs and checkpoints. Without one nothing is written, and the model ends with the weights of its
+            best epoch.
+        progress: whether to show a progress bar.
+        resume: whether to go on from the folder's last checkpoint.
+        extra: further callbacks.
+
+    Returns:
+        The trainer, and the callback of the dual-phase rule.
+    """
+    metric, mode = monitored_metric(config, prepared.task)
+    phases = DualPhase(config.phases, metric, mode)
+    patience = Patience(metric, mode=mode, patience=config.training.patience, check_on_train_epoch_end=True)
+    selection = _selection(folder, metric, mode)
+    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection]
+    if progress:
+        callbacks.append(RichProgressBar(leave=False))
+    module = SentimentModule(
+        prepared.model, config.training, prepared.balancing, seed=config.seed, convention=config.convention
+    )
+    with quiet_lightning():
+        trainer = build_trainer(
+            config.training,
+            callbacks=callbacks,
+            logger=_loggers(folder),
+            plugins=[WholeCheckpoints()],
+            enable_checkpointing=folder is not None,
+            enable_progress_bar=progress,
+        )
+        checkpoint = str(folder.last) if folder is not None and resume else None
+        # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
+        trainer.fit(module, _data_module(config, prepared), ckpt_path=checkpoint, weights_only=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    for callback in selection:
+        if isinstance(callback, BestWeights):
+            callback.restore(prepared.model)
+    return trainer, phases
+
+
+def _selection(folder: RunFolder | None, metric: str, mode: Literal["min", "max"]) -> list[Callback]:
+    """Callbacks that keep the best epoch's weights: in checkpoints, or in memory where there is no folder."""
+    return [BestWeights(metric, mode)] if folder is None else checkpoints(folder.checkpoints, metric, mode)
+
+
+def _loggers(folder: RunFolder | None) -> list[Any]:
+    """CSV and TensorBoard in the run folder, one version per session."""
+    if folder is None:
+        return []
+    csv = CSVLogger(str(folder.path), name="logs")
+    return [csv, TensorBoardLogger(str(folder.path), name="logs", version=csv.version)]
+
+
+def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
+    """Loaders over the training and the validation utterances."""
+    options = config.training
+    grouped = fine_tunes(prepared.model) if options.group_by_length is None else options.group_by_length
+    return SentimentData(
+        prepared.train,
+        prepared.valid,
+        batch_size=options.batch_size,
+        seed=config.seed,
+        group_by_length=grouped,
+        workers=options.workers,
+    )
+
+
+def run_threads(config: RunConfig, model: Model) -> AbstractContextManager[None]:
+    """The number of torch threads that suits the model, for a while."""
+    return threads(config.training.threads or (None if fine_tunes(model) else 1))
+
+
+def fine_tunes(model: Model) -> bool:
+    """Whether a language model is among what is trained."""
+    return any(spec.encoder == "language_model" for spec in model.inputs.values())

@@ -1,0 +1,69 @@
+"""Lightning's trainer as a run needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from pase_msa.errors import PaSEError
+from pase_msa.training.config import TrainingConfig
+
+_LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+
+
+def build_trainer(options: TrainingConfig, **more: Any) -> lightning.Trainer:
+    """Lightning's trainer.
+
+    Args:
+        options: epochs, clipping, hardware and precision.
+        more: further arguments of `lightning.Trainer`.
+
+    Errors:
+        PaSEError: the hardware or precision that the options name is not there.
+    """
+
+    def build(**strategy: Any) -> lightning.Trainer:
+        return lightning.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision=options.precision,  # type: ignore[arg-type]
+            max_epochs=options.epochs,
+            gradient_clip_val=options.gradient_clip or None,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # `EpochBatchSampler` shares the utterances out itself
+            log_every_n_steps=1_000_000,  # what is logged is logged per epoch
+            **more,
+            **strategy,
+        )
+
+    try:
+        trainer = build()
+        # A process's batch may hold no utterance with some modality. Its encoder then gets no gradient in this process,
+        # which DistributedDataParallel takes for an error unless it is told to expect it.
+        return trainer if trainer.world_size == 1 else build(strategy="ddp_find_unused_parameters_true")
+    except (ValueError, MisconfigurationException) as error:
+        raise PaSEError(f"training.accelerator, devices or precision do not go here: {error}") from error
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's hints and torch's notes on data loaders, which a user of `pase` cannot act on."""
+    before = {name: logging.getLogger(name).level for name in _LOGGERS}
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=".*isinstance.*LeafSpec.*")
+            yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
