@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io
 import os
-import re
 from pathlib import Path
 from unittest import mock
 
@@ -26,8 +25,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def command_line() -> str:
     """The help of `pase` and of each of its commands."""
-    overview = _help()
-    names = re.findall(r"^ {4,6}([a-z]+) {2,}\S", overview, re.M)
+    from pase_msa.cli.main import commands
+
+    overview, names = _help(), commands()
     parts = [
         "# Command line",
         "What `pase --help` and `pase COMMAND --help` print. `python -m pase_msa` is the same command. Exit status: 0 for "
