@@ -1,24 +1,36 @@
-"""The long description: README.md, where links and pictures that are files of the repository become plain text.
-
-A package index shows the README alone, so that a relative link would lead nowhere there. Everything else is in
-pyproject.toml.
-"""
+"""What a package index shows: the README, whose links to files of the repository work there, too."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from setuptools import setup
 
-_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\]\([^)]*\))*)\]\((?![a-z]+:)[^)]*\)")
+ROOT = Path(__file__).parent
 
 
-def long_description(text: str) -> str:
-    """Markdown without relative links: their text stays, and relative pictures go."""
-    text = re.sub(r"<img [^>]*src=\"(?![a-z]+:)[^>]*>", "", text)
-    while (shorter := _LINK.sub(lambda link: "" if link[1] else link[2], text)) != text:
-        text = shorter
-    return text
+def package_index_readme() -> str:
+    """The README for a reader who does not have the repository.
+
+    A link to a file becomes a link to that file at the `Repository` URL of pyproject.toml. While no such URL is set,
+    the link keeps its words, and a picture is left out.
+    """
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
+    repository = urls.get("Repository")
+
+    def target(match: re.Match[str]) -> str:
+        mark, words, path = match.groups()
+        if re.match(r"[a-z]+:|#", path):
+            return match[0]
+        if repository is None:
+            return "" if mark else words
+        return f"{mark}[{words}]({repository}/{'raw' if mark else 'blob'}/main/{path})"
+
+    parts = re.split(r"(^```.*?^```)", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+    return "".join(
+        part if part.startswith("```") else re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", target, part) for part in parts
+    )
 
 
-readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
-setup(long_description=long_description(readme), long_description_content_type="text/markdown")
+if __name__ == "__main__":
+    setup(long_description=package_index_readme(), long_description_content_type="text/markdown")

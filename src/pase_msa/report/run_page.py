@@ -40,7 +40,8 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
             `equilibrium`, `phases`, `data` and `environment` are shown where they are given.
         path: the HTML file; its folder is made.
         history: rows of the training log with "epoch" and any of "train/loss", "val/NAME", "phi/NAME",
-            "psi/NAME", "prediction_weight/NAME", "weight/NAME". Several rows an epoch are averaged, empty cells are skipped.
+            "psi/NAME", "prediction_weight/NAME", "weight/NAME". Several rows per epoch are averaged, empty cells are
+            skipped.
 
     Returns:
         The path.
