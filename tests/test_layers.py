@@ -39,6 +39,7 @@ LAYERS = (
     "serve",
     "studies",
     "reproduce",
+    "estimator_base",
     "estimator",
     "cli",
 )

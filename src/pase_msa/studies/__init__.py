@@ -1,1 +1,1 @@
-"""Many runs as one table: cells, the engine that plays them, studies, sweeps, ledger entries."""
+"""Many runs as one table: cells, the engine that runs them in parallel, studies and sweeps."""
