@@ -62,11 +62,12 @@ class Schema:
     text: bool = False
 
     def __post_init__(self) -> None:
-        taken = [*_RESERVED, *self.labels]
+        # Arrow's columns of features have a prefix, so "text" may be both, and MFN's files call a modality "video"
+        taken = {*_RESERVED, *self.labels} - {"text", "video"}
         for name in self.labels:
             if name in _RESERVED:
                 raise PaSEError(f"A label column cannot be called {name!r}, which the table uses; rename it.")
-        if clash := [name for name in self.modalities if name in taken and name != "text"]:
+        if clash := [name for name in self.modalities if name in taken]:
             raise PaSEError(f"Modality {clash[0]!r} has the name of another column; rename one of them.")
 
     def arrow(self) -> pa.Schema:
