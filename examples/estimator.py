@@ -7,9 +7,9 @@ from pase_msa import PaSERegressor
 rng = np.random.default_rng(0)
 N = 240
 mood = rng.uniform(-3, 3, N)
-video = np.arange(N) // 8  # eight utterances a video: they must not be parted between training and test
+video = np.arange(N) // 8  # eight utterances per video, which must not be split between training and test
 
-# text: one vector an utterance; audio: frames of varying number, missing now and then; vision: weak
+# text: one vector per utterance; audio: frames of varying number, missing now and then; vision: weak
 X = {
     "text": mood[:, None] * [1.0, -0.5, 0.2] + 0.8 * rng.standard_normal((N, 3)),
     "audio": [

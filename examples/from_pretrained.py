@@ -37,4 +37,4 @@ with torch.inference_mode():
 print("scores:", [round(score, 2) for score in outputs.score.tolist()], "truth:", mood[:3].round(2).tolist())
 
 alike = np.allclose(outputs.score[[0, 2]], trained.predict(X)[[0, 2]], atol=1e-5)
-print("the saved model says what the trained one said:", alike)
+print("the saved model predicts what the trained one did:", alike)

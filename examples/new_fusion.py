@@ -14,7 +14,7 @@ from pase_msa.fusion.base import Fused, Fusion
 
 
 class MaxFusion(Fusion):
-    """The largest value of each dimension over the modalities; an absent modality has no say."""
+    """The largest value of each dimension over the modalities; an absent modality has no part in it."""
 
     def __init__(self, width, dropout):
         super().__init__()

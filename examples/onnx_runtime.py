@@ -32,8 +32,8 @@ outputs = session.run(
         "vision.length": np.array([1, 0, 1]),
     },
 )
-found = dict(zip(names, outputs, strict=True))
-print("scores:", found["score"].round(2).tolist(), "confidence:", found["confidence"].round(2).tolist())
+results = dict(zip(names, outputs, strict=True))
+print("scores:", results["score"].round(2).tolist(), "confidence:", results["confidence"].round(2).tolist())
 
-alike = np.allclose(found["score"][[0, 2]], trained.predict(X)[[0, 2]], atol=1e-4)
-print("ONNX Runtime says what the trained model says:", alike)
+alike = np.allclose(results["score"][[0, 2]], trained.predict(X)[[0, 2]], atol=1e-4)
+print("ONNX Runtime predicts what the trained model does:", alike)

@@ -17,8 +17,8 @@ torch.manual_seed(0)
 
 NAMES = ("text", "audio")
 labels = torch.randint(0, 3, (512,))
-text = F.one_hot(labels, 3) + 0.6 * torch.randn(512, 3)  # tells much
-audio = F.one_hot(labels, 3) + 1.5 * torch.randn(512, 3)  # tells less
+text = F.one_hot(labels, 3) + 0.6 * torch.randn(512, 3)  # strong
+audio = F.one_hot(labels, 3) + 1.5 * torch.randn(512, 3)  # weaker
 
 
 class TwoStream(lightning.LightningModule):
@@ -27,8 +27,8 @@ class TwoStream(lightning.LightningModule):
         self.streams = nn.ModuleDict({name: nn.Sequential(nn.Linear(3, 16), nn.GELU()) for name in NAMES})
         self.head = nn.Linear(32, 3)
 
-    def forward(self, inputs, kept=NAMES):
-        vectors = [self.streams[name](inputs[name]) * (name in kept) for name in NAMES]
+    def forward(self, inputs, coalition=NAMES):
+        vectors = [self.streams[name](inputs[name]) * (name in coalition) for name in NAMES]
         return self.head(torch.cat(vectors, dim=1))
 
     def training_step(self, batch, index):

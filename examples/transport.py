@@ -14,7 +14,7 @@ result = entropic_plan(cost, regularization=0.05)
 print(f"converged: {result.converged}, {result.iterations} Newton steps")
 print("plan (rows and columns sum to 1):")
 print((result.plan * 100).round() / 100)
-print("each target found again at:", result.plan.argmax(0).tolist(), "- it was", order.tolist())
+print("the plan couples the targets with:", result.plan.argmax(0).tolist(), "- they were made from", order.tolist())
 
 # Gradients pass through: move points until each is coupled to the target of its own number.
 points = torch.nn.Parameter(torch.randn(5, 3))

@@ -34,7 +34,7 @@ from experiments.partitions import DEVELOPMENT, SEED, partition
 from experiments.synthetic_cases import CASES
 from pase_msa.data import FeatureTable, open_table
 from pase_msa.evaluation.statistics import sign_flip_test
-from pase_msa.heldout.ridge import pool
+from pase_msa.heldout.pooling import pool
 from pase_msa.studies.study import held, merge
 from pase_msa.studies.training_cell import train_and_evaluate
 

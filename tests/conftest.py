@@ -46,7 +46,7 @@ def _one_seed_and_a_cache_of_its_own(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def score_table():
-    """A tiny table with a real label, vision missing here and there."""
+    """A tiny table with a real label, vision is absent in some rows."""
     from pase_msa.data.synthetic.generate import synthetic_table
 
     return synthetic_table(tiny_spec())

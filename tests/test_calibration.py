@@ -57,7 +57,7 @@ def test_confidence_is_the_mass_on_the_predicted_side():
     probabilities = torch.tensor([[0.1, 0.0, 0.1, 0.2, 0.1, 0.1, 0.4], [0.3, 0.3, 0.2, 0.2, 0.0, 0.0, 0.0]])
     logits = (probabilities + 1e-12).log()
     assert confidence(MOSI, logits).tolist() == pytest.approx([0.6 + 0.1, 0.8 + 0.1])
-    # the side is that of the score: one far class outweighs a majority, and confidence says so
+    # the side is that of the score: one far class outweighs a majority, which confidence shows
     skewed = torch.tensor([[0.4, 0.0, 0.0, 0.0, 0.6, 0.0, 0.0]])
     assert confidence(MOSI, (skewed + 1e-12).log()).item() == pytest.approx(0.4)
     assert not correct(MOSI, (skewed + 1e-12).log(), torch.tensor([0.0])).item()
@@ -129,7 +129,7 @@ def test_risk_falls_with_coverage_where_confidence_is_right():
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "words"),
     [
         (lambda: confidence(MOSI, torch.zeros(2, 4)), r"\[N, 7\]"),
         (lambda: confidence(MOSI, torch.full((2, 7), math.nan)), "finite"),
@@ -142,6 +142,6 @@ def test_risk_falls_with_coverage_where_confidence_is_right():
         (lambda: risk_coverage([1.5], [True]), r"\[0, 1\]"),
     ],
 )
-def test_mistakes_are_named(call, says):
-    with pytest.raises(PaSEError, match=says):
+def test_mistakes_are_named(call, words):
+    with pytest.raises(PaSEError, match=words):
         call()

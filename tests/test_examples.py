@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
-SAYS = {
+PRINTED = {
     "calibrate_your_model": "accuracy",
     "estimator": "R2 on new videos",
-    "from_pretrained": "the saved model says what the trained one said: True",
+    "from_pretrained": "the saved model predicts what the trained one did: True",
     "new_fusion": "MaxFusion, R2",
-    "onnx_runtime": "ONNX Runtime says what the trained model says: True",
+    "onnx_runtime": "ONNX Runtime predicts what the trained model does: True",
     "shapley_modulation": "phi",
     "transport": "converged: True",
 }
@@ -33,10 +33,10 @@ def test_example_runs_quietly(path, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert SAYS[path.stem] in done.stdout
+    assert PRINTED[path.stem] in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_examples_are_short_and_all_there():
-    assert {path.stem for path in EXAMPLES} == set(SAYS)
+    assert {path.stem for path in EXAMPLES} == set(PRINTED)
     assert all(len(path.read_text().splitlines()) < 100 for path in EXAMPLES)

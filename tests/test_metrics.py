@@ -108,7 +108,7 @@ def test_the_order_of_the_samples_does_not_matter(convention, drawn, seed):
     )
 
 
-def test_the_dialects_differ_on_zeros():
+def test_the_conventions_differ_on_zeros():
     score, truth = [0.5, 0.0, -0.5, 1.0, -1.0, -2.0], [0.0, 0.0, 0.0, 1.0, 2.0, -3.0]
     mmsa, mult, pase = (regression_metrics(score, truth, MOSI, convention) for convention in CONVENTIONS)
     assert mmsa["acc2_nonneg"] == pytest.approx(4 / 6)  # 0.0 agrees with a zero, as 0.5 does
@@ -210,7 +210,7 @@ def test_headline_is_an_output_of_the_metrics():
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "words"),
     [
         (lambda: regression_metrics([1.0], [1.0, 2.0], MOSI), "shapes"),
         (lambda: regression_metrics([], [], MOSI), "shapes"),
@@ -225,6 +225,6 @@ def test_headline_is_an_output_of_the_metrics():
         (lambda: SentimentMetrics(MOSI, "acl"), "mmsa, mult, pase"),
     ],
 )
-def test_mistakes_are_named(call, says):
-    with pytest.raises(PaSEError, match=says):
+def test_mistakes_are_named(call, words):
+    with pytest.raises(PaSEError, match=words):
         call()

@@ -1,5 +1,8 @@
 """Prototype calibration: eq. 1 to 3 against loops, and the laws that the model relies on."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pase_msa.errors import PaSEError
-from pase_msa.prototypes import PrototypeBank, calibration_loss, class_centroids, log_posterior
+from pase_msa.prototypes import PrototypeBank, calibration_loss, class_centroids, joint_posterior, log_posterior
 from tests.reference import prototypes as oracle
 
 K, D = 4, 3
@@ -102,6 +105,143 @@ def test_a_batch_with_all_rows_absent_changes_nothing():
     assert torch.equal(bank.prototypes, before)
 
 
+def stacked_case(n=6):
+    """Features [2, N, D], soft labels [N, K] and presence [2, N]; class 3 is in no utterance of the second modality."""
+    features, membership = torch.stack([features_of(n), features_of(n, seed=1)]), soft_of(n)
+    membership[:, 3] *= torch.arange(n) < 2
+    present = torch.ones(2, n, dtype=torch.bool)
+    present[1, :2], present[0, 4] = False, False
+    return features, membership, present
+
+
+def test_a_stacked_bank_is_one_bank_per_modality():
+    features, membership, present = stacked_case()
+    stacked, alone = PrototypeBank(K, D, 0.9, modalities=2), [PrototypeBank(K, D, 0.9) for _ in range(2)]
+    for shift in range(3):
+        stacked.update(features + shift, membership, present)
+        for each, bank in enumerate(alone):
+            bank.update(features[each] + shift, membership, present[each])
+    assert stacked.initialised.tolist() == [bank.initialised.tolist() for bank in alone]
+    assert not stacked.initialised.all()
+    assert torch.allclose(stacked.prototypes, torch.stack([bank.prototypes for bank in alone]), atol=1e-6)
+
+
+def test_a_stacked_bank_takes_class_numbers_too():
+    features = torch.stack([features_of(4), features_of(4, seed=1)])
+    hard, soft = PrototypeBank(K, D, modalities=2), PrototypeBank(K, D, modalities=2)
+    hard.update(features, torch.tensor([0, 1, 1, 3]))
+    soft.update(features, torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 3]), K).float())
+    assert torch.equal(hard.prototypes, soft.prototypes)
+
+
+def test_one_modality_in_a_stack_is_a_stack():
+    bank = PrototypeBank(K, D, modalities=1)
+    bank.update(features_of(2).unsqueeze(0), torch.tensor([0, 1]))
+    assert bank.prototypes.shape == (1, K, D)
+
+
+def test_a_blend_is_what_update_leaves_and_moves_nothing_by_itself():
+    features, membership, present = stacked_case()
+    bank, other = PrototypeBank(K, D, modalities=2), PrototypeBank(K, D, modalities=2)
+    for each in (bank, other):
+        each.update(features, membership, present)
+    before = bank.prototypes.clone()
+    blend = bank.blend(features * 2, membership, present)
+    assert torch.equal(bank.prototypes, before)
+    bank.take(blend)
+    other.update(features * 2, membership, present)
+    assert torch.equal(bank.prototypes, other.prototypes)
+    assert torch.equal(bank.initialised, other.initialised)
+
+
+@pytest.mark.parametrize("gradient", ["straight_through", "ema"])
+def test_the_gradient_of_a_blend_is_the_centroids_or_eq_2s(gradient):
+    bank = PrototypeBank(K, D, momentum=0.9)
+    bank.update(features_of(5), torch.tensor([0, 1, 1, 0, 1]))  # classes 2 and 3 have no prototype yet
+    before = bank.prototypes.double().numpy().copy()
+    before[2:] = np.nan
+    features, classes = features_of(4, seed=1).requires_grad_(), [0, 2, 2, 0]
+    upstream = features_of(K, seed=2)
+    blend = bank.blend(features, torch.tensor(classes), gradient=gradient)
+    (blend.prototypes * upstream).sum().backward()
+    membership = oracle.one_hot(classes, K)
+    if gradient == "straight_through":
+        expected = oracle.straight_through_gradient(upstream.numpy(), membership)
+    else:
+        expected = oracle.ema_gradient(upstream.numpy(), membership, before, 0.9)
+    np.testing.assert_allclose(features.grad.numpy(), expected, atol=1e-6)
+    assert torch.equal(blend.prototypes[1], bank.prototypes[1]), "a class that is not in the batch stays"
+    assert not blend.initialised[3]
+
+
+def test_the_straight_through_blend_has_the_value_of_eq_2():
+    features, membership, present = stacked_case()
+    bank = PrototypeBank(K, D, modalities=2)
+    bank.update(features, membership, present)
+    through = bank.blend(features.clone().requires_grad_() + 1, membership, present)
+    literal = bank.blend(features + 1, membership, present, gradient="ema")
+    assert torch.equal(through.prototypes.detach(), literal.prototypes)
+
+
+def test_nothing_is_masked_once_every_class_has_a_prototype():
+    bank = PrototypeBank(K, D)
+    bank.update(features_of(2), torch.tensor([0, 1]))
+    assert bank.started
+    assert torch.equal(bank.mask, torch.tensor([True, True, False, False]))
+    complete = bank.state_dict()
+    bank.update(features_of(4), torch.arange(4))
+    assert bank.mask is None
+    bank.load_state_dict({**complete, "initialised": torch.zeros(K, dtype=torch.bool)})
+    assert not bank.started
+    assert not bank.mask.any()
+
+
+def test_a_bank_can_be_copied_and_pickled():
+    bank = PrototypeBank(K, D, modalities=2)
+    bank.update(torch.stack([features_of(4), features_of(4, seed=1)]).requires_grad_(), torch.arange(4))
+    for other in (copy.deepcopy(bank), pickle.loads(pickle.dumps(bank))):
+        other.update(torch.ones(2, 4, D), torch.arange(4))
+        assert not torch.equal(other.prototypes, bank.prototypes)
+
+
+def test_the_loss_of_a_stack_is_one_loss_per_modality():
+    features, membership, present = stacked_case()
+    bank = PrototypeBank(K, D, modalities=2)
+    bank.update(features, membership, present)
+    found = calibration_loss(features, bank.prototypes, membership, 0.3, present=present, initialised=bank.initialised)
+    expected = [
+        calibration_loss(
+            features[each],
+            bank.prototypes[each],
+            membership,
+            0.3,
+            present=present[each],
+            initialised=bank.initialised[each],
+        )
+        for each in range(2)
+    ]
+    assert torch.allclose(found, torch.stack(expected), atol=1e-6)
+
+
+def test_log_posteriors_that_are_given_are_not_computed_again(monkeypatch):
+    features, prototypes, classes = features_of(4).requires_grad_(), features_of(K, seed=1), torch.arange(4)
+    expected = calibration_loss(features, prototypes, classes, 0.2)
+    logs = log_posterior(features, prototypes, 0.2)
+    monkeypatch.setattr("pase_msa.prototypes.log_posterior", lambda *_: pytest.fail("computed again"))
+    loss = calibration_loss(features, prototypes, classes, 0.2, log_posteriors=logs)
+    assert torch.equal(loss, expected)
+    assert torch.autograd.grad(loss, features)[0].abs().sum() > 0
+
+
+def test_the_joint_posterior_is_that_of_the_modalities_present_and_the_prior_where_there_are_none():
+    posteriors, prior = torch.stack([soft_of(3), soft_of(3, seed=1)]), torch.tensor([0.4, 0.3, 0.2, 0.1])
+    present, weights = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), torch.tensor([0.75, 0.25])
+    joint = joint_posterior(posteriors, present, weights, prior)
+    assert torch.allclose(joint[0], 0.75 * posteriors[0, 0] + 0.25 * posteriors[1, 0])
+    assert torch.allclose(joint[1], posteriors[0, 1])
+    assert torch.allclose(joint[2], prior)
+
+
 def test_the_loss_agrees_with_eq_3():
     features, prototypes, membership = features_of(6), features_of(K, seed=1), soft_of(6)
     found = calibration_loss(features, prototypes, membership, 0.3)
@@ -147,12 +287,12 @@ def test_the_loss_of_no_rows_is_a_zero_that_can_be_differentiated():
 
 def test_a_class_without_prototype_has_no_posterior_and_no_part_in_the_loss():
     features, prototypes = features_of(3), features_of(K, seed=1)
-    known = torch.tensor([True, True, False, True])
-    posterior = log_posterior(features, prototypes, 0.1, known).exp()
+    there = torch.tensor([True, True, False, True])
+    posterior = log_posterior(features, prototypes, 0.1, there).exp()
     assert torch.equal(posterior[:, 2], torch.zeros(3))
     assert torch.allclose(posterior.sum(1), torch.ones(3))
-    loss = calibration_loss(features, prototypes, torch.tensor([0, 2, 3]), 0.1, initialised=known)
-    reduced = calibration_loss(features[[0, 2]], prototypes[known], torch.tensor([0, 2]), 0.1)
+    loss = calibration_loss(features, prototypes, torch.tensor([0, 2, 3]), 0.1, initialised=there)
+    reduced = calibration_loss(features[[0, 2]], prototypes[there], torch.tensor([0, 2]), 0.1)
     assert loss.item() == pytest.approx(reduced.item() * 2 / 3, rel=1e-5)
 
 
@@ -201,6 +341,7 @@ def test_the_state_survives_saving():
     [
         (lambda: PrototypeBank(K, D, momentum=1.0), "momentum lies in [0, 1), found 1.0"),
         (lambda: PrototypeBank(0, D), "found 0 and 3"),
+        (lambda: PrototypeBank(K, D, modalities=0), "one modality or more, found 0"),
         (lambda: PrototypeBank(K, D).update(features_of(2), torch.tensor([0])), "2 features came with 1 membership"),
         (lambda: PrototypeBank(K, D).update(features_of(2), torch.ones(2, 3)), r"[N] or [N, 4], found (2, 3)"),
         (lambda: calibration_loss(features_of(2), features_of(K), torch.arange(3), 0.1), "2 features came with"),

@@ -15,7 +15,7 @@ steady = settings(derandomize=True, deadline=None, max_examples=50)
 
 
 @st.composite
-def games(draw, most=5):
+def utilities(draw, most=5):
     """Utilities of the coalitions of one to five players, the empty one 0."""
     players = PLAYERS[: draw(st.integers(1, most))]
     values = draw(st.lists(st.floats(-10, 10), min_size=2 ** len(players), max_size=2 ** len(players)))
@@ -24,9 +24,9 @@ def games(draw, most=5):
 
 
 @steady
-@given(games(most=4))
-def test_agrees_with_the_definition(game):
-    players, utility = game
+@given(utilities(most=4))
+def test_agrees_with_the_definition(case):
+    players, utility = case
     found = shapley_values(utility.__getitem__, players)
     assert found == pytest.approx(shapley(utility.__getitem__, players), abs=1e-9)
     assert found.exact
@@ -34,18 +34,18 @@ def test_agrees_with_the_definition(game):
 
 
 @steady
-@given(games())
-def test_efficiency(game):
-    players, utility = game
+@given(utilities())
+def test_efficiency(case):
+    players, utility = case
     found = shapley_values(utility.__getitem__, players)
     assert sum(found.values()) == pytest.approx(utility[frozenset(players)], abs=1e-9)
 
 
 @steady
-@given(games())
-def test_symmetry(game):
+@given(utilities())
+def test_symmetry(case):
     """Renaming the players renames the values."""
-    players, utility = game
+    players, utility = case
     rename = dict(zip(players, reversed(players), strict=True))
     turned = shapley_values(lambda s: utility[frozenset(rename[p] for p in s)], players)
     found = shapley_values(utility.__getitem__, players)
@@ -53,10 +53,10 @@ def test_symmetry(game):
 
 
 @steady
-@given(games(), st.floats(-5, 5))
-def test_dummy(game, worth):
+@given(utilities(), st.floats(-5, 5))
+def test_dummy(case, worth):
     """A player that adds its own worth and nothing else gets just that; the others do not notice."""
-    players, utility = game
+    players, utility = case
     found = shapley_values(lambda s: utility[s - {"idle"}] + worth * ("idle" in s), [*players, "idle"])
     assert found["idle"] == pytest.approx(worth, abs=1e-9)
     del found["idle"]
@@ -64,9 +64,9 @@ def test_dummy(game, worth):
 
 
 @steady
-@given(games(), st.floats(-3, 3))
-def test_additivity(game, factor):
-    players, utility = game
+@given(utilities(), st.floats(-3, 3))
+def test_additivity(case, factor):
+    players, utility = case
     other = {s: math.sin(hash_free(s)) for s in utility}
     joint = shapley_values(lambda s: utility[s] + factor * other[s], players)
     one = shapley_values(utility.__getitem__, players)
@@ -85,7 +85,7 @@ def test_glove_game():
 
 
 @pytest.mark.parametrize("count", [1, 3, 10])
-def test_each_coalition_is_asked_for_once(count):
+def test_each_coalition_is_computed_once(count):
     asked = []
     shapley_values(lambda s: asked.append(s) or float(len(s)), [str(i) for i in range(count)])
     assert len(asked) == len(set(asked)) == 2**count - 1
@@ -96,15 +96,15 @@ def test_coalitions_are_in_bitmask_order():
     assert coalitions(["a", "b"]) == [frozenset(), {"a"}, {"b"}, {"a", "b"}]
 
 
-def test_many_games_at_once():
+def test_many_utilities_at_once():
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(8, 5, 2, generator=generator, dtype=torch.float64, requires_grad=True)
     found = shapley_from_coalitions(values, 3)
     assert found.shape == (3, 5, 2)
     assert torch.allclose(found.sum(0), values[-1] - values[0])
     for row in range(5):
-        game = dict(zip(coalitions("abc"), (values[:, row, 1] - values[0, row, 1]).tolist(), strict=True))
-        single = shapley_values(game.__getitem__, "abc")
+        utility = dict(zip(coalitions("abc"), (values[:, row, 1] - values[0, row, 1]).tolist(), strict=True))
+        single = shapley_values(utility.__getitem__, "abc")
         assert found[:, row, 1].tolist() == pytest.approx(list(single.values()))
     np.testing.assert_allclose(shapley_from_coalitions(values.detach().numpy(), 3), found.detach().numpy())
     found[0].sum().backward()
@@ -135,7 +135,7 @@ def test_sampling_is_right_within_its_error():
     assert found != other
 
 
-def test_sampling_asks_for_no_coalition_twice():
+def test_sampling_computes_no_coalition_twice():
     asked = []
     players = [str(i) for i in range(11)]
     shapley_values(lambda s: asked.append(s) or float(len(s)), players, permutations=100)

@@ -107,9 +107,9 @@ def test_other_modalities_are_another_task():
         (lambda: Task.regression(("text",), 0, float("inf")), "both finite"),
         (lambda: Task.regression(("text",), float("nan"), 1), "both finite"),
         (lambda: Task.regression(("text",), 0, 1, num_classes=1), "2 or more, found 1"),
-        (lambda: Task("regression", ("text",), ("a", "b")), "one increasing value a class"),
-        (lambda: Task("regression", ("text",), ("a", "b"), (1.0, 1.0)), "one increasing value a class"),
-        (lambda: Task("regression", ("text",), ("a", "b"), (1.0, 2.0, 3.0)), "one increasing value a class"),
+        (lambda: Task("regression", ("text",), ("a", "b")), "one increasing value per class"),
+        (lambda: Task("regression", ("text",), ("a", "b"), (1.0, 1.0)), "one increasing value per class"),
+        (lambda: Task("regression", ("text",), ("a", "b"), (1.0, 2.0, 3.0)), "one increasing value per class"),
         (lambda: EMOTIONS.score(torch.ones(1, 3)), "has no score"),
     ],
 )

@@ -65,7 +65,7 @@ def test_the_literal_reading_gives_the_uncertain_modality_the_larger_weight():
     assert weights["unsure"] > weights["sure"] + 0.05
 
 
-def test_the_certain_scores_one_and_the_clueless_zero():
+def test_the_certainty_of_one_class_is_one_and_of_a_uniform_posterior_zero():
     ends = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
     assert torch.allclose(certainty(ends, FIRST.expand(2, -1), "confidence"), torch.tensor([1.0, 0.0]), atol=1e-6)
 
@@ -82,8 +82,8 @@ def test_absent_rows_do_not_count():
     one, two = EntropyWeighting(("a", "b")), EntropyWeighting(("a", "b"))
     posterior, membership = random_posterior(3, 0), random_posterior(3, 1)
     one.update({"a": posterior, "b": posterior}, membership, {"a": flags(1, 0, 1), "b": flags(1, 0, 1)})
-    kept = [0, 2]
-    two.update({"a": posterior[kept], "b": posterior[kept]}, membership[kept], {"a": flags(1, 1), "b": flags(1, 1)})
+    rows = [0, 2]
+    two.update({"a": posterior[rows], "b": posterior[rows]}, membership[rows], {"a": flags(1, 1), "b": flags(1, 1)})
     assert torch.allclose(one.level, two.level)
 
 
@@ -128,6 +128,6 @@ def test_another_reading_is_refused():
         plugins.configure(Config, {"entropy_sign": "doubt"}, "The model pase")
 
 
-def test_uniform_weights_are_equal_whatever_the_posteriors_say():
+def test_uniform_weights_are_equal_whatever_the_posteriors_are():
     weights = weights_of("uniform")
     assert [float(value) for value in weights.values()] == [0.5, 0.5]

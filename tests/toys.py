@@ -1,6 +1,7 @@
 """Small inputs that several test files share."""
 
 import dataclasses
+import json
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from pase_msa.task import Task
 
 DIMS = {"text": 5, "audio": 4, "vision": 3}
 NAMES = tuple(DIMS)
+WORDS = ["good", "bad", "film", "the", "was", "a", "Good", "Bad", "not"]
+HIDDEN = 16  # of the language model
 
 
 def tiny_spec(kind="regression", **changes):
@@ -121,3 +124,24 @@ def train_steps(model, batches, learning_rate=0.05):
 
 def parameters_of(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def make_bert(folder, seed=0):
+    """Save a BERT of two layers with random weights and a tokenizer of a few words."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": 64}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder

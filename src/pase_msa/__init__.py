@@ -39,10 +39,10 @@ __all__ = [
     "Task",
     "__version__",
     "alignment_loss",
-    "balancing.factors",
     "calibration_loss",
     "diagnose",
     "entropic_plan",
+    "modulation_factors",
     "open_table",
     "shapley_values",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -18,11 +19,11 @@ class Batch:
     """N utterances, keyed by modality name.
 
     Attributes:
-        features: a modality's padded sequences, [N, T_m, D_m] real, or token ids [N, T_m] where its encoder reads text.
-        lengths: valid steps a sequence, [N]; 0 where the modality is absent.
+        features: padded sequences per modality: [N, T_m, D_m] real, or token ids [N, T_m] where the encoder reads text.
+        lengths: valid steps per sequence, [N]; 0 where the modality is absent.
         present: whether an utterance has the modality, [N].
         labels: real scores or class numbers [N], or None where unknown.
-        rows: row of the utterance in its feature table, [N]; for models that keep a state a training row.
+        rows: row of the utterance in its feature table, [N]; for models that keep a state per training row.
         videos: number of the utterance's video, [N].
     """
 
@@ -60,32 +61,46 @@ class Batch:
         )
 
     def only(self, modalities: Iterable[str]) -> Batch:
-        """The batch with every other modality withheld (marked absent; the features stay where they are)."""
-        kept = set(modalities)
-        if unknown := kept - set(self.features):
+        """The batch with every other modality masked: marked absent, while its features stay where they are."""
+        members = set(modalities)
+        if unknown := members - set(self.features):
             raise PaSEError(
                 f"The batch has the modalities {list(self.features)}, not {sorted(unknown)}; name some of these."
             )
-        present = {name: flag if name in kept else torch.zeros_like(flag) for name, flag in self.present.items()}
+        present = {name: flag if name in members else torch.zeros_like(flag) for name, flag in self.present.items()}
         return dataclasses.replace(self, present=present)
+
+
+@runtime_checkable
+class OutputState(Protocol):
+    """What a model keeps of a pass of its network for `losses` and `update`."""
+
+    def split(self, count: int) -> Sequence[OutputState]:
+        """The states of `count` batches of the same size that went through the network as one."""
+
+
+def split_rows(value: Tensor, count: int, dim: int = 0) -> list[Tensor]:
+    """`count` equal pieces along a dimension, as views."""
+    # not `chunk`: its number of pieces is unknown where the number of rows is a symbol of an exported graph
+    return list(value.unflatten(dim, (count, -1)).unbind(dim))  # type: ignore[no-untyped-call]
 
 
 @dataclass
 class Outputs:
-    """What a model says about N utterances.
+    """What a model predicts for N utterances, and what it computed on the way.
 
     Attributes:
         logits: [N, K].
         probabilities: softmax of the logits, eq. 14, [N, K].
         score: expectation of the class values, [N] (regression), else None.
-        fused: the representation that the head reads, [N, F].
-        vectors: one pooled feature a modality, h_m, [N, D]; imputed where absent.
+        fused: the input of the prediction head, [N, F].
+        vectors: one pooled feature per modality, h_m, [N, D]; imputed where absent.
         present: as in the batch.
-        posteriors: prototype posterior a modality, [N, K].
-        gates: gate values a modality, [N, D] or [N, 1].
+        posteriors: prototype posterior per modality, [N, K].
+        gates: gate values per modality, [N, D] or [N, 1].
         weights: modality weights, eq. 11, each a scalar.
-        details: parts of the losses to log, and to grade coalitions by: "intra/text", "inter/text+audio"; scalars.
-        state: what the model wants to find again in `losses` and `update`.
+        details: scalar parts of the losses, to log and for eq. 19: "intra/text", "inter/text+audio".
+        state: what the model's `losses` and `update` need of the pass, in a type of the model's own.
     """
 
     logits: Float[Tensor, "n k"]
@@ -98,4 +113,35 @@ class Outputs:
     gates: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, Tensor] = field(default_factory=dict)
     details: dict[str, Tensor] = field(default_factory=dict)
-    state: dict[str, Tensor] = field(default_factory=dict)
+    state: OutputState | None = None
+
+    def split(self, count: int) -> list[Outputs]:
+        """The outputs of `count` batches of the same size that went through the model as one, in their order.
+
+        `weights` are those of all; `details` are left out, since they were computed over all rows.
+        """
+
+        def of_each(group: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+            pieces = {name: split_rows(value, count) for name, value in group.items()}
+            return [{name: values[index] for name, values in pieces.items()} for index in range(count)]
+
+        logits, probabilities, fused = (split_rows(v, count) for v in (self.logits, self.probabilities, self.fused))
+        scores = [None] * count if self.score is None else split_rows(self.score, count)
+        states = [None] * count if self.state is None else self.state.split(count)
+        vectors, present = of_each(self.vectors), of_each(self.present)
+        posteriors, gates = of_each(self.posteriors), of_each(self.gates)
+        return [
+            Outputs(
+                logits[index],
+                probabilities[index],
+                scores[index],
+                fused[index],
+                vectors=vectors[index],
+                present=present[index],
+                posteriors=posteriors[index],
+                gates=gates[index],
+                weights=dict(self.weights),
+                state=states[index],
+            )
+            for index in range(count)
+        ]

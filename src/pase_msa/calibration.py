@@ -1,6 +1,6 @@
-"""How sure a prediction is, and whether that can be believed.
+"""Confidence of a prediction, and how well confidence agrees with accuracy.
 
-Temperature scaling (Guo et al., 2017): one number divides the logits. It moves the confidence only; class and
+Temperature scaling (Guo et al., 2017): one number divides the logits. It changes the confidence only; class and
 score stay those of temperature 1.
 """
 
@@ -31,8 +31,8 @@ def confidence(task: Task, logits: Float[Tensor, "n k"], temperature: float = 1.
 
     Classification: the largest of `softmax(logits / temperature)`. Regression: the mass of that
     distribution on the classes strictly on the predicted side of `task.center`, plus half of the mass at
-    the centre. The side is that of the score at temperature 1, so that confidence speaks of what was
-    predicted; it may fall below 1/2 where a few extreme classes outweigh a majority in the expectation.
+    the centre. The side is that of the score at temperature 1, which is what was predicted. Confidence may
+    fall below 1/2 where a few extreme classes outweigh a majority in the expectation.
 
     Errors: PaSEError for logits that are not [N, K] or not finite, or a temperature that is not positive.
     """
@@ -43,12 +43,12 @@ def confidence(task: Task, logits: Float[Tensor, "n k"], temperature: float = 1.
 
 
 def unchecked_confidence(task: Task, logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, " n"]:
-    """`confidence` of logits that are known to be finite: no value is looked at, so that a graph can hold it."""
+    """`confidence` without its checks, which read values and so cannot be part of an exported graph."""
     probabilities = torch.softmax(logits.float() / temperature, dim=1)
     if task.values is None:
         return probabilities.max(dim=1).values
     distance = torch.tensor(task.values, dtype=torch.float64) - task.center
-    # class values are computed by steps, which may miss the centre by a rounding
+    # class values are computed in steps, which may miss the centre by a rounding error
     at_center = distance.abs() <= 1e-6 * (task.values[-1] - task.values[0])
     upper = torch.where(at_center, 0.5, (distance > 0).double()).to(probabilities)
     side = torch.where(_non_negative(task, logits).unsqueeze(1), upper, 1 - upper)
@@ -73,15 +73,15 @@ def correct(task: Task, logits: Float[Tensor, "n k"], labels: Float[Tensor, " n"
 
 
 def fit_temperature(task: Task, logits: Float[Tensor, "n k"], labels: Float[Tensor, " n"]) -> float:
-    """The temperature in [0.05, 20] of the least negative log-likelihood, on data that no training has seen.
+    """The temperature in [0.05, 20] of the least negative log-likelihood; give data that were not trained on.
 
     Classification takes the likelihood of the true class; regression that of being right about the
-    polarity. It is 1 where the data cannot tell: nothing at all, everything right or everything wrong (the
-    optimum is then a bound of the search), or logits that a temperature does not move.
+    polarity. It is 1 where the data do not determine it: no data, all right or all wrong (the optimum is then a
+    bound of the search), or logits that a temperature does not change.
 
     Errors: PaSEError as `correct`.
     """
-    logits, labels = logits.detach().cpu(), labels.detach().cpu()  # not every device knows double precision
+    logits, labels = logits.detach().cpu(), labels.detach().cpu()  # not every device has double precision
     right = correct(task, logits, labels)
     if not len(logits) or bool(right.all()) or not bool(right.any()):
         return 1.0
@@ -93,21 +93,21 @@ def fit_temperature(task: Task, logits: Float[Tensor, "n k"], labels: Float[Tens
         sure = confidence(task, logits, temperature).double().clamp(1e-7, 1 - 1e-7)
         return float(functional.binary_cross_entropy(sure, right.double()))
 
-    # the regression loss need not be unimodal: a grid finds the valley, a bounded search its bottom
+    # the regression loss need not be unimodal: a grid finds the best interval, a bounded search the minimum in it
     grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), 25)
     best = int(np.argmin([loss(point) for point in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return math.exp(found.x) if found.fun < loss(0.0) - 1e-9 else 1.0
+    result = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return math.exp(result.x) if result.fun < loss(0.0) - 1e-9 else 1.0
 
 
 def reliability(confidence: Values, correct: Values, bins: int = 10) -> list[dict[str, float | None]]:
-    """Stated against actual accuracy in `bins` equal bins of [0, 1], low edge included (the last: both).
+    """Confidence against accuracy in `bins` equal bins of [0, 1]; the low edge belongs to a bin, in the last both.
 
     Returns:
-        One {low, high, count, confidence, accuracy} a bin: means of its predictions, None where it is empty.
+        One {low, high, count, confidence, accuracy} per bin: means of its predictions, None where it is empty.
 
-    Errors: PaSEError for unequal lengths, nothing at all, confidence outside [0, 1], fewer than one bin.
+    Errors: PaSEError for unequal lengths, no data, confidence outside [0, 1], fewer than one bin.
     """
     sure, right = _pair(confidence, correct)
     if bins < 1:
@@ -131,7 +131,7 @@ def reliability(confidence: Values, correct: Values, bins: int = 10) -> list[dic
 
 
 def expected_calibration_error(confidence: Values, correct: Values, bins: int = 10) -> float:
-    """Mean gap between stated and actual accuracy over the bins of `reliability`, by count, in [0, 1].
+    """Mean gap between confidence and accuracy over the bins of `reliability`, weighted by count, in [0, 1].
 
     Errors: PaSEError as `reliability`.
     """
@@ -144,20 +144,20 @@ def expected_calibration_error(confidence: Values, correct: Values, bins: int = 
 def risk_coverage(confidence: Values, correct: Values) -> dict[str, Any]:
     """Error rate when only the most confident share of the predictions is kept (selective prediction).
 
-    Equally confident predictions enter in an arbitrary order; each takes the error rate of its group, which
-    is the mean over those orders, so that the curve does not depend on the order of the samples.
+    Predictions of equal confidence have no order. Each takes the error rate of its group, the mean over all
+    orders, so that the curve does not depend on the order of the samples.
 
     Returns:
         coverage [N] in (0, 1], risk [N] in [0, 1], aurc: the mean of risk, the area under the curve.
 
-    Errors: PaSEError for unequal lengths, nothing at all, confidence outside [0, 1].
+    Errors: PaSEError for unequal lengths, no data, confidence outside [0, 1].
     """
     sure, right = _pair(confidence, correct)
     _, group, count = np.unique(-sure, return_inverse=True, return_counts=True)
     wrong = np.bincount(group, weights=1 - right) / count
-    kept = np.arange(1, len(sure) + 1)
-    risk = np.repeat(wrong, count).cumsum() / kept
-    return {"coverage": (kept / len(sure)).tolist(), "risk": risk.tolist(), "aurc": float(risk.mean())}
+    number = np.arange(1, len(sure) + 1)
+    risk = np.repeat(wrong, count).cumsum() / number
+    return {"coverage": (number / len(sure)).tolist(), "risk": risk.tolist(), "aurc": float(risk.mean())}
 
 
 def _non_negative(task: Task, logits: Tensor) -> Tensor:
@@ -176,10 +176,10 @@ def _pair(confidence: Values, correct: Values) -> tuple[npt.NDArray[np.float64],
     )
     if sure.ndim != 1 or sure.shape != right.shape or not len(sure):
         raise PaSEError(
-            f"Calibration needs one confidence a prediction, and one at least; "
+            f"Calibration needs one confidence per prediction, and one at least; "
             f"found shapes {list(sure.shape)} and {list(right.shape)}."
         )
-    # a sum of float32 probabilities may pass 1 by a rounding
+    # a sum of float32 probabilities may exceed 1 by a rounding error
     if not bool(((sure >= -1e-5) & (sure <= 1 + 1e-5)).all()):
         raise PaSEError("Confidence must lie in [0, 1]; some value does not.")
     return np.clip(sure, 0, 1), right

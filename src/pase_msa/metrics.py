@@ -1,10 +1,11 @@
 """Metrics in the field's conventions, as pure functions and as one torchmetrics class.
 
-Accuracies, recall and F1 are fractions in [0, 1]; MAE is in label units, entropy in nats. The conventions differ
-in what zero is and in what F1 weighs by, which moves a table by a point:
+Accuracies, recall and F1 are fractions in [0, 1]; MAE is in label units, entropy in nats. A convention
+says which class zero belongs to and what F1 is weighted by; tables differ by about a point for that reason alone:
 
-* "mmsa" (MMSA, the default): with zeros `>= 0`, without them `> 0`; F1 weighs by the support in the truth.
-* "mult" (MulT, 2019): `> 0` also where zeros are kept; F1 weighs by the predictions.
+* "mmsa" (MMSA, the default): positive is `>= 0` where zeros are kept, `> 0` where they are dropped; F1 is weighted by
+  the support in the truth.
+* "mult" (MulT, 2019): `> 0` also where zeros are kept; F1 is weighted by the predictions.
 * "pase" (the authors of PaSE): as "mmsa", but MAE and Corr are taken over the non-zero labels only.
 """
 
@@ -34,18 +35,18 @@ def regression_metrics(score: Values, labels: Values, task: Task, convention: Co
     """Polarity, class and error metrics of scores [N] against labels [N], both in label units.
 
     Polarity is taken around `task.center`. Everything is compared in single precision, as in the frameworks
-    that define the conventions, so that a label at a centre that binary fractions cannot express is still there.
+    that define the conventions. So a label at the centre stays there, also where binary fractions cannot express it.
     `acc7` and `acc5` clip to +-3 and +-2 and round half to even; a label range other than [-3, 3] is first
     mapped to it linearly. MAE takes scores as they are.
 
     Returns:
         acc2_nonneg, acc2_negpos, f1_nonneg, f1_negpos, acc7, acc5, mae, corr. `corr` is 0 where either side
-        is constant: nothing was ordered. What is computed over non-zero labels is nan where there are none:
-        there is no polarity to be right about, and any number would be an invention.
+        is constant. What is computed over non-zero labels is nan where there are none, since no polarity can
+        then be right or wrong.
 
     Errors: PaSEError for a task without values, an unknown convention, unequal or no shapes, NaN, infinity.
     """
-    check_dialect(convention)
+    check_convention(convention)
     if task.values is None:
         raise PaSEError("Regression metrics need a regression task; use classification_metrics.")
     predicted, truth = _pair(score, labels)
@@ -53,7 +54,7 @@ def regression_metrics(score: Values, labels: Values, task: Task, convention: Co
     x, y = predicted - center, truth - center
     polar = y != 0
     scale = np.float32(3 / (task.values[-1] - task.center))
-    kept = polar if convention == "pase" else np.ones_like(polar)
+    counted = polar if convention == "pase" else np.ones_like(polar)
     nonneg = (x > 0, y > 0) if convention == "mult" else (x >= 0, y >= 0)
     negpos = (x[polar] > 0, y[polar] > 0)
     return {
@@ -63,8 +64,8 @@ def regression_metrics(score: Values, labels: Values, task: Task, convention: Co
         "f1_negpos": _weighted_f1(*negpos, convention),
         "acc7": _class_accuracy(x * scale, y * scale, 3),
         "acc5": _class_accuracy(x * scale, y * scale, 2),
-        "mae": float(np.mean(np.abs(predicted - truth)[kept], dtype=float)) if kept.any() else float("nan"),
-        "corr": _correlation(x[kept] * scale, y[kept] * scale),
+        "mae": float(np.mean(np.abs(predicted - truth)[counted], dtype=float)) if counted.any() else float("nan"),
+        "corr": _correlation(x[counted] * scale, y[counted] * scale),
     }
 
 
@@ -105,7 +106,7 @@ def task_metrics(
 
     Errors: PaSEError as above, and for probabilities that are not [N, K] or not finite.
     """
-    check_dialect(convention)
+    check_convention(convention)
     given = torch.as_tensor(probabilities).detach().float().cpu()
     if given.ndim != 2 or given.shape[1] != task.num_classes or not bool(torch.isfinite(given).all()):
         raise PaSEError(f"Probabilities must be finite, [N, {task.num_classes}]; found {list(given.shape)}.")
@@ -115,7 +116,7 @@ def task_metrics(
 
 
 def headline(task: Task) -> tuple[str, Literal["min", "max"]]:
-    """The metric by which checkpoints of the task are selected, and whether less or more of it is better."""
+    """The metric that selects checkpoints of the task, and whether its minimum or its maximum is best."""
     return ("mae", "min") if task.kind == "regression" else ("f1_weighted", "max")
 
 
@@ -129,13 +130,13 @@ class SentimentMetrics(Metric):
 
     def __init__(self, task: Task, convention: Convention = "mmsa", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        check_dialect(convention)
+        check_convention(convention)
         self.task, self.convention = task, convention
         for name in ("probabilities", "labels", *(["score"] if task.kind == "regression" else [])):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(self, outputs: Outputs, labels: Tensor) -> None:
-        """Take in the outputs and labels [N] of a batch."""
+        """Add the outputs and labels [N] of a batch."""
         probabilities = outputs.probabilities.detach().float()
         self.probabilities.append(probabilities)
         self.labels.append(labels.detach().float())
@@ -154,8 +155,8 @@ class SentimentMetrics(Metric):
         return result | {"entropy": float(torch.special.entr(probabilities).sum(1).mean())}
 
 
-def check_dialect(convention: str) -> None:
-    """Refuse a convention that does not exist, with the list of those that do."""
+def check_convention(convention: str) -> None:
+    """Refuse an unknown convention; the sentence lists those that exist."""
     if convention not in get_args(Convention):
         raise PaSEError(f"A metric convention is one of {', '.join(get_args(Convention))}, not {convention!r}.")
 
@@ -164,7 +165,7 @@ def _pair(predicted: Values, labels: Values) -> tuple[Floats, Floats]:
     """Both as float32 [N], checked."""
     x, y = (torch.as_tensor(part).detach().cpu().float().numpy() for part in (predicted, labels))
     if x.shape != y.shape or x.ndim != 1 or not len(x):
-        raise PaSEError(f"Metrics need one label a prediction; found shapes {x.shape} and {y.shape}.")
+        raise PaSEError(f"Metrics need one label per prediction; found shapes {x.shape} and {y.shape}.")
     for part, name in ((x, "predictions"), (y, "labels")):
         if bad := int((~np.isfinite(part)).sum()):
             raise PaSEError(f"{bad} of {len(part)} {name} are NaN or infinite; metrics need finite numbers.")
@@ -191,7 +192,7 @@ def _correlation(x: Floats, y: Floats) -> float:
     """Pearson's, of values on the scale of [-3, 3]."""
     if not len(x):
         return float("nan")
-    # a spread at the level of float32's rounding is noise around a constant
+    # a range as small as the rounding of float32 is a constant with noise
     if min(np.ptp(x), np.ptp(y)) <= 1e-6:
         return 0.0
     return float(np.corrcoef(x.astype(np.float64), y.astype(np.float64))[0, 1])

@@ -9,7 +9,7 @@ Losses = dict[str, Tensor]
 
 
 def soft_cross_entropy(logits: Float[Tensor, "*n k"], membership: Float[Tensor, "*n k"]) -> Float[Tensor, "*n"]:
-    """Cross-entropy against (soft) memberships, eq. 16, one value an utterance."""
+    """Cross-entropy against (soft) memberships, eq. 16, one value per utterance."""
     return -(membership * logits.log_softmax(-1)).sum(-1)
 
 
@@ -22,7 +22,16 @@ def task_losses(
     class_weight: float = 1.0,
     score_weight: float = 1.0,
 ) -> Losses:
-    """L_task: "class", the cross-entropy of eq. 16, and for regression "score", the absolute error of the score."""
+    """L_task: "class", the cross-entropy of eq. 16, and for regression "score", the absolute error of the score.
+
+    Args:
+        logits: [N, K].
+        score: [N]; None for classification.
+        labels: [N].
+        membership: of the labels, [N, K].
+        class_weight: of the cross-entropy.
+        score_weight: of the absolute error.
+    """
     losses = {"class": class_weight * soft_cross_entropy(logits, membership).mean()}
     if score is not None and score_weight:
         losses["score"] = score_weight * (score - labels).abs().mean()
@@ -30,7 +39,13 @@ def task_losses(
 
 
 def align_losses(intra: Float[Tensor, " m"] | None, inter: Float[Tensor, ""] | None, mu: float) -> Losses:
-    """mu L_align, eq. 15 and 17: "intra", the sum of the calibration losses times their weights, and "inter"."""
+    """mu L_align, eq. 15 and 17: "intra", the sum of the weighted calibration losses, and "inter", the alignment loss.
+
+    Args:
+        intra: calibration losses (eq. 3) times modality weights (eq. 11), [M]; None without calibration.
+        inter: alignment loss (eq. 9); None without alignment.
+        mu: weight of both.
+    """
     losses: Losses = {}
     if intra is not None:
         losses["intra"] = mu * intra.sum()

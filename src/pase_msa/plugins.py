@@ -1,33 +1,48 @@
 """Plug-ins by name: the name is the file's name, "package.module:attribute" reaches code elsewhere.
 
-A plug-in of kind "models" named "x" is the module `pase_msa.models.x`; nothing registers it.
+A plug-in of kind "models" named "x" is the module `pase_msa.models.x`; nothing registers it. A module of that folder is
+a plug-in if its source defines an entry point at the top level: `build`, or `read` for a format. So plug-ins are listed
+without being imported, and only the chosen one is.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from pase_msa.errors import PaSEError
 
 C = TypeVar("C")
+_ENTRY_POINTS = ("build", "read")
 
 
 def names(kind: str) -> list[str]:
-    """Names of the plug-ins of a kind ("models", "fusion", ...) found on disk."""
-    package = importlib.import_module(f"pase_msa.{kind}")
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in found if _is_plugin(importlib.import_module(f"pase_msa.{kind}.{name}")))
+    """Names of the plug-ins of a kind ("models", "fusion", "data.formats", ...) found on disk; none is imported."""
+    return sorted(name for name, spec in _modules(kind).items() if _is_plugin(spec))
 
 
-def _is_plugin(module: ModuleType) -> bool:
-    """A plug-in is known by its entry point: `build`, or `read` for a format."""
-    return hasattr(module, "build") or hasattr(module, "read")
+def _modules(kind: str) -> dict[str, ModuleSpec]:
+    """The modules in the folder of a kind. The folder's package is not imported either: it may load what is slow."""
+    folder = Path(__file__).parent.joinpath(*kind.split("."))
+    specs = ((m.name, m.module_finder.find_spec(m.name, None)) for m in pkgutil.iter_modules([str(folder)]))
+    return {name: spec for name, spec in specs if spec is not None}
+
+
+def _is_plugin(spec: ModuleSpec) -> bool:
+    """Whether the source of a module defines an entry point."""
+    get_source = getattr(spec.loader, "get_source", None)
+    source = None if get_source is None else get_source(spec.name)
+    return source is not None and any(
+        isinstance(node, ast.FunctionDef) and node.name in _ENTRY_POINTS for node in ast.parse(source).body
+    )
 
 
 def load(kind: str, name: str) -> Any:
@@ -44,8 +59,9 @@ def load(kind: str, name: str) -> Any:
             raise PaSEError(
                 f"{name!r} was to be a plug-in of kind {kind!r}, but it cannot be imported: {error}."
             ) from error
-    available = names(kind)
-    if name not in available:
+    spec = _modules(kind).get(name)
+    if spec is None or not _is_plugin(spec):
+        available = names(kind)
         near = difflib.get_close_matches(name, available, 1)
         hint = f"did you mean {near[0]!r}?" if near else 'or use "package.module:attribute".'
         raise PaSEError(f"No plug-in {name!r} in {kind}; there are {', '.join(available)}; {hint}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from pase_msa.errors import PaSEError
 
 _EXACT_PLAYERS = 10
-_EXACT_GAMES = 8  # where every coalition is played for every utterance, beyond this many they are sampled
+_EXACT_ATTRIBUTION = 8  # players; with more, coalitions are sampled where each is computed for every utterance
 _PERMUTATIONS = 64
 
 Utility = Callable[[frozenset[str]], float]
@@ -42,12 +42,12 @@ def shapley_values(
 ) -> ShapleyValues:
     """Each player's average marginal contribution to the utility (PaSE, eq. 18).
 
-    Up to ten players every non-empty coalition is asked for exactly once. Beyond, the average runs over
-    random orders, each with its reverse (antithetic), no coalition is asked for twice, and the standard
-    errors say how far to trust it; the values sum to the utility of all players either way.
+    Up to ten players the utility of every non-empty coalition is computed exactly once. With more, the average
+    runs over random orders, each with its reverse (antithetic). No utility is computed twice, and standard errors
+    are given. The values sum to the utility of all players either way.
 
     Args:
-        utility: coalition -> value. The empty coalition counts as 0 and is never asked for: shift the utility
+        utility: coalition -> value. The empty coalition counts as 0 and is never computed: shift the utility
             so that 0 means "no player".
         players: distinct names.
         permutations: how many orders to draw, at least 4, rounded up to an even number; beyond ten players
@@ -59,7 +59,7 @@ def shapley_values(
     """
     if not players or len(set(players)) != len(players):
         raise PaSEError(
-            f"Shapley values want one or more distinct players and {list(players)} was found: name each once."
+            f"Shapley values need one or more distinct players and {list(players)} was found: name each once."
         )
 
     def value(mask: int) -> float:
@@ -75,7 +75,7 @@ def shapley_values(
         exact = _weights(len(players)) @ values
         return ShapleyValues(dict(zip(players, exact.tolist(), strict=True)), dict.fromkeys(players, 0.0), exact=True)
     if permutations < 4:
-        raise PaSEError(f"sampling wants at least 4 permutations and {permutations} was found: take 2000 or so.")
+        raise PaSEError(f"sampling needs at least 4 permutations and {permutations} was found: take 2000 or so.")
     sampled = _sample(value, len(players), math.ceil(permutations / 2), random.Random(seed))
     errors = sampled.std(0, ddof=1) / math.sqrt(len(sampled))
     return ShapleyValues(
@@ -94,12 +94,14 @@ def coalitions(players: Sequence[str]) -> list[frozenset[str]]:
 def attribution(
     players: tuple[str, ...], permutations: int = _PERMUTATIONS
 ) -> tuple[tuple[frozenset[str], ...], NDArray[np.float64]]:
-    """Coalitions to play, the empty one first and all players last, and the matrix [k, C] that makes Shapley values.
+    """C coalitions, and the matrix [k, C] that maps their values to Shapley values.
 
-    Exact for up to 8 players, else by antithetic permutations, an even number of them.
+    The empty coalition comes first and that of all players last.
+
+    The map is exact for up to 8 players, else by antithetic permutations, an even number of them.
     """
     count = len(players)
-    if count <= _EXACT_GAMES:
+    if count <= _EXACT_ATTRIBUTION:
         return tuple(coalitions(players)), shapley_from_coalitions(np.eye(2**count), count)
     generator = random.Random(0)
     number = {frozenset[str](): 0}
@@ -112,13 +114,13 @@ def attribution(
                 joined = members | {players[player]}
                 terms.append((player, number.setdefault(joined, len(number)), number[members]))
                 members = joined
-    games = sorted(number, key=lambda game: (len(game) == count, number[game]))
-    place = {number[game]: i for i, game in enumerate(games)}
-    matrix = np.zeros((count, len(games)))
+    chosen = sorted(number, key=lambda coalition: (len(coalition) == count, number[coalition]))
+    place = {number[coalition]: i for i, coalition in enumerate(chosen)}
+    matrix = np.zeros((count, len(chosen)))
     for player, with_player, without in terms:
         matrix[player, place[with_player]] += 1 / permutations
         matrix[player, place[without]] -= 1 / permutations
-    return tuple(games), matrix
+    return tuple(chosen), matrix
 
 
 @overload
@@ -128,10 +130,10 @@ def shapley_from_coalitions(values: NDArray[np.floating], players: int) -> NDArr
 def shapley_from_coalitions(
     values: Real[Tensor, "coalitions ..."] | Real[NDArray[np.floating], "coalitions ..."], players: int
 ) -> Float[Tensor, "players ..."] | Float[NDArray[np.float64], "players ..."]:
-    """Shapley values from the utilities of all coalitions, for any number of games at once (PaSE, eq. 18).
+    """Shapley values from the utilities of all coalitions, for any number of utilities at once (PaSE, eq. 18).
 
     A linear map, so a tensor's gradient passes through it. Row 0, the empty coalition, is subtracted from the
-    others: the values of a game sum to its last row minus its first.
+    others: the values of a utility sum to its last row minus its first.
 
     Args:
         values: `[2^k, ...]` in the order of `coalitions`, finite; tensor or array.
@@ -145,8 +147,8 @@ def shapley_from_coalitions(
     """
     if players < 1 or values.ndim < 1 or values.shape[0] != 2**players:
         raise PaSEError(
-            f"{players} players want 2^{players} coalition values along the first axis, and the shape "
-            f"{list(values.shape)} was found: pass one row a coalition, the empty one first."
+            f"{players} players need 2^{players} coalition values along the first axis, and the shape "
+            f"{list(values.shape)} was found: pass one row per coalition, the empty one first."
         )
     finite = torch.isfinite(values).all() if isinstance(values, Tensor) else np.isfinite(values).all()
     if not bool(finite):
@@ -176,7 +178,7 @@ def _sample(
     value: Callable[[int], float], players: int, pairs: int, generator: random.Random
 ) -> Float[NDArray[np.float64], "pairs players"]:
     """Marginal contributions, averaged over an order and its reverse, for each of some random orders."""
-    known = {0: 0.0}
+    values = {0: 0.0}
     order = list(range(players))
     result = np.zeros((pairs, players))
     for row in result:
@@ -185,10 +187,10 @@ def _sample(
             mask, before = 0, 0.0
             for player in direction:
                 mask |= 1 << player
-                if mask not in known:
-                    known[mask] = value(mask)
-                row[player] += (known[mask] - before) / 2
-                before = known[mask]
+                if mask not in values:
+                    values[mask] = value(mask)
+                row[player] += (values[mask] - before) / 2
+                before = values[mask]
     return result
 
 

@@ -1,4 +1,4 @@
-"""What is predicted: modalities, classes and the way labels become classes and classes become scores."""
+"""What is predicted: modalities and classes, and the maps from labels to classes and from classes to scores."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Task:
 
     A regression task lays `K` ordered classes over its label range; `values[k]` is the label value of class `k`.
     A real label becomes a soft membership of the two neighbouring classes by linear interpolation, and a
-    distribution over classes becomes a score by its expectation, so the two maps are each other's inverse.
-    A classification task has names only.
+    distribution over classes becomes a score by its expectation. The second map is the inverse of the first.
+    A classification task has class names only.
 
     Args:
         kind: "regression" or "classification".
@@ -52,7 +52,7 @@ class Task:
             ordered = self.values is not None and all(a < b for a, b in zip(self.values, self.values[1:], strict=False))
             if self.values is None or len(self.values) != len(self.classes) or not ordered:
                 raise PaSEError(
-                    f"A regression task needs one increasing value a class; found values {self.values} "
+                    f"A regression task needs one increasing value per class; found values {self.values} "
                     f"for {len(self.classes)} classes."
                 )
 
@@ -83,17 +83,17 @@ class Task:
 
     @classmethod
     def classification(cls, modalities: Sequence[str], classes: Sequence[str], *, label: str = "label") -> Task:
-        """One of `classes`."""
+        """One of `classes`, which have no order."""
         return cls("classification", tuple(modalities), tuple(classes), None, label)
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """K, the number of classes."""
         return len(self.classes)
 
     @property
     def center(self) -> float:
-        """The middle of a regression task's range: what divides negative from positive."""
+        """The middle of a regression task's range, which divides negative from positive."""
         return 0.0 if self.values is None else (self.values[0] + self.values[-1]) / 2
 
     def membership(self, labels: Tensor) -> Float[Tensor, "n k"]:
@@ -112,7 +112,7 @@ class Task:
         return result.scatter_(1, upper.unsqueeze(1), share.unsqueeze(1))
 
     def frequencies(self, labels: Float[Tensor, " n"]) -> Float[Tensor, " k"]:
-        """Share of each class among labels; half an utterance is added to each."""
+        """Relative frequency of each class among labels; half an utterance is added to each class, so none is 0."""
         counts = self.membership(labels).sum(0) + 0.5
         return counts / counts.sum()
 
@@ -127,12 +127,12 @@ class Task:
         return dataclasses.replace(self, modalities=tuple(modalities))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON."""
+        """The task as plain containers, for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Task:
-        """Inverse of `to_dict`, from JSON."""
+        """The task that `to_dict` wrote."""
         values = content.get("values")
         return cls(
             content["kind"],
@@ -145,6 +145,6 @@ class Task:
 
 @lru_cache(maxsize=32)
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Class values as a tensor, made once: this runs at every step."""
+    """Class values as a tensor, made once, since this runs at every step."""
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=dtype, device=device)

@@ -24,8 +24,8 @@ Marginals = Literal["balanced", "source"]
 
 _RIDGE = 1e-12  # near a permutation the Schur complement is singular to machine precision
 _ANNEALING = 4.0  # each stage divides the regularisation by this
-_ROUGH, _STAGE_STEPS = 0.1, 10  # how far a stage before the last is carried: column error, Newton steps
-_WARM_STEPS = 8  # a warm start that needs more than this is worse than none
+_ROUGH, _STAGE_STEPS = 0.1, 10  # where a stage before the last one ends: column error, Newton steps
+_WARM_STEPS = 8  # a warm start that needs more steps than this is given up
 _CANDIDATES = 5  # step lengths tried at once by the line search
 
 _log = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ _log = logging.getLogger(__name__)
 class TransportPlan:
     """A solved transport problem: `plan` `[..., K, L]` has rows that sum to 1 and columns that sum to K / L.
 
-    With `marginals="source"` the column sums are what the relaxation makes of them. `converged` holds for the
+    With `marginals="source"` the column sums follow from the relaxation. `converged` holds for the
     whole batch, `iterations` counts Newton steps over all stages, and `potentials` are the dual variables `(f
-    [..., K], g [..., L])` in the cost's unit, detached, float64, to hand to the next call on a cost that has
-    moved a little.
+    [..., K], g [..., L])` in the cost's unit, detached, float64; they warm-start the next call on a
+    similar cost.
     """
 
     plan: Float[Tensor, "*batch k l"]
@@ -72,12 +72,12 @@ def entropic_plan(
         potentials: of an earlier result on a similar cost. A good start skips the annealing; a bad one costs
             a few steps and is then ignored.
         tolerance: largest error of a column sum, relative to `min(1, K / L)`.
-        max_iterations: Newton steps over all stages; past them the result says `converged=False` and a
+        max_iterations: Newton steps over all stages; after them the result has `converged=False` and a
             warning is logged.
 
     Raises:
         PaSEError: the cost is not a non-empty batch of finite floating-point matrices, a parameter is not
-            positive, `marginals` is unknown, or `potentials` have other shapes than the cost asks for.
+            positive, `marginals` is unknown, or the shapes of `potentials` do not fit the cost.
     """
     _check(cost, regularization, marginals, relaxation, potentials, tolerance, max_iterations)
     *batch, rows, columns = cost.shape
@@ -85,10 +85,10 @@ def entropic_plan(
     with torch.no_grad():
         exact = cost.detach().to(device, torch.float64).reshape(-1, rows, columns)
         floor = exact.amin(-1, keepdim=True)
-        exact = exact - floor  # the rows' own potentials absorb it, and no digit is lost to a common offset
+        exact = exact - floor  # the rows' potentials absorb it, so that a common offset costs no precision
         spread = float(exact.amax())
         if not math.isfinite(spread):
-            raise PaSEError("entropic_plan wants a finite cost and found NaN or infinity: mend the features behind it.")
+            raise PaSEError("entropic_plan needs a finite cost and found NaN or infinity: mend the features behind it.")
         problem = _Problem(exact, rows / columns, 0.0 if marginals == "balanced" else 1.0 / relaxation)
         start = None if potentials is None else potentials[1].to(device, torch.float64).reshape(-1, columns)
         state, iterations, converged = _solve(
@@ -115,8 +115,8 @@ def _check(
 ) -> None:
     if cost.ndim < 2 or cost.numel() == 0 or not cost.is_floating_point():
         raise PaSEError(
-            f"entropic_plan wants a cost of floating-point matrices [..., K, L] and found {cost.dtype} of "
-            f"shape {list(cost.shape)}: pass one row a source and one column a target."
+            f"entropic_plan needs a cost of floating-point matrices [..., K, L] and found {cost.dtype} of "
+            f"shape {list(cost.shape)}: pass one row per source and one column per target."
         )
     if marginals not in ("balanced", "source"):
         raise PaSEError(
@@ -132,12 +132,12 @@ def _check(
             f"{max_iterations} were found: leave them out to get the defaults."
         )
     if potentials is not None:
-        wanted = (cost.shape[:-1], cost.shape[:-2] + cost.shape[-1:])
-        found = (potentials[0].shape, potentials[1].shape)
-        if found != wanted:
+        expected = (cost.shape[:-1], cost.shape[:-2] + cost.shape[-1:])
+        shapes = (potentials[0].shape, potentials[1].shape)
+        if shapes != expected:
             raise PaSEError(
-                f"potentials of shapes {[list(shape) for shape in wanted]} were wanted, and "
-                f"{[list(shape) for shape in found]} were found: pass those of a cost of this shape, or none."
+                f"potentials of shapes {[list(shape) for shape in expected]} were wanted, and "
+                f"{[list(shape) for shape in shapes]} were found: pass those of a cost of this shape, or none."
             )
 
 
@@ -152,7 +152,7 @@ class _Problem:
 
 @dataclass(frozen=True)
 class _State:
-    """Where the dual stands: potential = g / lambda [b, L]; residual = target - column sums of plan -> 0."""
+    """An iterate of the dual: potential = g / lambda [b, L]; residual = target - column sums of plan, 0 at the end."""
 
     potential: Tensor
     plan: Tensor
@@ -168,7 +168,7 @@ def _solve(
     tolerance: float,
     budget: int,
 ) -> tuple[_State, int, bool]:
-    """Newton from a warm start where there is one, else along a falling regularisation."""
+    """Newton from a warm start if there is one, else at a regularisation that falls stage by stage."""
     used = 0
     if start is not None:
         limit = min(_WARM_STEPS, budget)
@@ -216,8 +216,8 @@ def _newton(
 
 
 def _evaluate(scaled: Tensor, potential: Tensor, mass: float, ratio: float) -> _State:
-    plan = torch.softmax(potential.unsqueeze(-2) - scaled, dim=-1)  # the rows' potentials, eliminated
-    # a relaxed column wants s exp(-g / rho)
+    plan = torch.softmax(potential.unsqueeze(-2) - scaled, dim=-1)  # the potentials of the rows are eliminated
+    # the target of a relaxed column is s exp(-g / rho)
     target = torch.exp(potential * -ratio) * mass if ratio > 0.0 else torch.full_like(potential, mass)
     return _State(potential, plan, target, target - plan.sum(-2))
 
@@ -238,7 +238,7 @@ def _line_search(
 def _schur(plan: Tensor, target: Tensor, residual: Tensor, ratio: float) -> Float[Tensor, "batch l l"]:
     """Schur complement of `[diag(r), Q; Q^T, diag(c + ratio t)]` with `r = 1`, and a ridge.
 
-    With fixed columns a constant added to g changes nothing: the constant 1 / L pins it.
+    With fixed columns a constant added to g changes nothing; adding 1 / L to every entry makes the matrix regular.
     """
     columns = plan.shape[-1]
     pin = plan.new_full((), 1.0 / columns if ratio == 0.0 else 0.0)

@@ -19,12 +19,12 @@ _UNKNOWN = "entropy_sign is 'confidence', 'literal' or 'uniform', not {!r}."
 def certainty(
     posterior: Float[Tensor, "*m n k"], membership: Float[Tensor, "n k"], sign: EntropySign
 ) -> Float[Tensor, "*m n"]:
-    """E of eq. 10, one value an utterance.
+    """E of eq. 10, one value per utterance.
 
-    "confidence": one minus the posterior's entropy over log K: a certain modality scores 1 and a clueless one 0.
+    "confidence": one minus the posterior's entropy over log K: 1 for a posterior on one class, 0 for a uniform one.
     "literal": as printed, 1 - p(y) log p(y) with the posterior of the labelled class, which gives the more uncertain
     modality the larger value.
-    "uniform": nothing at all, so that all modalities weigh the same.
+    "uniform": zeros, so that all modalities have the same weight.
     """
     if sign == "confidence":
         entropy: Tensor = torch.special.entr(posterior).sum(-1)
@@ -65,7 +65,7 @@ class EntropyWeighting(nn.Module):
         membership: Float[Tensor, "n k"],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> None:
-        """Take a training batch into the running averages; rows without a modality do not count for it."""
+        """Update the running averages by a training batch; rows without a modality do not count for it."""
         stacked = torch.stack([posteriors[name] for name in self.modalities])
         self.blend(stacked, membership, torch.stack([present[name] for name in self.modalities]))
 

@@ -10,14 +10,14 @@ from lightning import Callback
 
 from pase_msa import plugins
 from pase_msa.balancing import agm, gradient_blending, ogm_ge
-from pase_msa.balancing.base import Measured
+from pase_msa.balancing.base import LossMeasurement, Preparation
 from pase_msa.balancing.responses import responses
 from pase_msa.errors import PaSEError
 from pase_msa.shapley import attribution
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.fitting import fit
 from pase_msa.training.run import prepare, train
-from tests.reference import rivals
+from tests.reference import baselines
 from tests.toys import NAMES, parameters_of, toy_batch, toy_model
 
 METHODS = ("ogm_ge", "agm", "gradient_blending")
@@ -40,14 +40,14 @@ class LastParameters(Callback):
     """Those after the last epoch, before the best epoch's take their place."""
 
     def on_train_end(self, trainer, pl_module):
-        self.found = parameters_of(pl_module.model)
+        self.parameters = parameters_of(pl_module.model)
 
 
 def fitted(table, *args, **options):
     config, last = config_of(*args, **options), LastParameters()
     prepared = prepare(config, table)
     fit(config, prepared, None, progress=False, extra=[last])
-    return prepared, last.found
+    return prepared, last.parameters
 
 
 # what goes together
@@ -106,8 +106,8 @@ def test_a_run_that_is_cut_short_ends_where_the_other_one_does(options, score_ta
 def test_ogm_is_the_papers_for_two_modalities_and_classes():
     a, b = torch.rand(30), torch.rand(30) * 0.6
     ratios = ogm_ge.discrepancy_ratios({"a": float(a.mean()), "b": float(b.mean())})
-    found = ogm_ge.coefficients(ratios, 0.4)
-    assert np.allclose([found["a"], found["b"]], rivals.ogm_coefficients(a.numpy(), b.numpy(), 0.4), rtol=1e-5)
+    result = ogm_ge.coefficients(ratios, 0.4)
+    assert np.allclose([result["a"], result["b"]], baselines.ogm_coefficients(a.numpy(), b.numpy(), 0.4), rtol=1e-5)
 
 
 @pytest.mark.parametrize("k", [2, 3, 5])
@@ -118,22 +118,22 @@ def test_ogm_leaves_balanced_modalities_alone(k):
 
 
 def test_ogm_slows_only_what_is_ahead_and_the_more_the_further_it_is():
-    found = ogm_ge.coefficients(ogm_ge.discrepancy_ratios({"a": 0.6, "b": 0.4, "c": 0.1}), 0.3)
-    assert found["a"] < found["b"] < found["c"] == 1.0
+    result = ogm_ge.coefficients(ogm_ge.discrepancy_ratios({"a": 0.6, "b": 0.4, "c": 0.1}), 0.3)
+    assert result["a"] < result["b"] < result["c"] == 1.0
 
 
 def test_a_score_of_zero_is_no_division_by_zero():
-    found = ogm_ge.coefficients(ogm_ge.discrepancy_ratios({"a": 0.5, "b": 0.0}), 0.3)
-    assert found["b"] == 1.0
-    assert 0 <= found["a"] < 1
+    result = ogm_ge.coefficients(ogm_ge.discrepancy_ratios({"a": 0.5, "b": 0.0}), 0.3)
+    assert result["b"] == 1.0
+    assert 0 <= result["a"] < 1
 
 
 def test_ogm_without_noise_and_strength_changes_nothing(score_table):
-    found = fitted(score_table, "ogm_ge", alpha=0.0, noise="none")[1]
-    assert torch.equal(found, fitted(score_table, "none")[1])
+    result = fitted(score_table, "ogm_ge", alpha=0.0, noise="none")[1]
+    assert torch.equal(result, fitted(score_table, "none")[1])
     # nothing is slowed, so that nothing gets noise
-    assert torch.equal(found, fitted(score_table, "ogm_ge", alpha=0.0, noise="slowed")[1])
-    assert not torch.equal(found, fitted(score_table, "ogm_ge", alpha=0.0, noise="all")[1])
+    assert torch.equal(result, fitted(score_table, "ogm_ge", alpha=0.0, noise="slowed")[1])
+    assert not torch.equal(result, fitted(score_table, "ogm_ge", alpha=0.0, noise="all")[1])
 
 
 def test_the_noise_has_the_spread_of_the_gradient():
@@ -146,7 +146,7 @@ def test_the_noise_has_the_spread_of_the_gradient():
     assert abs(np.corrcoef(noise.flatten(), plain.flatten())[0, 1]) < 0.02
 
 
-def test_ogm_says_what_it_did(score_table):
+def test_ogm_logs_what_it_did(score_table):
     log = fitted(score_table, "ogm_ge")[0].balancing.log_values()
     assert set(log) == {f"{what}/{name}" for what in ("rho", "k") for name in NAMES}
     assert all(0 < log[f"k/{name}"] <= 1 for name in NAMES)
@@ -159,22 +159,22 @@ def test_ogm_says_what_it_did(score_table):
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_mono_modal_responses_are_shapley_values_of_the_logits_and_sum_to_them(k):
     players = tuple("abcd"[:k])
-    games, matrix = attribution(players)
-    logits = torch.randn(len(games) - 1, 5, 3, dtype=torch.float64)
-    found = agm.mono_modal_responses(logits, torch.as_tensor(matrix[:, 1:]))
-    naive = rivals.mono_modal_responses(
-        {game: value.numpy() for game, value in zip(games[1:], logits, strict=True)}, players
+    coalitions, matrix = attribution(players)
+    logits = torch.randn(len(coalitions) - 1, 5, 3, dtype=torch.float64)
+    result = agm.mono_modal_responses(logits, torch.as_tensor(matrix[:, 1:]))
+    naive = baselines.mono_modal_responses(
+        {coalition: value.numpy() for coalition, value in zip(coalitions[1:], logits, strict=True)}, players
     )
-    assert np.allclose(found.numpy(), np.stack([naive[player] for player in players]))
-    assert torch.allclose(found.sum(0), logits[-1])
+    assert np.allclose(result.numpy(), np.stack([naive[player] for player in players]))
+    assert torch.allclose(result.sum(0), logits[-1])
 
 
 def test_agm_is_the_papers():
     steps = [{"a": -0.5, "b": -1.0, "c": -1.2}, {"a": -0.3, "b": -1.1, "c": -0.9}, {"a": -0.2, "b": -0.6, "c": -1.3}]
     history = {name: [step[name] for step in steps] for name in "abc"}
     means = {name: float(np.mean(values)) for name, values in history.items()}
-    found = agm.coefficients(steps[-1], means, 0.7)
-    assert found == pytest.approx(rivals.agm_coefficients(steps[-1], history, 0.7))
+    result = agm.coefficients(steps[-1], means, 0.7)
+    assert result == pytest.approx(baselines.agm_coefficients(steps[-1], history, 0.7))
 
 
 def test_agm_leaves_alone_what_is_as_far_ahead_as_ever():
@@ -184,13 +184,13 @@ def test_agm_leaves_alone_what_is_as_far_ahead_as_ever():
 
 
 def test_agm_slows_what_pulls_ahead_and_speeds_up_what_falls_behind():
-    found = agm.coefficients({"a": -0.1, "b": -1.5}, {"a": -0.5, "b": -1.0}, 1.0)
-    assert found["a"] < 1 < found["b"]
+    result = agm.coefficients({"a": -0.1, "b": -1.5}, {"a": -0.5, "b": -1.0}, 1.0)
+    assert result["a"] < 1 < result["b"]
 
 
 def test_agm_is_finite_whatever_the_scores():
-    found = agm.coefficients({"a": -900.0, "b": 0.0}, {"a": 0.0, "b": -900.0}, 5.0)
-    assert all(math.isfinite(value) and value > 0 for value in found.values())
+    result = agm.coefficients({"a": -900.0, "b": 0.0}, {"a": 0.0, "b": -900.0}, 5.0)
+    assert all(math.isfinite(value) and value > 0 for value in result.values())
 
 
 def test_agm_keeps_running_means_of_every_step(score_table):
@@ -199,11 +199,11 @@ def test_agm_keeps_running_means_of_every_step(score_table):
     assert steps == {4}  # two epochs of two batches
     assert set(method.reference) == set(NAMES)
     for name in NAMES:
-        shown = [row[f"score/{name}"] for row in method.history]
-        assert method.reference[name] == pytest.approx(np.mean(shown))
+        scores = [row[f"score/{name}"] for row in method.history]
+        assert method.reference[name] == pytest.approx(np.mean(scores))
 
 
-# what a model says of some modalities
+# what a network predicts from some modalities
 
 
 @pytest.mark.parametrize("model", ["pase", "concat", "ef_lstm"])
@@ -211,16 +211,16 @@ def test_responses_have_no_dropout_no_gradient_and_leave_the_model_as_it_was(mod
     made = toy_model(model).train()
     made.head.eval()
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    games = [frozenset([name]) for name in NAMES]
-    found = responses(made, toy_batch(), games)
-    assert not found.requires_grad
+    singles = [frozenset([name]) for name in NAMES]
+    result = responses(made, toy_batch(), singles)
+    assert not result.requires_grad
     assert made.training
     assert made.encoders.training
     assert not made.head.training
     assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
     made.eval()
-    expected = torch.stack([outputs.logits for outputs in made.network_coalitions(toy_batch(), games)])
-    assert torch.equal(found, expected)
+    expected = torch.stack([outputs.logits for outputs in made.network_coalitions(toy_batch(), singles)])
+    assert torch.equal(result, expected)
 
 
 # gradient blending
@@ -229,7 +229,7 @@ def test_responses_have_no_dropout_no_gradient_and_leave_the_model_as_it_was(mod
 def ends(train_before, valid_before, train_after, valid_after):
     names = [f"m{i}" for i in range(len(train_before))]
     return tuple(
-        {name: Measured(float(t), float(v)) for name, t, v in zip(names, *pair, strict=True)}
+        {name: LossMeasurement(float(t), float(v)) for name, t, v in zip(names, *pair, strict=True)}
         for pair in ((train_before, valid_before), (train_after, valid_after))
     )
 
@@ -237,16 +237,16 @@ def ends(train_before, valid_before, train_after, valid_after):
 def test_the_blend_is_the_papers_where_heads_generalise_and_overfit():
     before, after = np.array([1.9, 1.8, 2.0]), np.array([1.0, 1.4, 0.9])
     valid_before, valid_after = np.array([1.95, 1.85, 2.0]), np.array([1.3, 1.6, 1.5])
-    found = gradient_blending.blend_weights(*ends(before, valid_before, after, valid_after))
-    assert np.allclose(list(found.values()), rivals.blend(before, valid_before, after, valid_after))
+    result = gradient_blending.blend_weights(*ends(before, valid_before, after, valid_after))
+    assert np.allclose(list(result.values()), baselines.blend(before, valid_before, after, valid_after))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_blending_weights_sum_to_one_and_are_positive(seed):
     losses = np.random.default_rng(seed).normal(1, 1, size=(4, 4))
-    found = gradient_blending.blend_weights(*ends(*losses))
-    assert sum(found.values()) == pytest.approx(1)
-    assert all(value > 0 for value in found.values())
+    result = gradient_blending.blend_weights(*ends(*losses))
+    assert sum(result.values()) == pytest.approx(1)
+    assert all(value > 0 for value in result.values())
 
 
 def test_blending_weights_do_not_depend_on_the_unit_of_the_loss():
@@ -257,19 +257,19 @@ def test_blending_weights_do_not_depend_on_the_unit_of_the_loss():
 
 
 def test_what_overfits_counts_less_and_equals_count_the_same():
-    found = gradient_blending.blend_weights(*ends([2, 2, 2], [2, 2, 2], [1.2, 0.5, 1.2], [1.5, 1.5, 1.5]))
-    assert found["m1"] < found["m0"] == pytest.approx(found["m2"])
+    result = gradient_blending.blend_weights(*ends([2, 2, 2], [2, 2, 2], [1.2, 0.5, 1.2], [1.5, 1.5, 1.5]))
+    assert result["m1"] < result["m0"] == pytest.approx(result["m2"])
 
 
 def test_where_nothing_generalises_weights_are_equal():
-    found = gradient_blending.blend_weights(*ends([2, 2], [2, 2], [1, 1.5], [2.2, 2.1]))
-    assert found == {"m0": 0.5, "m1": 0.5}
+    result = gradient_blending.blend_weights(*ends([2, 2], [2, 2], [1, 1.5], [2.2, 2.1]))
+    assert result == {"m0": 0.5, "m1": 0.5}
 
 
-def test_neither_a_head_that_gets_worse_nor_one_that_does_not_overfit_takes_everything():
-    found = gradient_blending.blend_weights(*ends([2, 2, 2], [2, 2, 2], [1.0, 1.5, 1.0], [2.5, 1.5, 1.4]))
-    assert 0 < found["m0"] < 0.01
-    assert found["m2"] > 0
+def test_neither_a_head_that_gets_worse_nor_one_that_does_not_overfit_has_all_the_weight():
+    result = gradient_blending.blend_weights(*ends([2, 2, 2], [2, 2, 2], [1.0, 1.5, 1.0], [2.5, 1.5, 1.4]))
+    assert 0 < result["m0"] < 0.01
+    assert result["m2"] > 0
 
 
 def test_the_runs_beforehand_are_of_each_modality_and_of_all(score_table):
@@ -279,15 +279,15 @@ def test_the_runs_beforehand_are_of_each_modality_and_of_all(score_table):
     def run(coalition, epochs):
         seen[coalition] = epochs
         worth = 0.1 * len(seen)
-        return Measured(2.0, 2.0), Measured(1.5 - worth, 1.9 - worth)
+        return LossMeasurement(2.0, 2.0), LossMeasurement(1.5 - worth, 1.9 - worth)
 
-    method.measure_unimodal(run)
+    method.prepare(Preparation(prepared.task, prepared.model, None, run))
     assert set(seen) == {*(frozenset([name]) for name in NAMES), frozenset(NAMES)}
     # all overfit by the same, so that the weights are as the gains: .2, .3, .4 and .5
     assert list(method.weights.values()) == pytest.approx(np.array([2, 3, 4, 5]) / 14)
 
 
-def test_the_runs_beforehand_measure_the_losses_that_they_say(score_table):
+def test_weights_of_runs_beforehand_are_reproducible(score_table):
     config = config_of("gradient_blending", epochs=1)
     weights = prepare(config, score_table).balancing.weights
     assert sum(weights.values()) == pytest.approx(1)
@@ -301,18 +301,17 @@ def test_the_loss_is_the_blend_of_the_models_own_and_of_each_head(score_table):
     method.weights = {"text": 0.1, "audio": 0.2, "vision": 0.3, "+": 0.4}
     outputs = model.network(batch)
     losses = model.losses(outputs, batch)
-    method.on_outputs(outputs, batch, None)
-    found = {name: value.detach() for name, value in method.reweight(losses, None).items()}
-    assert set(found) == {*losses, *(f"alone/{name}" for name in NAMES)}
+    result = {name: value.detach() for name, value in method.reweight(losses, outputs, batch, None).items()}
+    assert set(result) == {*losses, *(f"alone/{name}" for name in NAMES)}
     for name, value in losses.items():
-        assert float(found[name]) == pytest.approx(0.4 * float(value.detach()))
+        assert float(result[name]) == pytest.approx(0.4 * float(value.detach()))
     linear = method.auxiliary_heads["vision"]
     here = batch.present["vision"]
     logits = linear(outputs.vectors["vision"][here])
     task, labels = prepared.task, batch.labels[here]
     cross = -(task.membership(labels) * logits.log_softmax(1)).sum(1).mean()
     error = (task.score(logits.softmax(1)) - labels).abs().mean()
-    assert float(found["alone/vision"]) == pytest.approx(0.3 * float((cross + error).detach()), rel=1e-5)
+    assert float(result["alone/vision"]) == pytest.approx(0.3 * float((cross + error).detach()), rel=1e-5)
 
 
 def test_the_heads_learn_and_are_not_part_of_the_saved_model(score_table, tmp_path):

@@ -87,10 +87,10 @@ def test_what_cannot_be_owned_is_refused_in_a_sentence(parameters, words):
 def test_a_group_is_split_by_owner_and_loses_nothing(kinds):
     parameters = [nn.Parameter(torch.zeros(1)) for _ in kinds]
     owner = {id(p): kind for p, kind in zip(parameters, kinds, strict=True) if kind is not None}
-    found = split_group({"params": parameters, "lr": 0.1, "betas": (0.9, 0.99)}, owner)
-    assert len(found) == len(set(kinds))
-    assert sorted(id(p) for part in found for p in part["params"]) == sorted(map(id, parameters))
-    for part in found:
+    result = split_group({"params": parameters, "lr": 0.1, "betas": (0.9, 0.99)}, owner)
+    assert len(result) == len(set(kinds))
+    assert sorted(id(p) for part in result for p in part["params"]) == sorted(map(id, parameters))
+    for part in result:
         assert len({owner.get(id(p)) for p in part["params"]}) == 1
         assert (part["lr"], part["betas"]) == (0.1, (0.9, 0.99))
 

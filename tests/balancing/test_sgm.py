@@ -61,7 +61,7 @@ def modulation(utility=UTILITY, **options):
 
 
 def with_factors(**options):
-    """A callback that has played already."""
+    """A callback after its first epoch."""
     callback = modulation(**options)
     active = options.get("active", True)
     state = {"active": active, "values": {"a": 3.0, "b": 1.0}, "factors": dict(FACTOR), "history": []}
@@ -126,7 +126,7 @@ def test_the_head_and_the_weakest_modality_are_left_alone(part, optimizer, apply
     assert torch.equal(moved(None, part, optimizer), moved(with_factors(apply_to=apply_to), part, optimizer))
 
 
-def test_nothing_is_modulated_before_the_first_game():
+def test_nothing_is_modulated_before_the_first_epoch_ends():
     plain, waiting = trained(None)[0], trained(modulation())[0]
     assert torch.equal(flat(plain), flat(waiting))
 
@@ -182,12 +182,12 @@ def test_the_history_has_the_equations():
 
 
 def test_smoothing_averages_the_values_of_epochs():
-    games = iter([UTILITY, {frozenset("a"): 1.0, frozenset("b"): 5.0, frozenset("ab"): 6.0}])
+    utilities = iter([UTILITY, {frozenset("a"): 1.0, frozenset("b"): 5.0, frozenset("ab"): 6.0}])
     current = {}
 
     def utility(module, coalition):
-        if coalition == frozenset("a"):  # the first coalition of each game
-            current.update(next(games))
+        if coalition == frozenset("a"):  # the first coalition of each epoch
+            current.update(next(utilities))
         return current[coalition]
 
     options = {"modalities": ["a", "b"], "parameters": lambda m, name: m.branch(name).parameters()}

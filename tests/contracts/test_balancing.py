@@ -1,4 +1,4 @@
-"""What every balancing method on disk keeps to."""
+"""The contract of every balancing method on disk."""
 
 import io
 
@@ -7,6 +7,7 @@ import torch
 from lightning import Callback
 
 from pase_msa import plugins
+from pase_msa.balancing.base import mask_modalities
 from pase_msa.models.base import Model
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.fitting import fit
@@ -81,7 +82,7 @@ def test_the_state_survives_a_checkpoint(name, score_table):
 
 
 @each_method
-def test_what_a_method_brings_of_its_own_is_not_in_the_saved_model(name, score_table, tmp_path):
+def test_auxiliary_heads_are_not_in_the_saved_model(name, score_table, tmp_path):
     prepared, before = fitted(name, score_table)
     folder = prepared.model.save_pretrained(tmp_path / "model")
     assert torch.equal(parameters_of(Model.from_pretrained(folder)), parameters_of(prepared.model))
@@ -90,23 +91,23 @@ def test_what_a_method_brings_of_its_own_is_not_in_the_saved_model(name, score_t
 
 @each_method
 def test_the_first_phase_takes_the_steps_that_it_would_take_without_a_method(name, score_table, monkeypatch):
-    """On the same batches: which modalities they show is the method's own business in either phase."""
+    """On the same batches: which modalities they show may depend on the method in either phase."""
     last = {}
     for method in (name, "none"):
         config, callback = config_of(method, start="never"), LastWeights()
         prepared = prepare(config, score_table)
-        monkeypatch.setattr(prepared.balancing, "mask_modalities", withhold)
+        monkeypatch.setattr(prepared.balancing, "mask_modalities", mask_modalities)
         fit(config, prepared, None, progress=False, extra=[callback])
         last[method] = callback.parameters
     assert torch.equal(last[name], last["none"])
 
 
 @each_method
-def test_a_batch_is_shown_with_modalities_that_it_has_and_never_with_none(name, score_table):
+def test_masking_adds_no_modality_and_leaves_one(name, score_table):
     method, batch = prepare(config_of(name), score_table).balancing, toy_batch(n=60)
     batch.present["text"][:9] = False
     for _ in range(5):
-        shown = method.mask_modalities(batch, 0.5)
-        assert all(not (shown.present[m] & ~batch.present[m]).any() for m in NAMES)
-        assert torch.stack([shown.present[m] for m in NAMES]).any(0).all()
-        assert all(shown.features[m] is batch.features[m] for m in NAMES)
+        masked = method.mask_modalities(batch, 0.5)
+        assert all(not (masked.present[m] & ~batch.present[m]).any() for m in NAMES)
+        assert torch.stack([masked.present[m] for m in NAMES]).any(0).all()
+        assert all(masked.features[m] is batch.features[m] for m in NAMES)

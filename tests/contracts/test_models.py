@@ -12,8 +12,18 @@ from pase_msa import plugins
 from pase_msa.models.base import Model, build_model
 from pase_msa.shapley import coalitions
 from pase_msa.training.config import TrainingConfig
-from pase_msa.training.module import make_optimizer
-from tests.toys import NAMES, parameters_of, relabelled, rows_of, toy_batch, toy_inputs, toy_task, train_steps
+from pase_msa.training.optimizers import make_optimizer
+from tests.toys import (
+    NAMES,
+    parameters_of,
+    relabelled,
+    rows_of,
+    toy_batch,
+    toy_inputs,
+    toy_reference,
+    toy_task,
+    train_steps,
+)
 
 MODELS = plugins.names("models")
 KINDS = ("regression", "classification")
@@ -169,7 +179,7 @@ def test_a_copy_trains_on_by_itself(name, copied):
 @each_model
 @each_kind
 @pytest.mark.parametrize("k", [2, 3])
-def test_an_absent_modality_is_taken_and_its_features_are_never_read(name, kind, k):
+def test_an_absent_modality_is_accepted_and_its_features_have_no_effect(name, kind, k):
     model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
     last = NAMES[k - 1]
     assert not batch.present[last][0]
@@ -184,10 +194,10 @@ def test_an_absent_modality_is_taken_and_its_features_are_never_read(name, kind,
 @each_model
 @each_kind
 @pytest.mark.parametrize("k", [2, 3])
-def test_a_modality_can_be_withheld_altogether(name, kind, k):
+def test_every_modality_can_be_masked(name, kind, k):
     model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k], missing=False)
-    for withheld in NAMES[:k]:
-        rest = [other for other in NAMES[:k] if other != withheld]
+    for masked in NAMES[:k]:
+        rest = [other for other in NAMES[:k] if other != masked]
         partial = predicted(model, batch.only(rest))
         assert partial.isfinite().all()
         assert not torch.allclose(partial, predicted(model, batch))
@@ -196,7 +206,7 @@ def test_a_modality_can_be_withheld_altogether(name, kind, k):
 @each_model
 @each_kind
 @each_size
-def test_an_utterance_without_any_modality_is_answered_with_the_class_prior(name, kind, k):
+def test_the_prediction_of_an_utterance_without_any_modality_is_the_class_prior(name, kind, k):
     model, batch = trained(name, kind, k), toy_batch(kind, NAMES[:k])
     model.fit_prior(batch.labels)
     one = {modality: flag.clone() for modality, flag in batch.present.items()}
@@ -204,9 +214,9 @@ def test_an_utterance_without_any_modality_is_answered_with_the_class_prior(name
         flag[0] = False
     with torch.no_grad():
         found = model(dataclasses.replace(batch, present=one))
-        played = model.network_coalitions(batch, [frozenset()])[0]
+        of_none = model.network_coalitions(batch, [frozenset()])[0]
     assert torch.allclose(found.probabilities[0], model.class_prior)
-    assert torch.allclose(played.probabilities, model.class_prior.expand_as(played.probabilities))
+    assert torch.allclose(of_none.probabilities, model.class_prior.expand_as(of_none.probabilities))
     assert torch.allclose(found.probabilities[1:], predicted(model, batch)[1:], atol=1e-6)
     if kind == "regression":
         assert torch.allclose(found.score[0], model.task.score(model.class_prior))
@@ -259,6 +269,51 @@ def test_predicting_and_grading_move_no_state(name, kind):
     model.losses(outputs, batch)
     model.predict_coalitions(batch, coalitions(NAMES))
     assert_same_state(before, model)
+
+
+@each_model
+@each_kind
+@pytest.mark.parametrize("weighted", [False, True], ids=["network", "mixture"])
+def test_a_call_forward_and_the_coalition_of_all_predict_the_same(name, kind, weighted):
+    """With coalition weights and a reference as without."""
+    model, batch = trained(name, kind), toy_batch(kind)
+    if weighted:
+        model.reference = toy_reference(kind)
+        model.mixture.set({frozenset({"text"}): 0.6, frozenset({"text", "audio"}): 0.4}, reference=0.3)
+    with torch.no_grad():
+        called, forward = model(batch), model.forward(batch)
+        of_all = model.predict_coalitions(batch, [frozenset(NAMES)])[0]
+        network = model.network(batch)
+    for other in (forward, of_all):
+        assert torch.allclose(other.probabilities, called.probabilities, atol=1e-6)
+        assert torch.allclose(other.logits, called.logits, atol=1e-5)
+        assert (other.score is None) is (kind == "classification")
+        if other.score is not None:
+            assert torch.allclose(other.score, called.score, atol=1e-5)
+    assert torch.allclose(network.probabilities, called.probabilities, atol=1e-6) is not weighted
+
+
+@each_model
+def test_in_training_a_call_is_a_pass_of_the_network_whatever_the_coalition_weights(name):
+    model, batch = trained(name).train(), toy_batch()
+    model.mixture.set({frozenset({"text"}): 1.0})
+    torch.manual_seed(3)
+    called = model(batch)
+    torch.manual_seed(3)
+    assert torch.equal(model.network(batch).probabilities, called.probabilities)
+
+
+@each_model
+@each_kind
+def test_network_coalitions_are_passes_of_the_network_whatever_the_coalition_weights(name, kind):
+    model, batch = trained(name, kind), toy_batch(kind)
+    groups = coalitions(NAMES)
+    with torch.no_grad():
+        expected = [model.network(batch.only(group)).probabilities for group in groups]
+        model.mixture.set({frozenset({"text"}): 1.0})
+        outputs = model.network_coalitions(batch, groups)
+    for output, probabilities in zip(outputs, expected, strict=True):
+        assert torch.allclose(output.probabilities, probabilities, atol=1e-6)
 
 
 @each_model

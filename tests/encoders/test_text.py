@@ -1,6 +1,5 @@
 """Text: the cache of a frozen language model, and a fine-tuned one that a saved model carries along."""
 
-import json
 import shutil
 
 import numpy as np
@@ -16,32 +15,9 @@ from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, t
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model, build_model
 from pase_msa.training.config import RunConfig, TrainingConfig
-from pase_msa.training.module import make_optimizer
+from pase_msa.training.optimizers import make_optimizer
 from pase_msa.training.run import train
-from tests.toys import toy_task
-
-WORDS = ["good", "bad", "film", "the", "was", "a", "Good", "Bad", "not"]
-HIDDEN = 16
-
-
-def make_bert(folder, seed=0):
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(seed)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=HIDDEN,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "model_max_length": 64}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
+from tests.toys import HIDDEN, WORDS, make_bert, toy_task
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +177,7 @@ def test_an_unknown_model_is_refused_in_a_sentence(name, read):
 
 
 def table_of(count=48):
-    """Text says the sentiment, audio says nothing; one text is missing."""
+    """Text holds the sentiment, audio is noise; one text is missing."""
     rng = np.random.default_rng(1)
     schema = Schema({"audio": 3}, {"sentiment": "real"}, text=True)
 

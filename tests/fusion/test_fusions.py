@@ -36,7 +36,7 @@ def test_there_are_the_fusions_of_the_paper():
 
 @each_fusion
 @each_size
-def test_the_fused_vector_has_the_width_and_gates_one_row_an_utterance(name, k):
+def test_the_fused_vector_has_the_width_and_gates_one_row_per_utterance(name, k):
     fused = made(name, k)(*arguments(k))
     assert fused.vector.shape == (6, WIDTH)
     assert fused.vector.isfinite().all()
@@ -57,7 +57,7 @@ def test_the_gradient_reaches_every_modality_and_every_parameter(name, k):
 
 
 @each_fusion
-def test_utterances_do_not_see_each_other(name):
+def test_utterances_do_not_depend_on_each_other(name):
     vectors, weights, prototypes, present = arguments()
 
     def first(group):
@@ -106,7 +106,7 @@ def test_the_gated_fusion_agrees_with_eq_12_and_13():
     np.testing.assert_allclose(fused.vector.detach().numpy(), expected, atol=1e-5)
 
 
-def test_gates_are_kept_as_one_linear_layer_a_modality():
+def test_gates_are_saved_as_one_linear_layer_per_modality():
     fusion, linear = made("gated"), torch.nn.Linear(2 * WIDTH, WIDTH)
     state = fusion.state_dict()
     layers = {f"gates.{name}.{part}" for name in NAMES for part in ("weight", "bias")}
@@ -141,7 +141,7 @@ def test_gates_begin_open_and_like_a_linear_layer():
 
 @each_fusion
 @each_size
-def test_mixes_and_stacked_tensors_fuse_as_what_they_stand_for(name, k):
+def test_mixes_and_stacked_tensors_fuse_like_plain_ones(name, k):
     fusion, names = made(name, k), NAMES[:k]
     vectors, weights, _, present = arguments(k)
     shares = torch.randn(k, 6, 4).softmax(2)
@@ -157,7 +157,7 @@ def test_mixes_and_stacked_tensors_fuse_as_what_they_stand_for(name, k):
 
 
 @pytest.mark.parametrize("what", ["weights", "prototypes"])
-def test_the_gate_reads_weights_and_prototypes(what):
+def test_the_gate_depends_on_weights_and_prototypes(what):
     fusion, given = made("gated"), list(arguments())
     before = fusion(*given).vector
     index = 1 if what == "weights" else 2

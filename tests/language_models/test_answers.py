@@ -2,7 +2,7 @@
 
 import pytest
 
-from pase_msa.language_models.answers import Reading, read
+from pase_msa.language_models.answers import ParsedAnswer, parse_answer
 from pase_msa.language_models.prompts import instruction, messages
 from pase_msa.task import Task
 
@@ -44,7 +44,7 @@ SHORT = Task.classification(("text",), ("hap", "sad", "ang", "neu"), label="emot
     ],
 )
 def test_scores(answer, value):
-    assert read(SCORE, answer) == Reading("answered", pytest.approx(value))
+    assert parse_answer(SCORE, answer) == ParsedAnswer("answered", pytest.approx(value))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_scores(answer, value):
     ],
 )
 def test_no_score(answer, status):
-    assert read(SCORE, answer) == Reading(status)
+    assert parse_answer(SCORE, answer) == ParsedAnswer(status)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_no_score(answer, status):
     ],
 )
 def test_classes(answer, name):
-    assert read(FEELING, answer) == Reading("answered", FEELING.classes.index(name))
+    assert parse_answer(FEELING, answer) == ParsedAnswer("answered", FEELING.classes.index(name))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_classes(answer, name):
     ],
 )
 def test_no_class(answer, status):
-    assert read(FEELING, answer) == Reading(status)
+    assert parse_answer(FEELING, answer) == ParsedAnswer(status)
 
 
 def test_shortened_names_are_found_in_the_words_that_they_stand_for():
-    assert [read(SHORT, word).value for word in ("happiness", "Angry", "neutral", "sad")] == [0, 2, 3, 1]
+    assert [parse_answer(SHORT, word).value for word in ("happiness", "Angry", "neutral", "sad")] == [0, 2, 3, 1]
 
 
 def test_the_task_is_put_in_words():

@@ -1,4 +1,4 @@
-"""PaSE: every switch acts, every loss reaches the encoders, and an absent modality is what the design says it is."""
+"""PaSE: every switch acts, every loss reaches the encoders, and absent modalities are imputed."""
 
 import dataclasses
 
@@ -148,12 +148,12 @@ def test_alignment_is_part_of_every_nth_step_and_n_times_as_heavy():
 
 
 def without(batch, name):
-    """A batch in which nobody has a modality."""
+    """A batch in which no utterance has a modality."""
     return dataclasses.replace(batch, present=batch.present | {name: torch.zeros_like(batch.present[name])})
 
 
 @pytest.mark.parametrize("marginals", ["balanced", "source"])
-def test_nobody_is_aligned_with_a_modality_that_does_not_occur(marginals):
+def test_no_modality_is_aligned_with_one_that_does_not_occur(marginals):
     whole, part = after_steps(marginals=marginals), after_steps(marginals=marginals)
     batch = without(COMPLETE[0], "audio")
     outputs = whole(batch)
@@ -163,12 +163,12 @@ def test_nobody_is_aligned_with_a_modality_that_does_not_occur(marginals):
     assert gradients["vision"] > 1e-7
     assert not gradients.get("audio")
     # the solution found is kept for the pair that was solved, and the others' stay where they were
-    rows, before = outputs.state["row_potentials"], part.row_potentials
+    rows, before = outputs.state.step.potentials[0], part.aligner.row_potentials
     moved = [index for index in range(len(rows)) if not torch.equal(rows[index], before[index])]
-    assert moved == [index for index in range(len(rows)) if whole.pairs[index % 3] == ("text", "vision")]
+    assert moved == [index for index in range(len(rows)) if whole.aligner.pairs[index % 3] == ("text", "vision")]
 
 
-def test_a_single_modality_that_occurs_has_nobody_to_align_with():
+def test_a_single_modality_that_occurs_is_aligned_with_none():
     model = after_steps()
     batch = without(without(COMPLETE[0], "audio"), "vision")
     assert not model.losses(model(batch), batch)["inter"].detach()
@@ -176,7 +176,7 @@ def test_a_single_modality_that_occurs_has_nobody_to_align_with():
 
 @pytest.mark.parametrize("name", ["pase", "concat"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_modality_that_nobody_has_is_not_encoded_and_changes_nothing(monkeypatch, name, training):
+def test_a_modality_that_no_utterance_has_is_not_encoded_and_changes_nothing(monkeypatch, name, training):
     model = train_steps(toy_model(name), BATCHES)
     model.train(training)
     batch = without(COMPLETE[0], "audio")
@@ -232,7 +232,7 @@ def test_a_class_that_never_appeared_leaves_the_losses_finite():
     model.update(outputs, batch)
     assert all(value.isfinite() for value in losses.values())
     assert all(value.isfinite() for value in model.losses(model(BATCHES[1]), BATCHES[1]).values())
-    assert model.banks["text"].initialised.tolist() == [False, False, True, True, True, False, False]
+    assert model.bank.initialised[NAMES.index("text")].tolist() == [False, False, True, True, True, False, False]
 
 
 def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_those_present():
@@ -242,7 +242,7 @@ def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_
     weights = torch.stack([outputs.weights["text"], outputs.weights["audio"]])
     pair = torch.stack([outputs.posteriors["text"][0], outputs.posteriors["audio"][0]])
     joint = (weights.unsqueeze(1) * pair).sum(0) / weights.sum()
-    assert torch.allclose(outputs.vectors["vision"][0], joint @ model.banks["vision"].prototypes, atol=1e-6)
+    assert torch.allclose(outputs.vectors["vision"][0], joint @ model.bank.prototypes[NAMES.index("vision")], atol=1e-6)
     assert torch.allclose(outputs.posteriors["vision"][0], joint, atol=1e-6)
 
 
@@ -251,9 +251,9 @@ def test_an_absent_modality_is_the_mix_of_its_prototypes_under_the_posterior_of_
 def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusion, rows_at_once):
     monkeypatch.setattr("pase_msa.models.pase._ROWS", rows_at_once)
     model, batch = after_steps(fusion=fusion).eval(), BATCHES[0]
-    games = coalitions(NAMES)
-    for game, found in zip(games, model.predict_coalitions(batch, games), strict=True):
-        alone = model(batch.only(game))
+    groups = coalitions(NAMES)
+    for group, found in zip(groups, model.predict_coalitions(batch, groups), strict=True):
+        alone = model(batch.only(group))
         assert torch.allclose(found.logits, alone.logits, atol=1e-6)
         assert torch.allclose(found.score, alone.score, atol=1e-6)
         assert torch.allclose(found.fused, alone.fused, atol=1e-6)
@@ -267,11 +267,11 @@ def test_coalitions_that_go_together_come_out_as_they_do_alone(monkeypatch, fusi
                 assert torch.allclose(found.gates[name], alone.gates[name], atol=1e-6)
 
 
-def test_the_outputs_of_a_coalition_can_be_graded_like_any():
+def test_losses_of_a_coalition_are_those_of_a_batch_without_the_rest():
     model, batch = after_steps(), COMPLETE[0]
-    games = [frozenset({"text"}), frozenset(NAMES)]
-    for game, found in zip(games, model.predict_coalitions(batch, games), strict=True):
-        alone = batch.only(game)
+    groups = [frozenset({"text"}), frozenset(NAMES)]
+    for group, found in zip(groups, model.predict_coalitions(batch, groups), strict=True):
+        alone = batch.only(group)
         expected = model.losses(model(alone), alone)
         for term, value in model.losses(found, batch).items():
             assert torch.allclose(value, expected[term], atol=1e-6), term
@@ -291,20 +291,45 @@ def test_the_momentum_step_leaves_the_gradient_alone():
     assert torch.equal(gradient(), before)
 
 
-def test_a_batch_without_gaps_trains_as_one_whose_gaps_are_looked_for(monkeypatch):
+def test_update_before_losses_is_refused_in_a_sentence():
+    model, batch = toy_model().train(), BATCHES[0]
+    outputs = model(batch)
+    with pytest.raises(PaSEError, match=r"^PaSE\.update needs what PaSE\.losses computed .*; call losses before it\.$"):
+        model.update(outputs, batch)
+    assert not model.ready
+    model.losses(outputs, batch)
+    model.update(outputs, batch)
+    assert model.ready
+
+
+def test_outputs_of_another_model_are_refused_in_a_sentence():
+    model, batch = toy_model(), BATCHES[0]
+    with pytest.raises(PaSEError, match=r"These outputs are not of a pass of PaSE's network"):
+        model.losses(toy_model("concat")(batch), batch)
+
+
+def test_losses_on_validation_data_before_training_leave_the_bank_as_it_is():
+    model = toy_model().eval()
+    before = model(COMPLETE[0]).probabilities
+    model.losses(model(COMPLETE[0]), COMPLETE[0])
+    assert model.bank.mask is not None
+    assert torch.equal(model(COMPLETE[0]).probabilities, before)
+
+
+def test_a_complete_batch_trains_the_same_with_and_without_masks(monkeypatch):
     masked, plain = toy_model().train(), toy_model().train()
     original = masked._fuse
 
     def with_flags(stacked, flags, reading, membership):
         outputs = original(stacked, flags, reading, membership)
-        outputs.state["present"] = flags.float()
+        outputs.state.present = flags.float()
         return outputs
 
     monkeypatch.setattr(masked, "_fuse", with_flags)
     train_steps(masked, COMPLETE)
     train_steps(plain, COMPLETE)
     assert torch.allclose(parameters_of(masked), parameters_of(plain), atol=1e-6)
-    assert torch.allclose(masked.banks["text"].prototypes, plain.banks["text"].prototypes, atol=1e-6)
+    assert torch.allclose(masked.bank.prototypes, plain.bank.prototypes, atol=1e-6)
     assert torch.allclose(masked.weighting.level, plain.weighting.level, atol=1e-6)
 
 
@@ -338,7 +363,7 @@ def test_where_everything_is_absent_the_class_prior_decides():
     prior = torch.tensor([2.5, 0.5, 0.5, 1.5, 0.5, 1.5, 1.5]) / 8.5
     for name in NAMES:
         assert torch.allclose(outputs.posteriors[name], prior.expand(14, -1), atol=1e-6)
-        expected = (prior @ model.banks[name].prototypes).expand(14, -1)
+        expected = (prior @ model.bank.prototypes[NAMES.index(name)]).expand(14, -1)
         assert torch.allclose(outputs.vectors[name], expected, atol=1e-6)
     assert outputs.score.isfinite().all()
     assert torch.allclose(outputs.score, outputs.score[:1].expand(14))
@@ -377,7 +402,7 @@ def test_the_gate_reads_the_expected_prototype(monkeypatch):
     monkeypatch.setattr(model.fusion, "forward", spy)
     outputs = model(BATCHES[0])
     for name in NAMES:
-        expected = outputs.posteriors[name] @ model.banks[name].prototypes
+        expected = outputs.posteriors[name] @ model.bank.prototypes[NAMES.index(name)]
         assert torch.allclose(read[name], expected, atol=1e-6)
 
 
@@ -393,7 +418,7 @@ def test_the_hard_gate_reads_the_nearest_prototype(monkeypatch):
     monkeypatch.setattr(model.fusion, "forward", spy)
     outputs = model(BATCHES[0])
     for name in NAMES:
-        nearest = model.banks[name].prototypes[outputs.posteriors[name].argmax(1)]
+        nearest = model.bank.prototypes[NAMES.index(name)][outputs.posteriors[name].argmax(1)]
         assert torch.equal(read[name], nearest)
 
 

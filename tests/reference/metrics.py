@@ -46,7 +46,7 @@ def naive_regression(score, labels, convention="mmsa"):
         predicted, truth = [p for p, _ in pairs], [t for _, t in pairs]
         return naive_weighted_f1(predicted, truth) if convention == "mult" else naive_weighted_f1(truth, predicted)
 
-    kept = [(p, t) for p, t in zip(score, labels, strict=True) if t != 0 or convention != "pase"]
+    counted = [(p, t) for p, t in zip(score, labels, strict=True) if t != 0 or convention != "pase"]
     pairs = list(zip(score, labels, strict=True))
     return {
         "acc2_nonneg": accuracy(with_zeros),
@@ -55,8 +55,8 @@ def naive_regression(score, labels, convention="mmsa"):
         "f1_negpos": f1(without),
         "acc7": sum(clipped_class(p, 3) == clipped_class(t, 3) for p, t in pairs) / len(pairs),
         "acc5": sum(clipped_class(p, 2) == clipped_class(t, 2) for p, t in pairs) / len(pairs),
-        "mae": sum(abs(p - t) for p, t in kept) / len(kept) if kept else math.nan,
-        "corr": naive_pearson(*zip(*kept, strict=True)) if kept else math.nan,
+        "mae": sum(abs(p - t) for p, t in counted) / len(counted) if counted else math.nan,
+        "corr": naive_pearson(*zip(*counted, strict=True)) if counted else math.nan,
     }
 
 

@@ -25,20 +25,43 @@ def prototypes_after(batches, num_classes, dim, momentum):
     return result
 
 
+def straight_through_gradient(upstream, membership):
+    """Gradient [N, D] of sum(upstream * prototypes) where the prototypes [K, D] pass on that of eq. 1's centroids."""
+    result = np.zeros((len(membership), upstream.shape[1]))
+    for k in range(len(upstream)):
+        weight = sum(row[k] for row in membership)
+        for n, row in enumerate(membership):
+            if weight > 0:
+                result[n] += row[k] / weight * upstream[k]
+    return result
+
+
+def ema_gradient(upstream, membership, prototypes, momentum):
+    """The same where eq. 2 is differentiated as printed; `prototypes` [K, D] are those before the batch."""
+    first = np.isnan(prototypes).any(1)  # the first centroid of a class is its prototype, and passes on everything
+    return straight_through_gradient(np.where(first, 1.0, 1 - momentum)[:, None] * upstream, membership)
+
+
 def posterior(features, prototypes, temperature):
-    """The softmax of eq. 3, [N, K]."""
-    result = []
-    for x in features:
-        cosines = [x @ c / (np.linalg.norm(x) * np.linalg.norm(c)) for c in prototypes]
+    """The softmax of eq. 3 over the classes that have a prototype, [N, K]; NaN prototypes are those of the others."""
+    there = [k for k in range(len(prototypes)) if not np.isnan(prototypes[k]).any()]
+    result = np.zeros((len(features), len(prototypes)))
+    for n, x in enumerate(features):
+        cosines = [x @ prototypes[k] / (np.linalg.norm(x) * np.linalg.norm(prototypes[k])) for k in there]
         powers = [math.exp(cosine / temperature) for cosine in cosines]
-        result.append([power / sum(powers) for power in powers])
-    return np.array(result)
+        for k, power in zip(there, powers, strict=True):
+            result[n, k] = power / sum(powers)
+    return result
 
 
 def calibration(features, prototypes, membership, temperature):
-    """Eq. 3."""
-    logs = np.log(posterior(features, prototypes, temperature))
-    return -np.mean([np.dot(row, log) for row, log in zip(membership, logs, strict=True)])
+    """Eq. 3; a class without a prototype has no part in it."""
+    probabilities = posterior(features, prototypes, temperature)
+    losses = [
+        -sum(y * math.log(p) for y, p in zip(labels, row, strict=True) if p > 0)
+        for labels, row in zip(membership, probabilities, strict=True)
+    ]
+    return sum(losses) / max(1, len(losses))
 
 
 def certainty(posteriors, membership, literal):

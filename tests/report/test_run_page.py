@@ -72,7 +72,7 @@ def report_row(useful: bool, **changes):
         "network_weight": 0.6 if useful else 0.0,
         "reference_weight": 0.4 if useful else 0.0,
         "learning_rate": 1.0 if useful else 0.1,
-        "action": "used by 100 % of the prediction" if useful else "left out of the prediction",
+        "action": "used by 100 % of the prediction" if useful else "used by no prediction",
         "reference": {"sample": sure, "random": sure, "grouped": sure, "valid": held},
         "network": {"train": sure, "valid": held},
         "behind": held,

@@ -17,9 +17,10 @@ from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model
 from pase_msa.serve.api import build_app
-from pase_msa.serve.batching import Batcher, Saturated
+from pase_msa.serve.batching import Batcher, QueueFull
 from pase_msa.serve.limits import Limits
 from pase_msa.serve.predictor import Predictor
+from pase_msa.serve.results import SCHEMA_VERSION
 
 LIMITS = Limits(max_seconds=10, max_megabytes=2, clips=1, waiting=0, batch=4, wait=0.01, queue=8, max_steps=5)
 SIZES = {"text": 384, "audio": 114}
@@ -57,10 +58,10 @@ def rows(count=2, *, seed=0):
 def directly(run, given):
     features = [{name: np.array(steps, np.float32) for name, steps in row["features"].items()} for row in given]
     table = [Utterance(str(i), "", "", features=item) for i, item in enumerate(features)]
-    return [found.score for found in Predictor(run).predict(FeatureTable.build(table, Schema(SIZES, {})))]
+    return [prediction.score for prediction in Predictor(run).predict(FeatureTable.build(table, Schema(SIZES, {})))]
 
 
-def refused(response, status):
+def refusal(response, status):
     """The sentence of a refusal."""
     assert response.status_code == status, response.text
     sentence = response.json()["detail"]
@@ -70,12 +71,28 @@ def refused(response, status):
     return sentence
 
 
-def test_a_clip_is_answered(client, clip_predictor, video):
+def test_a_clip_is_predicted(client, clip_predictor, video):
     with video.open("rb") as stream:
         response = client.post("/predict/clip", files={"file": ("any name", stream)}, data={"explain": "false"})
     assert response.status_code == 200
     expected = clip_predictor.predict(video, words=False)
-    assert response.json()["score"] == pytest.approx(expected.overall.score, abs=1e-4)
+    result = response.json()
+    assert result["score"] == pytest.approx(expected.overall.score, abs=1e-4)
+    assert result["schema_version"] == SCHEMA_VERSION
+    assert {word["influence"] for word in result["utterances"][0]["words"]} == {None}  # not computed, which is not 0
+
+
+def test_a_response_has_the_fields_of_the_result(client, clip_predictor, video):
+    with video.open("rb") as stream:
+        result = client.post("/predict/clip", files={"file": ("any name", stream)}).json()
+    expected = clip_predictor.predict(video, name="clip").to_dict()
+
+    def fields(value):
+        if isinstance(value, dict):
+            return {key: fields(item) for key, item in value.items()}
+        return [fields(item) for item in value] if isinstance(value, list) else type(value)
+
+    assert fields(result) == fields(expected)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +106,9 @@ def test_a_clip_is_answered(client, clip_predictor, video):
     ],
     ids=["nothing", "text", "pickle", "playlist", "cut off"],
 )
-def test_bad_media_get_a_sentence(client, temporary, content):
+def test_bad_media_are_refused_with_a_sentence(client, temporary, content):
     response = client.post("/predict/clip", files={"file": ("../../../etc/passwd.txt", content)})
-    assert str(temporary) not in refused(response, 422)
+    assert str(temporary) not in refusal(response, 422)
 
 
 def test_a_clip_that_is_too_long_is_refused(client, tmp_path):
@@ -99,61 +116,61 @@ def test_a_clip_that_is_too_long_is_refused(client, tmp_path):
 
     path = write_clip(tmp_path / "long.wav", sound=np.zeros(11 * 8000, np.int16), rate=8000)
     response = client.post("/predict/clip", files={"file": ("x", path.read_bytes())})
-    assert "10 s at most" in refused(response, 422)
+    assert "10 s at most" in refusal(response, 422)
 
 
-def test_a_request_that_is_too_large_is_refused_whatever_it_says(client):
-    assert "2 MB" in refused(client.post("/predict/clip", files={"file": ("x", b"0" * 2_100_000)}), 413)
+def test_a_request_that_is_too_large_is_refused_whatever_length_it_states(client):
+    assert "2 MB" in refusal(client.post("/predict/clip", files={"file": ("x", b"0" * 2_100_000)}), 413)
     pieces = (b"0" * 100_000 for _ in range(30))  # sent without a length
     response = client.post("/predict/features", content=pieces, headers={"content-type": "application/json"})
-    assert "2 MB" in refused(response, 413)
+    assert "2 MB" in refusal(response, 413)
 
 
-def test_features_get_what_they_get_directly(run, client):
+def test_features_are_predicted_as_by_the_predictor(run, client):
     given = rows(3)
-    found = client.post("/predict/features", json={"utterances": given}).json()["predictions"]
-    assert [item["id"] for item in found] == ["u0", "u1", "u2"]
-    assert [item["score"] for item in found] == pytest.approx(directly(run, given), abs=1e-5)
+    predictions = client.post("/predict/features", json={"utterances": given}).json()["predictions"]
+    assert [item["id"] for item in predictions] == ["u0", "u1", "u2"]
+    assert [item["score"] for item in predictions] == pytest.approx(directly(run, given), abs=1e-5)
 
 
 def test_requests_at_the_same_time_do_not_mix(run, client):
     given = [rows(1, seed=seed) for seed in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        answers = pool.map(lambda some: client.post("/predict/features", json={"utterances": some}), given)
-        found = [answer.json()["predictions"][0]["score"] for answer in answers]
-    assert found == pytest.approx([directly(run, some)[0] for some in given], abs=1e-5)
+        responses = pool.map(lambda some: client.post("/predict/features", json={"utterances": some}), given)
+        scores = [response.json()["predictions"][0]["score"] for response in responses]
+    assert scores == pytest.approx([directly(run, some)[0] for some in given], abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "sentence"),
     [
         ({"features": {"text": [[0.0] * 5]}}, "5 numbers, and the model was trained on 384"),
         ({"features": {"audio": [[]]}}, "empty step"),
         ({"features": {"text": [[0.0] * 384] * 6}}, "6 steps of text, and this server takes 5"),
         ({"features": {"smell": [[1.0]]}}, "not 'smell'"),
-        ({"features": {}}, "holds nothing that the model reads"),
+        ({"features": {}}, "has no features of a modality that the model reads"),
         ({"features": {"text": [["a"] * 384]}}, "valid number"),
         ({"path": "/etc/passwd"}, "not permitted"),
     ],
 )
-def test_features_that_do_not_fit_are_refused(client, row, said):
-    assert said in refused(client.post("/predict/features", json={"utterances": [row]}), 422)
+def test_features_that_do_not_fit_are_refused(client, row, sentence):
+    assert sentence in refusal(client.post("/predict/features", json={"utterances": [row]}), 422)
 
 
 def test_a_number_that_is_unknown_is_null(client):
     row = rows(1)[0]
     row["features"]["audio"][0][0] = None
-    found = client.post("/predict/features", json={"utterances": [row]}).json()["predictions"]
-    assert np.isfinite(found[0]["score"])
+    (prediction,) = client.post("/predict/features", json={"utterances": [row]}).json()["predictions"]
+    assert np.isfinite(prediction["score"])
 
 
-def test_more_than_may_wait_is_told_to_come_back(client):
+def test_more_utterances_than_may_wait_are_refused(client):
     response = client.post("/predict/features", json={"utterances": rows(9)})
-    refused(response, 503)
+    refusal(response, 503)
     assert response.headers["retry-after"] == "1"
 
 
-def test_a_clip_more_than_may_wait_is_told_to_come_back(client, video, monkeypatch):
+def test_more_clips_than_may_wait_are_refused(client, video, monkeypatch):
     begun, go = threading.Event(), threading.Event()
     service = client.app.state.service
 
@@ -162,38 +179,44 @@ def test_a_clip_more_than_may_wait_is_told_to_come_back(client, video, monkeypat
         go.wait(20)
         raise PaSEError("That was a slow one.")
 
-    monkeypatch.setattr(service, "_read", slow)
+    monkeypatch.setattr(service, "_predict_file", slow)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/predict/clip", files={"file": ("x", b"x")})
         assert begun.wait(20)
-        refused(client.post("/predict/clip", files={"file": ("x", b"x")}), 503)
+        refusal(client.post("/predict/clip", files={"file": ("x", b"x")}), 503)
         assert "pase_clips 1.0" in client.get("/metrics").text
         go.set()
-        assert "slow" in refused(first.result(), 422)
+        assert "slow" in refusal(first.result(), 422)
 
 
-def test_a_fault_of_ours_tells_nothing_of_the_inside(client, monkeypatch):
-    monkeypatch.setattr(client.app.state.service, "_read", lambda *given: 1 / 0)
-    assert "fault of ours" in refused(client.post("/predict/clip", files={"file": ("x", b"x")}), 500)
+def test_a_fault_of_the_server_shows_nothing_of_the_inside(client, monkeypatch):
+    monkeypatch.setattr(client.app.state.service, "_predict_file", lambda *given: 1 / 0)
+    assert "fault in the server" in refusal(client.post("/predict/clip", files={"file": ("x", b"x")}), 500)
 
 
-def test_health_and_the_description_and_the_metrics(client):
+def test_health_schema_and_metrics(client):
     health = client.get("/health").json()
     assert health["status"] == "ok"
     assert health["modalities"] == ["text", "audio"]
-    assert set(client.get("/openapi.json").json()["paths"]) >= {"/predict/clip", "/predict/features"}
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, model in {"/predict/clip": "ClipResponse", "/predict/features": "FeatureResponse"}.items():
+        responses = paths[path]["post"]["responses"]
+        assert responses["200"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{model}")
+        assert {"413", "422", "503"} <= set(responses)
     client.get("/no/such/page")
     metrics = client.get("/metrics").text
     assert 'pase_requests_total{path="/health",status="200"}' in metrics
     assert "/no/such/page" not in metrics
 
 
-def test_a_model_that_cannot_read_clips_still_reads_features(run, tmp_path):
+def test_a_model_without_a_record_predicts_features_only(run, tmp_path):
     model = Model.from_pretrained(run / "model")
     model.extraction = None
     model.save_pretrained(tmp_path)
     with TestClient(build_app(tmp_path)) as client:
-        assert "do not say how" in refused(client.post("/predict/clip", files={"file": ("x", b"x")}), 422)
+        assert "without a record of their extraction" in refusal(
+            client.post("/predict/clip", files={"file": ("x", b"x")}), 422
+        )
         assert client.post("/predict/features", json={"utterances": rows(1)}).status_code == 200
 
 
@@ -202,11 +225,11 @@ def test_limits_that_make_no_sense_are_refused():
         Limits(batch=8, queue=4)
 
 
-def test_what_comes_together_is_worked_on_together():
-    seen = []
+def test_items_that_arrive_together_are_one_batch():
+    sizes = []
 
     async def go():
-        batcher = Batcher(lambda items: [2 * item for item in items], 4, 0.2, 16, seen.append)
+        batcher = Batcher(lambda items: [2 * item for item in items], 4, 0.2, 16, sizes.append)
         batcher.start()
         try:
             return await asyncio.gather(*(batcher.submit([i, 10 * i]) for i in range(2)))
@@ -214,10 +237,10 @@ def test_what_comes_together_is_worked_on_together():
             await batcher.stop()
 
     assert asyncio.run(go()) == [[0, 0], [2, 20]]
-    assert seen == [4]
+    assert sizes == [4]
 
 
-def test_a_batch_that_fails_takes_no_other_with_it():
+def test_a_batch_that_fails_leaves_the_others_alone():
     def work(items):
         return [1 / item for item in items]
 
@@ -225,10 +248,10 @@ def test_a_batch_that_fails_takes_no_other_with_it():
         batcher = Batcher(work, 1, 0.0, 4)
         batcher.start()
         try:
-            found = await asyncio.gather(*(batcher.submit([i]) for i in (1, 0, 2)), return_exceptions=True)
-            with pytest.raises(Saturated):
+            results = await asyncio.gather(*(batcher.submit([i]) for i in (1, 0, 2)), return_exceptions=True)
+            with pytest.raises(QueueFull):
                 await batcher.submit([1] * 5)
-            return found
+            return results
         finally:
             await batcher.stop()
 

@@ -156,4 +156,4 @@ def test_the_callback_goes_on_from_its_state(stop):
 
 def test_the_guard_says_so_in_the_log(caplog):
     run(DualPhase(GUARD, "val/mae", "min"), BalancingMethod(), EPOCHS)
-    assert "val/mae got worse by more than 0.1 for 2 epochs; modulation off again" in caplog.text
+    assert "val/mae got worse by more than 0.1 for 2 epochs; balancing off again" in caplog.text

@@ -14,7 +14,7 @@ def test_two_processes_make_one_run(tmp_path):
     deceiver = ModalitySpec(4, strength=0.0, noise=0.3, deception=1.0, length=(1, 1))
     spec.modalities["vision"] = deceiver
     synthetic_table(spec, path=tmp_path / "data")
-    command = [sys.executable, "-m", "pase_msa.cli.main", "train", "--data", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "pase_msa", "train", "--data", str(tmp_path / "data")]
     command += ["--out", str(tmp_path / "run"), "--model.width", "8", "--training.epochs", "2"]
     command += ["--training.accelerator", "cpu", "--training.devices", "2", "--training.threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 def extract(
     clips: str,
+    *,
     out: str = "features",
     modalities: list[str] | None = None,
     extractors: dict[str, dict[str, Any]] | None = None,
@@ -30,16 +31,16 @@ def extract(
         out: folder for the feature table; the same command goes on where it was stopped.
         modalities: to extract, divided by commas; text, audio and vision if left out.
         extractors: options by modality, for example '{"audio": {"extractor": "whisper"}, "vision": {"rate": 10}}'.
-        align: one step a word, one step a window, or each modality's own rate.
+        align: one step per word, one step per window, or each modality at its own rate.
         window: seconds of a window.
-        recogniser: faster-whisper model that writes transcripts.
+        recogniser: faster-whisper model that transcribes speech.
         language: of the speech.
-        voice: probability from which on a moment is speech.
+        voice: probability of speech from which on a moment counts as speech.
         pause: silence, in seconds, at which long media are cut into utterances.
-        longest: seconds of an utterance.
+        longest: seconds of the longest utterance.
         cut: long media into utterances; auto leaves those with labels or a text of their own whole.
         jobs: processes; as many as cores, at most 8, if left out.
-        backend: processes of this machine, or a Ray cluster whose nodes share the folders.
+        backend: loky for processes of this machine, ray for a Ray cluster whose nodes share the folders.
     """
     from pase_msa.media.config import ExtractConfig
     from pase_msa.media.table import REPORT, extract_table
@@ -58,13 +59,13 @@ def extract(
     )
     progress = sys.stderr.isatty()
     table, ordered = extract_table(clips, out, config, jobs=jobs, backend=backend, cut=cut, progress=progress)
-    held = {name: int(table.sequences(name).present.sum()) for name in table.modalities}
+    counts = {name: int(table.sequences(name).present.sum()) for name in table.modalities}
     seconds = sum(done.seconds for done in ordered)
-    counts = ", ".join(f"{name} {count}" for name, count in held.items()) or "transcripts only"
-    print(f"{len(table)} utterances of {len(ordered)} clips ({seconds:.0f} s) in {out}: {counts}")
+    parts = ", ".join(f"{name} {count}" for name, count in counts.items()) or "transcripts only"
+    print(f"{len(table)} utterances of {len(ordered)} clips ({seconds:.0f} s) in {out}: {parts}")
     failed = [done for done in ordered if done.status == "failed"]
     for done in failed[:3]:
         print(f"not read: {done.reason}")
     if failed:
-        print(f"{len(failed)} of {len(ordered)} clips could not be read; {out}/{REPORT} says why")
+        print(f"{len(failed)} of {len(ordered)} clips could not be read; the reasons are in {out}/{REPORT}")
     print(f"next: pase inspect {out}")

@@ -1,41 +1,20 @@
-"""`pase reproduce` and `pase report`: options and what is printed."""
+"""`pase reproduce`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
-
-import jsonargparse
-
-from pase_msa.cli.studies import Command, parallel
-from pase_msa.errors import PaSEError
+from typing import Literal
 
 _TABLES, _RUNS = "runs/tables", "runs/reproduce"
 
 
-def _reproduce_options(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("what", type=str, nargs="+", help="table1 to table5, figure1, figure3, ..., extra, all")
-    parser.add_argument("--data", type=str, action="append", help="folder or file; repeat it for several")
-    parser.add_argument("--seeds", type=int, default=5, help="seeds 1 to this")
-    parser.add_argument("--text", choices=("frozen", "fine-tuned"), default="frozen", help="use of the text encoder")
-    parser.add_argument("--base", type=str, help="YAML with options of every run, as for `pase train`")
-    parser.add_argument("--validation-only", action="store_true", help="do not read the test split")
-    parser.add_argument("--out", type=str, help=f"folder of the tables and figures; {_TABLES}/DATA if left out")
-    parser.add_argument("--runs", type=str, help=f"folder of the runs; {_RUNS}/DATA if left out")
-    parser.add_argument(
-        "--language-model", type=str, action="append", help="model that table5 asks; repeat it for several"
-    )
-    parser.add_argument("--base-url", type=str, help="of its server, or 'local', as for `pase ask`")
-    parser.add_argument("--page", type=str, help="Markdown page to write of all data sets that stand beside --out")
-    parallel(parser)
-
-
 def reproduce(
     what: list[str],
+    *,
     data: list[str] | None = None,
     seeds: int = 5,
-    text: Any = "frozen",
+    text: Literal["frozen", "fine-tuned"] = "frozen",
     base: str | None = None,
     validation_only: bool = False,
     out: str | None = None,
@@ -45,9 +24,27 @@ def reproduce(
     page: str | None = None,
     jobs: int = 2,
     threads: int = 1,
-    backend: Any = "loky",
+    backend: Literal["loky", "ray"] = "loky",
 ) -> None:
-    """Make tables and figures for each data set, and print where they are."""
+    """Make the tables and figures of the paper, and extra ones, from runs that they share.
+
+    Args:
+        what: table1 to table5, figure1, figure3, ...; extra for those that are not in the paper; all.
+        data: folders or files; repeat the option for several.
+        seeds: number of seeds, 1 to this.
+        text: use of the text encoder.
+        base: YAML file with options of every run, as for `pase train`.
+        validation_only: do not read the test split.
+        out: folder of the tables and figures; runs/tables/DATA if left out.
+        runs: folder of the runs; runs/reproduce/DATA if left out.
+        language_model: names of the language models of table5.
+        base_url: URL of their server, or "local", as for `pase ask`.
+        page: folder of Markdown pages, one per data set, of all results that stand beside --out.
+        jobs: worker processes.
+        threads: of each worker; jobs x threads is the number of cores in use.
+        backend: loky for processes of this machine, ray for a Ray cluster.
+    """
+    from pase_msa.errors import PaSEError
     from pase_msa.paper.page import write_page
     from pase_msa.paper.protocol import Protocol
     from pase_msa.paper.run import reproduce as make
@@ -90,27 +87,5 @@ def reproduce(
     if page is not None:
         print(f"page: {write_page(Path(page), Path(out).parent if out else Path(_TABLES))}")
     if failures:
-        sentences = "; ".join(sentence.rstrip(".") for sentence in failures)
-        raise PaSEError(f"Not finished: {sentences}. The same command tries it again.")
-
-
-def _report_options(parser: jsonargparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=str, nargs="+", help="evaluated run folders of one data set")
-    parser.add_argument("--out", type=str, default="report.html", help="HTML file")
-
-
-def report(runs: list[str], out: str = "report.html") -> None:
-    """Write one page about several runs."""
-    from pase_msa.report.group_page import write_group_report
-
-    print(write_group_report(runs, out))
-
-
-COMMANDS = {
-    "reproduce": Command(
-        "Make the tables and figures of the paper, and further ones, from shared runs.",
-        _reproduce_options,
-        reproduce,
-    ),
-    "report": Command("Write one HTML page about several evaluated runs.", _report_options, report),
-}
+        reasons = "; ".join(sentence.rstrip(".") for sentence in failures)
+        raise PaSEError(f"Not finished: {reasons}. The same command tries it again.")

@@ -1,4 +1,4 @@
-"""The encoder contract and the description of a modality's input."""
+"""The encoder contract: a sequence and its length become frames, where the encoder has any, and one vector."""
 
 from __future__ import annotations
 
@@ -14,37 +14,49 @@ from pase_msa.errors import PaSEError
 
 
 class Encoder(nn.Module):
-    """A sequence and its length become one vector.
+    """Sequence and length -> frames, and -> one vector.
+
+    `frames` maps padded sequences [N, T, d] and lengths [N] to one vector per step, [N, T, width], for models that fuse
+    frames; an encoder need not have it. `forward` maps the same to one vector per sequence, [N, width]. Padding changes
+    neither, and a sequence of length 0 has a finite result, which the model masks.
 
     A plug-in module offers `Config`, a dataclass of options, and `build(spec, width, config) -> Encoder`, where `width`
-    is the size of the vector.
+    is the size of vectors and frames. `tests/contracts/test_encoders.py` runs over every plug-in found.
     """
 
     @abstractmethod
     def forward(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """Encode padded sequences [N, T, d] (or token ids [N, T]); padding must not change the result."""
+        """One vector per sequence, from padded sequences [N, T, d] (or token ids [N, T]) and lengths [N]."""
 
     def frames(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
-        """The steps before they become one vector, for models that fuse frames; an encoder need not have any."""
+        """One vector per step, from the same arguments; what stands at padded steps is undefined.
+
+        Errors:
+            PaSEError: the encoder has no frames.
+        """
         raise PaSEError(f"{type(self).__name__} gives a vector and no frames; give it a method `frames`.")
 
     @property
     def has_frames(self) -> bool:
-        """Whether there are frames."""
+        """Whether the encoder has frames."""
         return type(self).frames is not Encoder.frames
 
     def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
-        """Parameters with a learning rate of their own; the others take the run's."""
+        """Parameters with a learning rate of their own; all others have that of the run."""
         yield from ()
 
 
 def build_encoders(inputs: Mapping[str, InputSpec], width: int) -> nn.ModuleDict:
-    """One encoder a modality, each with vectors of size `width`."""
+    """One encoder per modality, each with vectors of size `width`.
+
+    Errors:
+        PaSEError: a name that torch cannot use, an unknown encoder, or an option that does not fit.
+    """
     encoders = nn.ModuleDict()
     for name, spec in inputs.items():
         if "." in name or not name or hasattr(encoders, name):
             raise PaSEError(
-                f"A modality's name must not be empty, hold a dot or be a word that torch keeps for itself, found "
+                f"A modality's name must not be empty, contain a dot or be a name that torch uses itself, found "
                 f"{name!r}; rename it."
             )
         module = plugins.load("encoders", spec.encoder)

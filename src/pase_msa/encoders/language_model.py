@@ -38,31 +38,31 @@ class LanguageModelEncoder(Encoder):
         self.layer_decay = float(spec.text["layer_decay"])
         self.model = load_model(spec.text["model"], pretrained=spec.text.get("pretrained", True))
         if hasattr(self.model, "pooler"):
-            # never read here: as parameters without a gradient they would only stand in the way
+            # the pooler is not used here; parameters without a gradient would stop distributed training
             self.model.pooler = None
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(int(self.model.config.hidden_size), width)
 
     def forward(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """Encode token ids."""
+        """One vector per text, [N, width], from token ids [N, T] and lengths [N]."""
         states, mask = self._states(features, lengths)
         vector: Tensor = self.output(self.dropout(pool_tokens(states, mask, self.pooling)))
         return vector
 
     def frames(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
-        """The state of every token, projected."""
+        """One vector per token, [N, T, width]: its state, projected."""
         frames: Tensor = self.output(self.dropout(self._states(features, lengths)[0]))
         return frames
 
     def _states(
         self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]
     ) -> tuple[Float[Tensor, "n t h"], Bool[Tensor, "n t"]]:
-        # a text that is absent still has one (masked-in) token: an all-masked row has no softmax
+        # an absent text counts as one token: the softmax over a row that is masked everywhere is not defined
         mask = step_mask(lengths.clamp(min=1), features.shape[1])
         return self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state, mask
 
     def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
-        """Own learning rate of each pretrained parameter: lower layers learn more slowly by `layer_decay`."""
+        """The learning rate of each pretrained parameter; it falls by `layer_decay` per layer, from the top down."""
         layers = next((m for m in self.model.modules() if isinstance(m, nn.ModuleList)), None)
         depth = len(layers) if layers is not None else 0
         height = {id(p): i + 1 for i, layer in enumerate(layers or []) for p in layer.parameters()}

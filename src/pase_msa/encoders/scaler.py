@@ -12,11 +12,11 @@ from pase_msa.errors import PaSEError
 
 
 class Standardizer(nn.Module):
-    """Zero mean and unit deviation a feature dimension, over the valid frames of the training split.
+    """Zero mean and unit deviation per feature dimension, over the valid frames of the training split.
 
-    The rule for what is not a number: NaN and infinite values never enter a statistic and are replaced by the training
-    mean. Standardised values are clipped to +-`clip` deviations, so that an outlier stays an outlier and no more. A
-    constant dimension becomes zero. Padding never enters: `fit` takes frames without padding.
+    NaN and infinite values never enter a statistic and are replaced by the training mean. Standardised values are
+    clipped to +-`clip` deviations, so that one outlier cannot dominate. A constant dimension becomes zero. Padding
+    never enters a statistic: `fit` takes frames without padding.
     """
 
     mean: Tensor
@@ -29,7 +29,11 @@ class Standardizer(nn.Module):
         self.register_buffer("inverse_scale", torch.ones(dim))
 
     def fit(self, frames: NDArray[np.float32]) -> None:
-        """Statistics of frames [T, dim]."""
+        """Take mean and deviation from frames [T, dim].
+
+        Errors:
+            PaSEError: frames of another shape.
+        """
         if frames.ndim != 2 or frames.shape[1] != len(self.mean):
             raise PaSEError(f"Frames of shape (steps, {len(self.mean)}) were wanted, found {frames.shape}.")
         finite = np.isfinite(frames)
@@ -37,13 +41,13 @@ class Standardizer(nn.Module):
         values = np.where(finite, frames, 0).astype(np.float64)
         mean = values.sum(0) / counts
         deviation = np.sqrt((np.where(finite, values - mean, 0) ** 2).sum(0) / counts)
-        # float32 noise on a constant is not a signal
+        # a deviation as small as the rounding of float32 is a constant with noise
         constant = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
         inverse = np.where(constant, 0, 1 / np.where(constant, 1, deviation))
         self.mean.copy_(torch.from_numpy(mean))
         self.inverse_scale.copy_(torch.from_numpy(inverse))
 
     def forward(self, features: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
-        """Standardise."""
+        """The standardised values; 0 where a value is not finite."""
         scaled = ((features - self.mean) * self.inverse_scale).clamp(-self.clip, self.clip)
         return torch.where(features.isfinite(), scaled, 0.0)

@@ -1,4 +1,4 @@
-"""A masked sequence encoder that is cheap on two cores and on a GPU alike.
+"""A masked sequence encoder that is fast on two CPU cores and on a GPU.
 
 Frames are projected, optionally convolved in time, pooled by masked attention (Bahdanau et al. 2015, with one learned
 query) or by their masked mean, and mapped to the vector. A sequence of one step is an ordinary multilayer perceptron.
@@ -41,7 +41,7 @@ def step_mask(lengths: Int[Tensor, " n"], steps: int) -> Bool[Tensor, "n t"]:
 
 
 class SequenceEncoder(Encoder):
-    """See the module. An absent sequence (length 0) encodes to a finite vector that the model replaces."""
+    """Project, convolve, pool; see the module. A sequence of length 0 has a finite vector, which the model masks."""
 
     def __init__(self, dim: int, width: int, config: Config) -> None:
         super().__init__()
@@ -53,17 +53,17 @@ class SequenceEncoder(Encoder):
         self.output = nn.Linear(config.hidden, width)
 
     def forward(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """Encode padded frames."""
+        """One vector per sequence, [N, width], from padded frames [N, T, dim] and lengths [N]."""
         hidden = self.dropout(F.gelu(self.project(features)))
         if features.shape[1] == 1:
-            # one step: pooling is the identity, and a convolution sees nothing but its own centre
+            # with one step, pooling is the identity and a convolution is its centre alone
             for convolution in self.convolutions:
                 assert isinstance(convolution, nn.Conv1d)
                 hidden = hidden + F.gelu(F.linear(hidden, convolution.weight[:, :, 1], convolution.bias))
             return self._vector(hidden[:, 0])
         mask = step_mask(lengths, features.shape[1]).unsqueeze(2)
         for convolution in self.convolutions:
-            # masked before each convolution, so that padding is as good as the end of the sequence
+            # masked before each convolution, so that padding equals the zeros at the end of a sequence
             masked = (hidden * mask).transpose(1, 2)
             hidden = hidden + F.gelu(convolution(masked)).transpose(1, 2)
         return self._vector(self._pool(hidden, mask))

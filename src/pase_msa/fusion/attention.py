@@ -16,7 +16,7 @@ from pase_msa.fusion.base import Fused, Fusion, mixer
 
 
 class AttentionFusion(Fusion):
-    """Self-attention over the modality axis, then the FFN; the "gates" are the attention a modality receives."""
+    """Self-attention over the modality axis, then the FFN; the "gates" are the attention that a modality receives."""
 
     def __init__(self, modalities: Sequence[str], width: int, dropout: float) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class AttentionFusion(Fusion):
         prototypes: Mapping[str, Float[Tensor, "n d"]],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Fused:
-        """Fuse."""
+        """Fuse the vectors of a batch, see `Fusion`."""
         stacked = torch.stack([vectors[name] for name in self.modalities], dim=1)
         attended, received = self.attention(stacked, stacked, stacked)
         gates = received.mean(1).unsqueeze(2).unbind(1)

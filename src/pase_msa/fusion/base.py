@@ -1,4 +1,4 @@
-"""The fusion contract."""
+"""The fusion contract: modality vectors, weights and prototypes become one vector per utterance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Stacked(dict[str, Tensor]):
-    """Tensors by name that are the rows of one, `tensor` [M, ...]: whoever works on all at once need not stack them."""
+    """Tensors by name that are rows of one tensor [M, ...], so that they need not be stacked again."""
 
     def __init__(self, names: Sequence[str], tensor: Shaped[Tensor, "m ..."]) -> None:
         super().__init__(zip(names, tensor.unbind(), strict=True))
@@ -20,10 +20,10 @@ class Stacked(dict[str, Tensor]):
 
 
 class Mixes(Mapping[str, Tensor]):
-    """One mix of prototypes an utterance, by modality: `shares` [M, N, K] of `prototypes` [M, K, D].
+    """One mix of prototypes per utterance, by modality: `shares` [M, N, K] of `prototypes` [M, K, D].
 
-    A modality's [N, D] is made when it is asked for: a linear map of the mixes costs less as the mix of the K mapped
-    prototypes, see `factors`.
+    The mix of a modality, [N, D], is computed on access. A linear map of the mixes costs less as the mix of the K
+    mapped prototypes, see `factors`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Mixes(Mapping[str, Tensor]):
 
 
 def stacked(group: Mapping[str, Tensor], names: Sequence[str]) -> Shaped[Tensor, "m ..."]:
-    """The tensors of `names` as one."""
+    """The tensors of `names`, stacked in that order."""
     if isinstance(group, Stacked) and tuple(group) == tuple(names):
         return group.tensor
     return torch.stack([group[name] for name in names])
@@ -54,7 +54,7 @@ def stacked(group: Mapping[str, Tensor], names: Sequence[str]) -> Shaped[Tensor,
 def factors(
     prototypes: Mapping[str, Float[Tensor, "n d"]], names: Sequence[str], weight: Float[Tensor, "m d f"]
 ) -> tuple[Float[Tensor, "m n k"], Float[Tensor, "m k f"]]:
-    """Two matrices a modality whose product is its `prototypes` times its `weight`."""
+    """Two matrices per modality; their product is its `prototypes` times its `weight`."""
     if isinstance(prototypes, Mixes) and prototypes.names == tuple(names):
         return prototypes.shares, prototypes.prototypes @ weight
     return stacked(prototypes, names), weight
@@ -62,7 +62,7 @@ def factors(
 
 @dataclass
 class Fused:
-    """A fused representation and the gates that made it.
+    """A fused representation and the gates that it was computed with.
 
     Attributes:
         vector: [N, width].
@@ -87,12 +87,12 @@ class Fusion(nn.Module):
         prototypes: Mapping[str, Float[Tensor, "n d"]],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Fused:
-        """Fuse.
+        """Fuse the vectors of a batch.
 
         Args:
             vectors: h_m; where a modality is absent, its imputation (or zero where imputation is off).
             weights: alpha of eq. 11.
-            prototypes: c of eq. 12, one an utterance.
+            prototypes: c of eq. 12, one per utterance.
             present: whether the utterance has the modality.
         """
 

@@ -26,7 +26,7 @@ class ConcatFusion(Fusion):
         prototypes: Mapping[str, Float[Tensor, "n d"]],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Fused:
-        """Fuse."""
+        """Fuse the vectors of a batch, see `Fusion`."""
         return Fused(self.mix(torch.cat([vectors[name] for name in self.modalities], dim=1)))
 
 

@@ -18,20 +18,20 @@ _OPEN = 2.0  # sigmoid(2) = 0.88
 class GatedFusion(Fusion):
     """g_m = sigmoid(W_m [alpha_m h_m ; c_m]); FFN over the concatenated g_m * h_m.
 
-    The gates of all modalities are one batched product, since a step is mostly the launching of small operations. W_m
-    is kept in two halves: c_m needs no gradient, and where it is a mix of K prototypes, its half of the product is the
-    mix of K products. A saved state has one `gates.NAME.weight` [D, 2D] and `gates.NAME.bias` [D] a modality.
+    The gates of all modalities are one batched product, since launching small operations takes most of the time. W_m is
+    kept in two halves: c_m needs no gradient, and where it is a mix of K prototypes, its half of the product is the mix
+    of K products. A saved state has one `gates.NAME.weight` [D, 2D] and one `gates.NAME.bias` [D] per modality.
     """
 
     def __init__(self, modalities: Sequence[str], width: int, dropout: float) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
-        # a linear layer's usual distribution: both halves read 2D inputs together
+        # the usual distribution of a linear layer, here with 2D inputs in two halves
         bound = 1 / math.sqrt(2 * width)
         shape = (len(self.modalities), width, width)
         self.vector_weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
         self.prototype_weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
-        # gates begin open: closed by half, they would slow every encoder from the first step on
+        # gates begin open: half open, they would halve the gradient of every encoder from the first step on
         self.bias = nn.Parameter(torch.full((len(self.modalities), 1, width), _OPEN))
         self.mix = mixer(width * len(modalities), width, dropout)
 
@@ -42,7 +42,7 @@ class GatedFusion(Fusion):
         prototypes: Mapping[str, Float[Tensor, "n d"]],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Fused:
-        """Fuse."""
+        """Fuse the vectors of a batch, see `Fusion`."""
         names = self.modalities
         features = stacked(vectors, names)
         scaled = features * stacked(weights, names).view(-1, 1, 1)

@@ -26,7 +26,7 @@ class SumFusion(Fusion):
         prototypes: Mapping[str, Float[Tensor, "n d"]],
         present: Mapping[str, Bool[Tensor, " n"]],
     ) -> Fused:
-        """Fuse."""
+        """Fuse the vectors of a batch, see `Fusion`."""
         return Fused(self.mix(torch.stack([vectors[name] for name in self.modalities]).sum(0)))
 
 

@@ -1,7 +1,7 @@
-"""What a language model meant: a score, a class, a refusal, or nothing that can be read.
+"""Parse the answer of a language model: a score, a class, a refusal, or nothing that can be read.
 
-An answer is read only where it says one thing. Two different numbers of equal standing are no answer, a number that
-belongs to the scale ("2 out of 3", "between -3 and 3") is none, and a score outside the range stays outside.
+An answer counts only where it is unambiguous. Two different numbers of equal standing are no answer. A number that
+belongs to the scale is none either ("2 out of 3", "between -3 and 3"). A score outside the range is not clipped.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ _SCALE = re.compile(
     rf"|(?<=\d)\s*/\s*{_NUMBER}",
     re.I,
 )
-_SAID = r"\b(?:score|rating|sentiment|answer|value|label|class|emotion|category)\b[^\w\n.;+-]*"
-_SAID += r"(?:(?:is|would be|as|of|be|it|this|at|a|an)\b[^\w\n.;+-]*)*"
+_DECLARATION = r"\b(?:score|rating|sentiment|answer|value|label|class|emotion|category)\b[^\w\n.;+-]*"
+_DECLARATION += r"(?:(?:is|would be|as|of|be|it|this|at|a|an)\b[^\w\n.;+-]*)*"
 _KEYS = ("score", "rating", "sentiment", "answer", "value", "label", "class", "emotion", "category", "prediction")
 _WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _SPELLED = re.compile(
     rf"\b(minus |negative |plus )?({'|'.join(_WORDS)})(?: (point|and a half)(?: ({'|'.join(_WORDS)}))?)?\b"
 )
-_DENIED = re.compile(r"(?:\b(?:not|never|no|neither|nor|than)|n['’]t)\s+(?:(?!but\b)\w+\s+){0,2}$")
+_NEGATED = re.compile(r"(?:\b(?:not|never|no|neither|nor|than)|n['’]t)\s+(?:(?!but\b)\w+\s+){0,2}$")
 _SHORT = 6  # words of an answer in which a spelled number or a bare word is taken as the answer
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What was understood.
+class ParsedAnswer:
+    """The score or class of an answer.
 
     Attributes:
         status: "answered", or why there is no value.
@@ -53,34 +53,34 @@ class Reading:
     value: float | None = None
 
 
-def read(task: Task, answer: str | None) -> Reading:
-    """Understand an answer: a number or a class name, alone, in a sentence or in JSON."""
-    said = _THOUGHT.sub("", answer or "").strip()
-    if not said:
-        return Reading("unreadable")
-    content = _json(said, task.label)
-    value = None if content is None else _read(task, str(content))
+def parse_answer(task: Task, answer: str | None) -> ParsedAnswer:
+    """A number or a class name, alone, in a sentence or in JSON."""
+    answer = _THOUGHT.sub("", answer or "").strip()
+    if not answer:
+        return ParsedAnswer("unreadable")
+    content = _json(answer, task.label)
+    value = None if content is None else _value(task, str(content))
     if value is None:
-        declared = _declared(task, said)
-        if declared is None and _REFUSAL.search(said):
-            return Reading("refused")
-        value = declared if declared is not None else _read(task, said)
+        declared = _declared(task, answer)
+        if declared is None and _REFUSAL.search(answer):
+            return ParsedAnswer("refused")
+        value = declared if declared is not None else _value(task, answer)
     if value is None:
-        return Reading("unreadable")
+        return ParsedAnswer("unreadable")
     if task.values is not None and not task.values[0] <= value <= task.values[-1]:
-        return Reading("out_of_range")
-    return Reading("answered", value)
+        return ParsedAnswer("out_of_range")
+    return ParsedAnswer("answered", value)
 
 
-def _read(task: Task, said: str) -> float | None:
-    return _class(task, said) if task.values is None else _score(task, said)
+def _value(task: Task, answer: str) -> float | None:
+    return _class(task, answer) if task.values is None else _score(task, answer)
 
 
-def _json(said: str, label: str) -> Any:
+def _json(answer: str, label: str) -> Any:
     """The value of an object under a name that stands for the answer, or None."""
-    found = re.search(r"\{.*\}", said, re.S)
+    match = re.search(r"\{.*\}", answer, re.S)
     try:
-        content = json.loads(found.group()) if found else None
+        content = json.loads(match.group()) if match else None
     except ValueError:
         return None
     if not isinstance(content, dict):
@@ -90,9 +90,9 @@ def _json(said: str, label: str) -> Any:
     return values[0] if values else None
 
 
-def _declared(task: Task, said: str) -> float | None:
+def _declared(task: Task, answer: str) -> float | None:
     """A first line that is the answer and nothing else, or else what follows the last "the score is" or "answer:"."""
-    first = _plain(said).splitlines()[0].strip().rstrip(" .:")
+    first = _plain(answer).splitlines()[0].strip().rstrip(" .:")
     if task.values is None:
         alone = [number for number, name in enumerate(task.classes) if name.casefold() == first.casefold()]
         if alone:
@@ -101,14 +101,14 @@ def _declared(task: Task, said: str) -> float | None:
         return _number(first)
     if task.values is None:
         names = "|".join(re.escape(name) for name in sorted(task.classes, key=len, reverse=True))
-        found = re.findall(rf"{_SAID}({names})\b", _plain(said), re.I)
-        return None if not found else _class(task, found[-1])
-    found = re.findall(rf"{_SAID}({_NUMBER})", _SCALE.sub("", _plain(said)), re.I)
-    return None if not found else _number(found[-1])
+        declared = re.findall(rf"{_DECLARATION}({names})\b", _plain(answer), re.I)
+        return None if not declared else _class(task, declared[-1])
+    numbers = re.findall(rf"{_DECLARATION}({_NUMBER})", _SCALE.sub("", _plain(answer)), re.I)
+    return None if not numbers else _number(numbers[-1])
 
 
-def _score(task: Task, said: str) -> float | None:
-    plain = _SCALE.sub("", _plain(said))
+def _score(task: Task, answer: str) -> float | None:
+    plain = _SCALE.sub("", _plain(answer))
     numbers = {_number(text) for text in re.findall(rf"(?<![\w.]){_NUMBER}(?![\w%])", plain)}
     if numbers:
         return numbers.pop() if len(numbers) == 1 else None
@@ -123,23 +123,23 @@ def _score(task: Task, said: str) -> float | None:
     return task.center if words.strip(" .!") == "neutral" else None
 
 
-def _class(task: Task, said: str) -> float | None:
-    """The one class that is named and not denied; data sets also shorten names, so that "hap" is found in "happy"."""
+def _class(task: Task, answer: str) -> float | None:
+    """The one class that is named and not negated; data sets also shorten names, so that "hap" is found in "happy"."""
     for ending in ("", r"\w+"):
-        text, found = _plain(said).casefold(), set()
+        text, named = _plain(answer).casefold(), set()
         for number, name in sorted(enumerate(task.classes), key=lambda item: -len(item[1])):
             pattern = rf"(?<![\w-]){re.escape(name.casefold())}{ending}(?![\w-])"
-            if any(not _DENIED.search(text[: match.start()]) for match in re.finditer(pattern, text)):
-                found.add(number)
+            if any(not _NEGATED.search(text[: match.start()]) for match in re.finditer(pattern, text)):
+                named.add(number)
             text = re.sub(pattern, " # ", text)  # so that "happy" is not found again in "very happy"
-        if found:
-            return float(found.pop()) if len(found) == 1 else None
+        if named:
+            return float(named.pop()) if len(named) == 1 else None
     return None
 
 
-def _plain(said: str) -> str:
+def _plain(answer: str) -> str:
     """Without emphasis and quotes, and with one kind of minus."""
-    bare = re.sub(r"[*_`\"]", "", said)
+    bare = re.sub(r"[*_`\"]", "", answer)
     return re.sub(r"\b(?:minus|negative)\s+(?=\d)", "-", re.sub(r"[−–](?=\s?\d)", "-", bare), flags=re.I)
 
 

@@ -1,4 +1,4 @@
-"""Chat completions: over HTTP from any server that speaks OpenAI's protocol, or from a `transformers` model here."""
+"""Chat completions: over HTTP from a server with OpenAI's protocol, or from a `transformers` model on this machine."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pase_msa.data.pretrained import load_quietly, model_hash
 from pase_msa.errors import PaSEError
 from pase_msa.language_models.prompts import Message
 
-_AGAIN = (408, 409, 429, 500, 502, 503, 504, 529)
-_KEPT = "answers so far are kept, and the same command goes on from there"
+_RETRIED = (408, 409, 429, 500, 502, 503, 504, 529)
+_RESUMES = "answers so far are kept, and the same command goes on from there"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back.
+    """One answer with its cost.
 
     Attributes:
         text: the answer.
@@ -36,7 +36,7 @@ class Reply:
 
 
 class Chat(Protocol):
-    """Answers conversations.
+    """Whatever answers a conversation.
 
     Attributes:
         name: of the model.
@@ -86,8 +86,8 @@ class Endpoint:
         retry = Retry(
             total=self.retries,
             backoff_factor=self.pause,
-            status_forcelist=_AGAIN,
-            allowed_methods=None,  # a completion may be asked for twice
+            status_forcelist=_RETRIED,
+            allowed_methods=None,  # POST too: a completion may be requested twice
             raise_on_status=False,
         )
         self._session = requests.Session()
@@ -110,13 +110,13 @@ class Endpoint:
                 allow_redirects=False,  # a redirected POST would become a GET, and the key might go elsewhere
             )
         except requests.RequestException as error:
-            raise PaSEError(f"{url} did not answer ({type(error).__name__}); check --base_url; {_KEPT}.") from error
+            raise PaSEError(f"{url} did not answer ({type(error).__name__}); check --base-url; {_RESUMES}.") from error
         if response.status_code != 200:
             if "content_filter" in response.text:
-                return Reply("", "content_filter", 0, 0)  # nothing was written, and nothing is said of tokens
+                return Reply("", "content_filter", 0, 0)  # no answer, and no count of tokens
             raise PaSEError(
                 f"{url} answered {response.status_code} {response.reason}: {_reason(response)}; check the base URL, "
-                f"the model and the key; {_KEPT}."
+                f"the model and the key; {_RESUMES}."
             )
         try:
             content = response.json()
@@ -125,7 +125,7 @@ class Endpoint:
             refusal = message.get("refusal")
             text = message.get("content") or refusal or ""
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise PaSEError(f"{url} answered with something that is no chat completion; check --base_url.") from error
+            raise PaSEError(f"{url} answered with something that is no chat completion; check --base-url.") from error
         if isinstance(text, list):
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         finish = "refusal" if refusal else str(choice.get("finish_reason") or "stop")
@@ -139,13 +139,13 @@ class Endpoint:
 
 
 def _reason(response: requests.Response) -> str:
-    """The server's own words, one line."""
+    """The server's own error message, on one line."""
     try:
         error = response.json()["error"]
-        said = str(error["message"] if isinstance(error, dict) else error)
+        text = str(error["message"] if isinstance(error, dict) else error)
     except (ValueError, KeyError, TypeError):
-        said = response.text
-    return " ".join(said.split())[:200] or "nothing more"
+        text = response.text
+    return " ".join(text.split())[:200] or "nothing more"
 
 
 @dataclass
@@ -190,14 +190,14 @@ class Local:
             prompt = "\n".join([*(turns[m["role"]].format(m["content"]) for m in messages), "Answer:"])
         count = int(self.options["max_tokens"])
         with self._lock:
-            made = self._pipeline(
+            outputs = self._pipeline(
                 prompt,
                 max_new_tokens=count,
                 do_sample=False,
                 return_full_text=False,
                 add_special_tokens=not tokenizer.chat_template,
             )
-        text = str(made[0]["generated_text"])
+        text = str(outputs[0]["generated_text"])
         tokens_out = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         tokens_in = len(tokenizer(prompt, add_special_tokens=not tokenizer.chat_template)["input_ids"])
         return Reply(text, "length" if tokens_out >= count else "stop", tokens_in, tokens_out)

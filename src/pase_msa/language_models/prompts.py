@@ -1,4 +1,4 @@
-"""What a language model is asked: the task in words, examples from the training split, the utterance."""
+"""The prompt: the task in words, examples from the training split, the utterance."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def messages(
     """A conversation for a chat completion.
 
     Args:
-        task: what is asked for.
+        task: the prediction task.
         text: the transcript.
         shots: texts with their answers, each a turn of the conversation.
         media: images, sounds and videos of the utterance.
@@ -51,19 +51,19 @@ def messages(
         turns += [{"role": "user", "content": example}, {"role": "assistant", "content": answer}]
     if not media:
         return [*turns, {"role": "user", "content": text or ""}]
-    said = [{"type": "text", "text": text}] if text else []
-    return [*turns, {"role": "user", "content": [*said, *(_part(file) for file in media)]}]
+    words = [{"type": "text", "text": text}] if text else []
+    return [*turns, {"role": "user", "content": [*words, *(_part(file) for file in media)]}]
 
 
-def holds(file: Path) -> bool:
+def is_medium(file: Path) -> bool:
     """Whether a message can hold a file of this kind."""
     return file.suffix.lower() in {**_IMAGES, **_SOUNDS, **_VIDEOS}
 
 
 def _part(file: Path) -> dict[str, Any]:
-    """A file as a part of a message. Sounds and images are as OpenAI has them, videos as vLLM has them."""
+    """A file as a part of a message. Sounds and images follow the format of OpenAI, videos that of vLLM."""
     suffix = file.suffix.lower()
-    if not holds(file):
+    if not is_medium(file):
         raise PaSEError(
             f"{file} is no image, sound or video that a message can hold; convert it to one of "
             f"{', '.join([*_IMAGES, *_SOUNDS, *_VIDEOS])}."

@@ -1,1 +1,18 @@
-"""Raw media become feature tables: one extractor a file, one pipeline (`pase_msa.media.pipeline.Extractor`)."""
+"""Raw media become feature tables.
+
+Plug-ins, one extractor per file, which `pase_msa.plugins` finds by the function `build`:
+
+- `text`: states of a frozen language model, per word.
+- `audio`: log-mel bands, cepstra, pitch and energy, per frame.
+- `whisper`: states of a speech recogniser's encoder, per frame.
+- `egemaps`: the descriptors of eGeMAPS, per frame.
+- `vision`: face geometry and expression, per frame; it uses `face`, `geometry` and `expression`.
+
+All else is shared by them:
+
+- `base` has the contract of an extractor, `clip` the containers, `config` the options.
+- `decode`, `speech`, `words` and `align` make sound and pictures, stretches of speech, words with times, and steps.
+- `pipeline` reads one clip, `table` many: which ones is up to `manifest`, and finished ones are kept by `parts`.
+- `record` writes down how features were made, `weights` finds and checks the files of networks.
+- `example_clip` makes clips for examples and tests.
+"""

@@ -1,4 +1,4 @@
-"""Tracks at their own rates become steps: one a word, or one a window."""
+"""Tracks at their own rates become steps: one per word, or one per window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pase_msa.media.clip import Span, Track, Word
 
 
 def word_spans(words: Sequence[Word]) -> list[Span] | None:
-    """When each word is said, or None where that is not known of all."""
+    """The time of each word; None where a word has no time, or there is no word."""
     spans = [Span(word.start, word.end) for word in words if word.start is not None and word.end is not None]
     return spans if spans and len(spans) == len(words) else None
 
@@ -27,8 +27,8 @@ def windows(start: float, duration: float, length: float) -> list[Span]:
 def pool(track: Track, spans: Sequence[Span], *, deviations: bool) -> Array:
     """Mean of the track's steps in each span, and their standard deviation: [len(spans), D or 2 D].
 
-    A span between two steps of the track gets the nearest one. NaN, which marks what was not seen, is left out, and
-    comes back where a span holds nothing else.
+    A span between two steps of the track gets the nearest one. NaN marks what was not measured: it is left out of the
+    means, and a span without any other value is NaN.
     """
     values, times = track.values, track.times
     gap = float(np.median(np.diff(times))) if len(times) > 1 else math.inf
@@ -36,6 +36,7 @@ def pool(track: Track, spans: Sequence[Span], *, deviations: bool) -> Array:
     for span in spans:
         inside = (times >= span.start) & (times < span.end)
         if not inside.any() and not track.by_word:
+            # beyond one step from the track's nearest step there is nothing that the span could take
             distance = np.abs(times - (span.start + span.end) / 2)
             inside = distance <= min(float(distance.min()), gap)
         part = values[inside]

@@ -25,9 +25,9 @@ class Config:
     Attributes:
         mels: log-mel bands, in dB.
         cepstra: mel-frequency cepstral coefficients.
-        hop: seconds from one frame to the next.
-        lowest: pitch looked for, in Hz.
-        highest: pitch looked for, in Hz.
+        hop: seconds between the beginnings of two frames.
+        lowest: lowest pitch that is looked for, in Hz.
+        highest: highest pitch that is looked for, in Hz.
         deviations: add the standard deviation within each word to the mean.
     """
 
@@ -40,8 +40,9 @@ class Config:
 
 
 class Acoustics(FeatureExtractor):
-    """See the module."""
+    """Log-mel bands, cepstra, pitch, voicing, energy and zero crossings, every `hop` seconds."""
 
+    looks_for = "sound"
     versions = ("librosa",)
 
     def __init__(self, config: Config) -> None:
@@ -61,12 +62,12 @@ class Acoustics(FeatureExtractor):
         self.dim = len(self.columns)
 
     def extract(self, media: Media) -> Track | None:
-        """Frames [T, D]; pitch in octaves above 1 Hz, NaN where nobody's voice sounds."""
+        """Frames [T, D]; pitch in octaves above 1 Hz, NaN where there is no voice."""
         if media.audio is None:
             return None
         c, hop = self.config, round(self.config.hop * RATE)
         sound = np.pad(media.audio, (0, max(0, _WINDOW - len(media.audio))))
-        # in blocks, because transforms need many times the memory of the sound; each hears its neighbours' edges
+        # in blocks, because transforms need many times the memory of the sound; each with the edges of its neighbours
         block, edge = _BLOCK * hop, -(-_WINDOW // hop)
         rows = []
         for begin in range(0, len(sound), block):
@@ -76,14 +77,15 @@ class Acoustics(FeatureExtractor):
             rows.append(frames[skipped : skipped + (_BLOCK if begin + block < len(sound) else len(frames))])
         values = np.concatenate(rows)
         pitch, loud, crossings = (values[:, self.columns.index(n)] for n in ("pitch", "energy", "zero_crossings"))
-        # a voice crosses zero seldom and is not far below the loudest moment
+        # noise crosses zero often, and what is 35 dB below the loudest moment is background; a pitch at the limits of
+        # the search means that there was none between them
         voiced = (crossings < 0.25) & (loud > loud.max() - 35) & (pitch < 0.98 * c.highest) & (pitch > 1.02 * c.lowest)
         values[:, self.columns.index("voiced")] = voiced
         values[:, self.columns.index("pitch")] = np.where(voiced, np.log2(pitch), np.nan)
         return Track(values, media.start + np.arange(len(values)) * hop / RATE)
 
     def _frames(self, sound: Array, hop: int) -> Array:
-        """Frames of a block, with the pitch in Hz and nothing yet said about voicing."""
+        """Frames of a block, with the pitch in Hz and 0 for voicing, which needs the level of the whole sound."""
         librosa: Any = require("librosa", "librosa")
         c, frame = self.config, {"frame_length": _WINDOW, "hop_length": hop}
         mel = librosa.feature.melspectrogram(y=sound, sr=RATE, n_fft=_WINDOW, hop_length=hop, n_mels=c.mels)

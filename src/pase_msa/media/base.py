@@ -1,4 +1,4 @@
-"""The contract of an extractor, and the media it is given."""
+"""The contract of extractors: `FeatureExtractor`, and `Media`, the opened clip that it reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pase_msa.media.weights import Weights
 
 @dataclass
 class Media:
-    """A clip, opened: what extractors read.
+    """An opened clip, which extractors read.
 
     Attributes:
         path: of the file, or "" for text alone.
@@ -28,7 +28,7 @@ class Media:
         words: of the transcript.
         speech: where somebody speaks.
         faces: filled by the extractor that looks for faces.
-        notes: sentences about what is absent or was mended; extractors add theirs.
+        notes: sentences about what is absent or was repaired; extractors add theirs.
     """
 
     path: str = ""
@@ -44,43 +44,45 @@ class Media:
     rate = RATE
 
     def frames(self, rate: float, longest_side: int) -> Iterator[tuple[float, Image]]:
-        """Pictures at most `rate` a second as (time, RGB image no larger than `longest_side`); none without video."""
+        """Pictures, at most `rate` per second, as (time, RGB image up to `longest_side`); none without video."""
         if self.info is not None and self.info.video:
             yield from read_frames(self.path, rate, longest_side, self.start, self.end, self.notes)
 
     def note(self, sentence: str) -> None:
-        """Say once that something is absent or was mended."""
+        """Add a note that something is absent or was repaired, unless it is there already."""
         if sentence not in self.notes:
             self.notes.append(sentence)
 
 
 class FeatureExtractor(ABC):
-    """Media become one sequence of features.
+    """Turns media into one sequence of features.
 
-    A plug-in is a file `extract/x.py` with `Config`, a dataclass of options, and `build(config) -> FeatureExtractor`.
+    A plug-in is a file `media/x.py` with `Config`, a dataclass of options, and `build(config) -> FeatureExtractor`.
 
     Attributes:
         dim: size of a step as the extractor gives it.
-        deviations: whether a step of the table holds, after the mean of each number, its standard deviation.
+        deviations: whether a step of the table holds the standard deviation of each number after the means.
         columns: name of each of the `dim` numbers, where they have names.
-        weights: files it loads, for the record.
+        looks_for: what a clip must have, in words that follow "no", for example "face".
+        weights: files that it loads, for the record.
         versions: packages whose version may change the numbers.
     """
 
     dim: int
     deviations: bool = False
     columns: Sequence[str] = ()
+    looks_for: str = "features"
     weights: Sequence[Weights] = ()
     versions: Sequence[str] = ()
 
     @abstractmethod
     def extract(self, media: Media) -> Track | None:
-        """The features, or None (with a note) where the clip has nothing of the kind."""
+        """The features; None, with a note in `media`, where the clip has nothing that the extractor looks for."""
 
     def extract_many(self, media: Sequence[Media]) -> list[Track | None]:
-        """Several at once, where that is faster."""
+        """The features of several clips; an extractor overrides it where a batch is faster."""
         return [self.extract(item) for item in media]
 
     def state(self) -> dict[str, Any]:
-        """Further facts for the record that the options do not tell, for example the hash of a model."""
+        """Further entries of the record that do not follow from the options, for example the hash of a model."""
         return {}

@@ -1,4 +1,4 @@
-"""What is known about one clip: words, speech, faces, features by modality, and how they were made."""
+"""Containers for one clip: words, speech, faces, features by modality, and how they were made."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Word:
     """A word of the transcript.
 
     Attributes:
-        text: as it is shown, with its punctuation.
-        start: in seconds from the beginning of the file; None where nothing is known about its time.
+        text: as the transcript has it, with its punctuation.
+        start: in seconds from the beginning of the file; None where its time is unknown.
         end: as `start`.
         confidence: of the recogniser, in [0, 1]; None for words that were given.
     """
@@ -59,7 +59,7 @@ class Face:
 
 @dataclass
 class Track:
-    """What one extractor found, at its own rate.
+    """The features of one extractor, at its own rate.
 
     Attributes:
         values: float32 [T, D].
@@ -74,26 +74,26 @@ class Track:
 
 @dataclass
 class Clip:
-    """Everything that extraction tells about a clip. An absent modality is in neither `tracks` nor `features`.
+    """Everything that was extracted from a clip. An absent modality is in neither `tracks` nor `features`.
 
     Attributes:
         path: of the file, or "" for text alone.
         start: where the clip begins in the file, in seconds.
         duration: in seconds; None for text alone.
-        text: transcript, recognised or given; None where nothing was said.
+        text: transcript, recognised or given; None where there is no speech.
         words: of the transcript, in order.
         timing: where the words' times come from: "recognised", "aligned" to the given text, "spread" over the speech
             because aligning failed, or "none".
         speech: where somebody speaks.
         tracks: by modality, at the extractor's own rate.
-        features: by modality, float32 [steps, D] as they go into a feature table; NaN where a step shows nothing.
+        features: by modality, float32 [steps, D] as they go into a feature table; NaN where a step has no measurement.
         steps: the time of each step; empty where the modalities keep their own rates.
         aligned: "word" where the steps of all modalities are the words; "window" where they are windows of equal
-            length, as in a clip without speech (text whose words have no times still has a step a word); "frame" where
-            every modality keeps its own rate.
+            length, as in a clip without speech (text whose words have no times still has one step per word); "frame"
+            where every modality keeps its own rate.
         faces: the face that was followed, over time.
-        seconds: that each stage took.
-        notes: one sentence for everything that is absent or was mended.
+        seconds: time that each stage took.
+        notes: one sentence for everything that is absent or was repaired.
         extraction: extractors, options and weights, see `pase_msa.media.record`.
     """
 

@@ -1,4 +1,4 @@
-"""What to extract, and how."""
+"""Options of an extraction: which modalities, by which extractors, and how their steps are aligned."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pase_msa.media.base import FeatureExtractor
 
 @dataclass
 class ExtractConfig:
-    """How media become features.
+    """Options of an extraction.
 
     Attributes:
         modalities: of the table; each is the extractor of the same name unless `extractors` says otherwise.
         extractors: options of the extractors by modality; the key "extractor" names another plug-in, for example
             {"audio": {"extractor": "whisper"}, "vision": {"rate": 10}}.
-        align: "word" gives every modality one step a word (a clip without speech gets windows), "window" one step a
-            window, "frame" leaves each at its own rate.
-        window: seconds.
+        align: "word" gives every modality one step per word (a clip without speech gets windows), "window" one step
+            per window, "frame" leaves each at its own rate.
+        window: seconds of a window.
         recogniser: faster-whisper model that writes transcripts: "tiny.en" from its package, a folder or, where a hub
             is reachable, a name.
-        language: of the speech, as the recogniser calls it.
+        language: of the speech, by the code that the recogniser uses.
         voice: probability from which on a moment is speech.
         pause: silence, in seconds, at which long media are cut into utterances.
         longest: seconds of an utterance; longer ones are cut at their last short silence.
@@ -57,10 +57,10 @@ class ExtractConfig:
 
     def options(self, modality: str) -> tuple[str, Any]:
         """The extractor's name and its own configuration."""
-        given = dict(self.extractors.get(modality, {}))
-        name = str(given.pop("extractor", modality))
+        options = dict(self.extractors.get(modality, {}))
+        name = str(options.pop("extractor", modality))
         module = plugins.load("media", name)
-        return name, plugins.configure(module.Config, given, f"The extractor {name}")
+        return name, plugins.configure(module.Config, options, f"The extractor {name}")
 
     def build(self, modality: str) -> FeatureExtractor:
         """The extractor of a modality."""

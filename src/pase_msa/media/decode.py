@@ -1,4 +1,7 @@
-"""Decoding with PyAV: what a file holds, its sound at 16 kHz, and pictures at a stated rate. Everything streams."""
+"""Decoding with PyAV: what a file holds, its sound at 16 kHz, and pictures at a stated rate.
+
+Files are read as streams, so that their length does not matter for memory.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media.weights import require
 
-RATE = 16_000  # Hz; what the recogniser, the voice detector and the aligner were trained at
-MOST_PIXELS = 64_000_000  # a picture; a decoder holds several of them
+RATE = 16_000  # Hz; the recogniser, the voice detector and the aligner were trained at it
+MOST_PIXELS = 64_000_000  # per picture; a decoder holds several of them
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class Info:
     """What a media file holds.
 
     Attributes:
-        duration: in seconds; 0 where neither the file nor its packets say.
+        duration: in seconds; 0 where neither the file nor its packets state it.
         audio: whether there is sound.
         video: whether there are pictures.
         width: of a picture, in pixels.
         height: of a picture, in pixels.
-        frame_rate: pictures a second.
+        frame_rate: pictures per second.
         sample_rate: of the sound, in Hz.
     """
 
@@ -45,7 +48,7 @@ class Info:
 
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
-    """The container. It reads the one file only: a playlist inside leads nowhere."""
+    """The container. It can read this one file only, so that a playlist in it opens no other."""
     av = require("av", "av")
     file = Path(path)
     if not file.is_file():
@@ -59,7 +62,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             raise PaSEError(
-                f"{file} cannot be read as video or audio ({_reason(error)}): it is cut off, damaged or no media."
+                f"{file} cannot be read as video or audio ({_reason(error)}): it is cut off, damaged or no media file."
             ) from error
         with container:
             yield container
@@ -73,7 +76,8 @@ def probe(path: str | Path) -> Info:
     """What a file holds.
 
     Errors:
-        PaSEError: it is not there, empty, damaged, no media, holds neither sound nor pictures, or too large ones.
+        PaSEError: the file does not exist, is empty, damaged or not a media file, or has neither sound nor pictures, or
+            pictures that are too large.
     """
     with _opened(path) as container:
         audio = next(iter(container.streams.audio), None)
@@ -97,12 +101,12 @@ def probe(path: str | Path) -> Info:
 def _duration(container: Any, *streams: Any) -> float:
     if container.duration:
         return float(container.duration) / 1e6
-    known = [float(s.duration * s.time_base) for s in streams if s is not None and s.duration and s.time_base]
-    return max(known, default=0.0) or _counted(container)
+    durations = [float(s.duration * s.time_base) for s in streams if s is not None and s.duration and s.time_base]
+    return max(durations, default=0.0) or _end_of_packets(container)
 
 
-def _counted(container: Any) -> float:
-    """The end of the last packet: what a browser records does not say how long it is."""
+def _end_of_packets(container: Any) -> float:
+    """The end of the last packet, since files that a browser records do not state their length."""
     av = require("av", "av")
     end = 0.0
     with contextlib.suppress(av.FFmpegError, OSError):
@@ -113,12 +117,12 @@ def _counted(container: Any) -> float:
 
 
 def _origin(container: Any) -> float:
-    """When the file begins, on its own clock."""
+    """The time at which the file begins, on its own clock, in seconds."""
     return float(container.start_time or 0) / 1e6
 
 
 def _decoded(container: Any, stream: Any, start: float, notes: list[str]) -> Iterator[Any]:
-    """Frames of a stream from `start` on; a damaged end is an end, with a note."""
+    """Frames of a stream from `start` on; where the rest is damaged they end there, with a note."""
     av = require("av", "av")
     stream.codec_context.thread_count = 1  # processes run side by side, and a decoder's threads each hold pictures
     try:
@@ -132,10 +136,10 @@ def _decoded(container: Any, stream: Any, start: float, notes: list[str]) -> Ite
 def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, notes: list[str] | None = None) -> Array:
     """The sound between two times as float32 [n] in [-1, 1], mono, at `RATE` Hz; [0] where there is none.
 
-    The sound of a file that begins later than its pictures is preceded by silence, so that times agree.
+    Where the sound begins later than the pictures, silence is put before it, so that times agree.
     """
     av = require("av", "av")
-    said = notes if notes is not None else []
+    notes = notes if notes is not None else []
     parts: list[Array] = []
     begin: float | None = None
     with _opened(path) as container:
@@ -144,13 +148,13 @@ def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, note
             return np.zeros(0, np.float32)
         origin = _origin(container)
         resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-        for frame in _decoded(container, stream, start, said):
+        for frame in _decoded(container, stream, start, notes):
             time = (frame.time - origin) if frame.time is not None else None
             if time is not None and time >= end:
                 break
             if begin is None:
                 begin = time if time is not None else start
-            frame.pts = None  # gaps in the clock of a file are no gaps in its sound
+            frame.pts = None  # gaps in the clock of a file are not gaps in its sound
             parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
         if parts:
             parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
@@ -172,17 +176,17 @@ def read_frames(
     end: float = math.inf,
     notes: list[str] | None = None,
 ) -> Iterator[tuple[float, Image]]:
-    """Pictures between two times as (time in seconds, RGB image), at most `rate` a second, one in memory at a time.
+    """Pictures between two times as (time in seconds, RGB image), at most `rate` per second, one in memory at a time.
 
-    Larger ones are scaled down to `longest_side` before they become RGB; a recorded rotation is undone.
+    Larger ones are scaled down to `longest_side` before they become RGB; a rotation that the file states is applied.
     """
-    said = notes if notes is not None else []
+    notes = notes if notes is not None else []
     with _opened(path) as container:
         stream = next(iter(container.streams.video), None)
         if stream is None:
             return
         origin, due = _origin(container), start
-        for i, frame in enumerate(_decoded(container, stream, start, said)):
+        for i, frame in enumerate(_decoded(container, stream, start, notes)):
             time = (frame.time - origin) if frame.time is not None else start + i / float(stream.average_rate or 25)
             if time >= end:
                 break

@@ -1,7 +1,7 @@
 """Sound by frame (openSMILE): the low-level descriptors of eGeMAPS v02, Eyben et al., 2016.
 
-openSMILE may be used for research and private purposes; commercial use needs a licence of audEERING. So nothing here
-uses it unless asked to: `--extractors '{"audio": {"extractor": "egemaps"}}'`.
+openSMILE may be used for research and private purposes; commercial use needs a licence of audEERING. So it is used only
+if the options name it: `--extractors '{"audio": {"extractor": "egemaps"}}'`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Config:
 
 
 class GeMAPS(FeatureExtractor):
-    """See the module."""
+    """The 25 low-level descriptors of eGeMAPS v02, every 10 ms."""
 
+    looks_for = "sound"
     versions = ("opensmile",)
 
     def __init__(self, config: Config) -> None:
@@ -46,13 +47,13 @@ class GeMAPS(FeatureExtractor):
         return opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.LowLevelDescriptors)
 
     def extract(self, media: Media) -> Track | None:
-        """25 descriptors every 10 ms."""
+        """Frames [T, 25]."""
         if media.audio is None:
             return None
         sound = np.pad(media.audio, (0, max(0, RATE // 10 - len(media.audio))))
-        found = self._smile.process_signal(sound, RATE)
-        starts = found.index.get_level_values("start").total_seconds().to_numpy()
-        return Track(found.to_numpy(np.float32), media.start + starts)
+        descriptors = self._smile.process_signal(sound, RATE)
+        starts = descriptors.index.get_level_values("start").total_seconds().to_numpy()
+        return Track(descriptors.to_numpy(np.float32), media.start + starts)
 
 
 def build(config: Config) -> GeMAPS:

@@ -1,4 +1,4 @@
-"""Clips for examples and tests: a spoken sentence over a face that moves.
+"""Example clips for docs and tests: a spoken sentence over a face that moves.
 
 The voice is eSpeak NG's (package espeakng-loader), the face a portrait that scikit-image carries (Eileen Collins, NASA,
 public domain). Both are in the extra `examples`.
@@ -32,13 +32,13 @@ _PARAMETERS = {"speed": 1, "volume": 2, "pitch": 3, "span": 4}  # eSpeak NG's nu
 
 
 def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
-    """A text said aloud: int16 [n] and the sampling rate in Hz.
+    """Synthesise speech: int16 [n] and the sampling rate in Hz.
 
     Args:
         text: English.
         voice: of eSpeak NG, for example "en-us" or "en-us+f3".
-        prosody: speed in words a minute (80 to 450), volume (0 to 200), pitch and span of the pitch (0 to 100); what is
-            left out is as the voice has it.
+        prosody: speed in words per minute (80 to 450), volume (0 to 200), pitch and span of the pitch (0 to 100); the
+            voice's own where left out.
     """
     loader = require("espeakng_loader", "espeakng-loader")
     engine = ctypes.CDLL(loader.get_library_path())
@@ -51,14 +51,14 @@ def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
         return 0
 
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    callback = kind(keep)  # a name, so that it lives as long as the engine calls it
+    callback = kind(keep)  # bound to a name, since ctypes does not keep it alive while the engine calls it
     engine.espeak_SetSynthCallback(callback)
     if engine.espeak_SetVoiceByName(voice.encode()):
         raise PaSEError(f"eSpeak NG has no voice {voice!r}; take another, for example 'en-us'.")
     for name, value in prosody.items():
         engine.espeak_SetParameter(_PARAMETERS[name], int(value), 0)
-    said = text.encode()
-    engine.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 0, 0, 1, None, None)
+    encoded = text.encode()
+    engine.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 0, 0, 1, None, None)
     engine.espeak_Synchronize()
     return np.concatenate(parts), int(rate)
 
@@ -81,7 +81,7 @@ def write_clip(
     frames: Iterable[Image.Image] | None = None,
     frame_rate: int = 10,
 ) -> Path:
-    """A media file of a sound (int16 [n]), of pictures, or of both; the suffix tells its kind."""
+    """Write a media file of a sound (int16 [n]), of pictures, or of both; the suffix decides its format."""
     av = require("av", "av")
     target = Path(path)
     with av.open(str(target), "w") as container:
@@ -89,7 +89,7 @@ def write_clip(
         if frames is not None:
             pictures = iter(frames)
             first = next(pictures)
-            # what a browser shows, where this build of FFmpeg has it
+            # browsers play H.264, which not every build of FFmpeg has
             video = container.add_stream("libx264" if "libx264" in av.codecs_available else "mpeg4", rate=frame_rate)
             video.width, video.height, video.pix_fmt, video.bit_rate = *first.size, "yuv420p", 2_000_000
             streams.append((video, (av.VideoFrame.from_image(image) for image in _chain(first, pictures))))
@@ -114,7 +114,7 @@ def _chain(first: Image.Image, rest: Iterable[Image.Image]) -> Iterable[Image.Im
 def write_example(
     path: str | Path, text: str, *, size: tuple[int, int] = (320, 240), frame_rate: int = 10, **prosody: int
 ) -> Path:
-    """A video of the portrait saying a text; `prosody` as in `speak`."""
+    """Write a video of the portrait that speaks a text; `prosody` as in `speak`."""
     sound, rate = speak(text, "en-us", **prosody)
     count = max(2, round(len(sound) / rate * frame_rate))
     frames = (portrait(*size, i / (count - 1)) for i in range(count))

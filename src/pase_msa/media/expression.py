@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pase_msa.data.columns import Array
-from pase_msa.media.face import Found
+from pase_msa.media.face import DetectedFace
 from pase_msa.media.weights import Weights
 
 EXPRESSION = Weights(
@@ -49,7 +49,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, before, H, W] to [N, after, H / 2, W / 2], rounded up."""
         y = self.second(F.relu(self.first(x)))
-        # padded as the weights were trained: an odd pixel goes to the right and the bottom
+        # TensorFlow, where the weights were trained, pads an odd pixel to the right and the bottom
         pad = [max((-(-n // 2) - 1) * 2 + 3 - n, 0) for n in (y.shape[3], y.shape[2])]
         y = F.pad(y, (pad[0] // 2, -(-pad[0] // 2), pad[1] // 2, -(-pad[1] // 2)), value=-torch.inf)
         pooled: Tensor = F.max_pool2d(y, 3, 2) + self.short(x)
@@ -57,6 +57,8 @@ class _Block(nn.Module):
 
 
 class _Network(nn.Module):
+    """Two convolutions, four blocks, and a convolution per emotion that is averaged over the picture."""
+
     def __init__(self) -> None:
         super().__init__()
         self.stem = nn.ModuleList(
@@ -82,8 +84,8 @@ class ExpressionReader:
         self.network = _Network().eval()
         _fill(self.network)
 
-    def crop(self, image: Image.Image, face: Found) -> Array:
-        """The face as the network wants it: grey, 64 x 64, in [-1, 1]."""
+    def crop(self, image: Image.Image, face: DetectedFace) -> Array:
+        """The network's input: the face with a margin, grey, [64, 64] in [-1, 1]."""
         left, top, right, bottom = face.box
         x, y, side = (left + right) / 2, (top + bottom) / 2, (1 + 2 * _MARGIN) * max(right - left, bottom - top)
         corners = (x - side / 2, y - side / 2, x + side / 2, y + side / 2)
@@ -99,7 +101,7 @@ class ExpressionReader:
 
 @torch.no_grad()
 def _fill(network: _Network) -> None:
-    """Weights from the HDF5 file, whose layers carry the numbers in the order in which they were declared there."""
+    """Load the weights from the HDF5 file, which numbers its layers in the order of their declaration."""
     import h5py
 
     with h5py.File(EXPRESSION.path()) as file:

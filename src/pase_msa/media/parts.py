@@ -1,4 +1,4 @@
-"""One finished clip on disk: written whole, found again by what it was made from."""
+"""One file per finished clip, whose name is a hash of what it was made from, so that a later run finds it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pase_msa.media.manifest import Item
 
 
 def key(item: Item, cut: str, record: Mapping[str, Any]) -> str:
-    """Changes with the file, the given text and times, and the way of extraction; not with id, split or labels."""
+    """The file's name: a hash of file, given text and times, and way of extraction; not of id, split or labels."""
     size = [0, 0]
     if item.path is not None and item.path.is_file():
         stat = item.path.stat()
@@ -29,7 +29,7 @@ def key(item: Item, cut: str, record: Mapping[str, Any]) -> str:
 
 
 def save(path: Path, clips: Sequence[Clip]) -> None:
-    """The utterances of a clip: features as tensors "number/modality", all else as JSON in the file's header."""
+    """Write the utterances of a clip: features as tensors "number/modality", all else as JSON in the header."""
     rows = []
     tensors: dict[str, Array] = {}
     for i, clip in enumerate(clips):
@@ -52,7 +52,7 @@ def save(path: Path, clips: Sequence[Clip]) -> None:
 
 
 def facts(path: Path) -> list[dict[str, Any]] | None:
-    """What the header says about each utterance; None where there is no whole file."""
+    """What the header holds about each utterance; None where there is no complete file."""
     try:
         with safe_open(path, framework="numpy") as file:
             rows: list[dict[str, Any]] = json.loads(file.metadata()["rows"])

@@ -1,4 +1,4 @@
-"""One clip in, everything about it out: decode, find speech, recognise or align words, extract, align."""
+"""From one clip to its features: decode, find speech, recognise or align words, extract, align."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ _BLOCK = 300.0  # seconds of sound that are searched for speech at once
 
 
 class Extractor:
-    """Reads clips. Networks are loaded once, at the beginning, and run on one thread.
+    """Extracts clips. Networks are loaded once, at the beginning, and run on one thread.
 
     Args:
-        config: what to extract, and how.
+        config: options of the extraction.
 
     Attributes:
-        record: extractors, options, versions and weights, as it goes into tables and models.
+        config: its options.
+        extractors: by modality.
+        record: extractors, options, versions and weights; it is stored in tables and models.
     """
 
     def __init__(self, config: ExtractConfig | None = None) -> None:
@@ -48,7 +50,7 @@ class Extractor:
         """An extractor that makes features as a recorded one did.
 
         Errors:
-            PaSEError: other weights are installed, or none.
+            PaSEError: the installed weights are others, or missing.
         """
         extractor = cls(config_of(record))
         require_same(record, extractor.record, record["modalities"])
@@ -67,7 +69,7 @@ class Extractor:
             end: where it ends; at the end of the file if left out.
 
         Errors:
-            PaSEError: the file is not there, empty, damaged, or nothing that can be read; or nothing was given at all.
+            PaSEError: the file does not exist, is empty, damaged or no media file; or neither file nor text was given.
         """
         seconds: dict[str, float] = {}
         media = Media("" if path is None else str(path))
@@ -98,7 +100,7 @@ class Extractor:
 
     @threads(1, numpy=True)
     def segments(self, path: str | Path) -> list[Span]:
-        """Utterances of a long video or sound, cut at pauses; even parts where nobody speaks.
+        """Utterances of a long video or sound, cut at pauses; parts of equal length where nobody speaks.
 
         The sound is searched in blocks, so that the length of the file does not matter.
         """
@@ -109,8 +111,8 @@ class Extractor:
             block = read_audio(path, begin, begin + _BLOCK)
             if not len(block):
                 break
-            found = find_speech(block, threshold=config.voice, pause=config.pause, longest=config.longest)
-            speech += [Span(begin + span.start, begin + span.end) for span in found]
+            spans = find_speech(block, threshold=config.voice, pause=config.pause, longest=config.longest)
+            speech += [Span(begin + span.start, begin + span.end) for span in spans]
             begin += _BLOCK
         return cut(info.duration or begin, speech, config.longest)
 
@@ -120,7 +122,7 @@ class Extractor:
             yield self.extract_clip(path, start=span.start, end=span.end)
 
     def _listen(self, media: Media, text: str | None, seconds: dict[str, float]) -> Timing:
-        """Sound, speech and words."""
+        """Read sound, speech and words into `media`; returns where the words' times come from."""
         config = self.config
         with _timed(seconds, "sound"):
             sound = read_audio(media.path, media.start, media.end, media.notes)
@@ -149,15 +151,15 @@ class Extractor:
 
     @staticmethod
     def _duration(media: Media, clip: Clip) -> float:
-        """Of the clip: as the file says, or as long as what was found in it."""
+        """Duration of the clip: as the file states it, else until the end of its sound or of its last picture."""
         if np.isfinite(media.end):
             return media.end - media.start
-        heard = 0.0 if media.audio is None else len(media.audio) / RATE
-        seen = max((float(t.times[-1]) - media.start for t in clip.tracks.values() if not t.by_word), default=0.0)
-        return max(heard, seen)
+        sound = 0.0 if media.audio is None else len(media.audio) / RATE
+        pictures = max((float(t.times[-1]) - media.start for t in clip.tracks.values() if not t.by_word), default=0.0)
+        return max(sound, pictures)
 
     def _align(self, clip: Clip) -> None:
-        """Features by step."""
+        """Choose the clip's steps and bring every modality to them."""
         config = self.config
         spans = word_spans(clip.words) if config.align == "word" else None
         clip.aligned = "word" if config.align == "word" else config.align
@@ -181,20 +183,30 @@ class Extractor:
 
     @threads(1, numpy=True)
     def reread(self, clip: Clip, texts: Sequence[Sequence[Word]]) -> list[dict[str, Array]]:
-        """The features that a clip would have with each of some other texts: what is read from words is read again,
-        what was heard and seen stays."""
-        kept = {name: values for name, values in clip.features.items() if not clip.tracks[name].by_word}
-        found = [dict(kept) for _ in texts]
+        """The features of a clip with other words.
+
+        Features that are made from words are made again. Those of sound and pictures stay, so that the influence of
+        words can be told from them.
+
+        Args:
+            clip: an extracted clip.
+            texts: for each variant its words.
+
+        Returns:
+            Features by modality, for each variant.
+        """
+        unchanged = {name: values for name, values in clip.features.items() if not clip.tracks[name].by_word}
+        variants = [dict(unchanged) for _ in texts]
         media = [Media(clip.path, words=list(words)) for words in texts]
-        for name in clip.tracks.keys() - kept.keys():
-            for features, track in zip(found, self.extractors[name].extract_many(media), strict=True):
+        for name in clip.tracks.keys() - unchanged.keys():
+            for features, track in zip(variants, self.extractors[name].extract_many(media), strict=True):
                 if track is not None and len(track.values):
                     features[name] = self._by_step(name, track, clip)
-        return found
+        return variants
 
 
 def _text_of(path: Path) -> str | None:
-    """The text of a text file; None for anything else, whatever it is called."""
+    """The text of a text file; None for any other content, even under the name of a text file."""
     if path.suffix.lower() != TEXT_SUFFIX or not path.is_file():
         return None
     try:

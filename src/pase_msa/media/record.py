@@ -1,4 +1,7 @@
-"""The record of an extraction: it goes into the feature table, and from there into the model that is trained on it."""
+"""The record of an extraction.
+
+It is stored in the feature table, and from there in the model that is trained on it.
+"""
 
 from __future__ import annotations
 

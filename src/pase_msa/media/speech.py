@@ -1,4 +1,4 @@
-"""Where somebody speaks (Silero's voice detector), and where long media are cut into utterances."""
+"""Stretches of speech (Silero's voice detector), and the utterances that long media are cut into."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def find_speech(audio: Array, *, threshold: float, pause: float, longest: float 
     Args:
         audio: float32 [n] at `RATE` Hz.
         threshold: probability from which on a moment is speech.
-        pause: shorter silences, in seconds, do not part.
-        longest: a longer stretch is parted at its last silence, or right there.
+        pause: seconds; a shorter silence does not end a stretch.
+        longest: seconds; a longer stretch is cut at its last silence, or after this time.
     """
     if not len(audio):
         return []
@@ -42,22 +42,22 @@ def find_speech(audio: Array, *, threshold: float, pause: float, longest: float 
         min_silence_duration_ms=round(pause * 1000),
         speech_pad_ms=round(_PAD * 1000),
     )
-    found = vad.get_speech_timestamps(audio, options, sampling_rate=RATE)
+    stretches = vad.get_speech_timestamps(audio, options, sampling_rate=RATE)
     seconds = len(audio) / RATE
-    return [Span(item["start"] / RATE, min(item["end"] / RATE, seconds)) for item in found]
+    return [Span(item["start"] / RATE, min(item["end"] / RATE, seconds)) for item in stretches]
 
 
 def cut(duration: float, speech: Iterable[Span], longest: float) -> list[Span]:
-    """Utterances of a long clip: its stretches of speech, or even parts where nobody speaks at all.
+    """Utterances of a long clip: its stretches of speech, or parts of equal length where nobody speaks.
 
     Args:
         duration: in seconds.
         speech: stretches of speech, none longer than `longest`.
-        longest: of an even part, in seconds.
+        longest: of a part, in seconds.
     """
     if duration <= 0:
         raise PaSEError("A clip without a length cannot be cut into utterances; give a file with sound or pictures.")
-    if spoken := list(speech):
-        return spoken
+    if stretches := list(speech):
+        return stretches
     count = max(1, math.ceil(duration / longest))
     return [Span(i * duration / count, (i + 1) * duration / count) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Many clips become one feature table: in parallel processes, resumable, with a report of what could not be read."""
+"""Many clips become one feature table: in parallel processes, resumable, with a report of clips that failed."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from pase_msa.parallel import Backend, parallel_backend
 Cut = Literal["auto", "always", "never"]
 REPORT, PARTS = "report.csv", "parts"
 LONG = 30.0  # seconds from which on an unlabelled clip is cut into utterances
-_SOME = 16  # clips a process between two looks at what is finished, on Ray
+_ROUND = 16  # clips per process and round, on Ray
 _MOST_JOBS = 8  # unless more are asked for; a process takes about 1.2 GB
 _log = logging.getLogger(__name__)
 
 
 @dataclass
-class Done:
+class Outcome:
     """What became of one clip.
 
     Attributes:
         id: the clip's.
-        path: as it was given.
+        path: as the manifest has it.
         status: "ok", or "failed".
         reason: one sentence, where it failed.
-        rows: what is known about each utterance.
+        rows: facts about each utterance, see `parts.facts`.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Done:
 
     @property
     def seconds(self) -> float:
-        """Of media."""
+        """Length of the clip's utterances."""
         return sum(row["duration"] or 0.0 for row in self.rows)
 
 
@@ -72,57 +72,71 @@ def extract_table(
     backend: Backend = "loky",
     cut: Cut = "auto",
     progress: bool = False,
-) -> tuple[FeatureTable, list[Done]]:
-    """Extract clips into a feature table, and tell what became of each.
+) -> tuple[FeatureTable, list[Outcome]]:
+    """Extract clips into a feature table.
 
-    A clip that was finished is never done again, also after the process was killed; one that failed is tried again.
+    A clip that is finished is not extracted again, also after the process was killed; one that failed is tried again.
 
     Args:
         clips: folder, manifest or file, see `read_clips`.
-        out: folder for the table, the report, and one file a finished clip.
-        config: what to extract, and how.
-        jobs: processes; as many as there are cores, at most 8, if left out.
+        out: folder for the table, the report, and one file per finished clip.
+        config: options of the extraction.
+        jobs: number of processes; as many as there are cores, at most 8, if left out.
         backend: "loky" for processes of this machine, or "ray" for a cluster whose nodes share the folders.
         cut: "auto" cuts clips of more than 30 s that have neither labels nor a text of their own into utterances.
         progress: show a progress bar.
 
+    Returns:
+        The table, and the outcome of every clip in the order of the manifest.
+
     Errors:
-        PaSEError: the clips or the options are not as they should be, or no clip at all could be read.
+        PaSEError: the clips or the options have a mistake, or no clip at all could be read.
     """
     config = config or ExtractConfig()
     items, kinds = read_clips(clips)
     folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PARTS).is_dir())):
-        raise PaSEError(f"{folder} is there already and holds no extraction; give another folder.")
+    _check_folder(folder)
     extractor = _extractor(json.dumps(config.to_dict()))
     (folder / PARTS).mkdir(parents=True, exist_ok=True)
     targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
-    found: dict[str, Done] = {}
-    for item, target in zip(items, targets, strict=True):
-        if (rows := parts.facts(target)) is not None:
-            found[item.id] = Done(item.id, item.written, "ok", "", rows)
-    if found:
-        _log.info("%d of %d clips were extracted before", len(found), len(items))
-    todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in found]
-    with _bar(len(items), len(found), show=progress) as advance:
+    outcomes = _finished_before(items, targets)
+    todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]
+    with _bar(len(items), len(outcomes), show=progress) as advance:
         for done in _run(todo, config, cut, jobs, backend):
-            found[done.id] = done
+            outcomes[done.id] = done
             advance(done)
-    ordered = [found[item.id] for item in items]
+    ordered = [outcomes[item.id] for item in items]
     _write_report(folder / REPORT, ordered)
     if all(done.status == "failed" for done in ordered):
         raise PaSEError(f"None of the {len(ordered)} clips could be read: {ordered[0].reason}")
     return _build(folder, items, ordered, targets, kinds, extractor), ordered
 
 
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder with other content, so that nothing of the user's is overwritten."""
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PARTS).is_dir())):
+        raise PaSEError(f"{folder} is there already and holds no extraction; give another folder.")
+
+
+def _finished_before(items: list[Item], targets: list[Path]) -> dict[str, Outcome]:
+    """Outcomes by id of the clips that an earlier run has finished."""
+    outcomes = {}
+    for item, target in zip(items, targets, strict=True):
+        if (rows := parts.facts(target)) is not None:
+            outcomes[item.id] = Outcome(item.id, item.written, "ok", "", rows)
+    if outcomes:
+        _log.info("%d of %d clips were extracted before", len(outcomes), len(items))
+    return outcomes
+
+
 def _run(
     todo: list[tuple[Item, Path]], config: ExtractConfig, cut: Cut, jobs: int | None, backend: Backend
-) -> Iterator[Done]:
+) -> Iterator[Outcome]:
     if not todo:
         return
     count = min(len(todo), jobs or min(joblib.cpu_count(), _MOST_JOBS))
     settings = json.dumps(config.to_dict())
-    # a worker elsewhere has another current folder
+    # a worker on another machine has another current folder
     calls = (
         joblib.delayed(_work if count == 1 else _work_apart)(
             settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut
@@ -133,8 +147,9 @@ def _run(
         if backend == "loky":
             yield from joblib.Parallel(n_jobs=count, return_as="generator_unordered")(calls)
             return
-        while some := list(islice(calls, _SOME * count)):  # Ray's backend gives results together
-            yield from joblib.Parallel(n_jobs=count)(some)
+        # Ray's backend returns all results of a call together: rounds, so that finished clips are reported meanwhile
+        while round_of_clips := list(islice(calls, _ROUND * count)):
+            yield from joblib.Parallel(n_jobs=count)(round_of_clips)
 
 
 @lru_cache(maxsize=1)
@@ -143,22 +158,22 @@ def _extractor(settings: str) -> Extractor:
     return Extractor(ExtractConfig(**json.loads(settings)))
 
 
-def _work(settings: str, item: Item, target: Path, cut: Cut) -> Done:
-    """Extract one clip; whatever is wrong with it stays with it."""
+def _work(settings: str, item: Item, target: Path, cut: Cut) -> Outcome:
+    """Extract one clip; an error becomes its outcome."""
     try:
         clips = list(_utterances(_extractor(settings), item, cut))
         parts.save(target, clips)
-        return Done(item.id, item.written, "ok", "", parts.facts(target) or [])
+        return Outcome(item.id, item.written, "ok", "", parts.facts(target) or [])
     except PaSEError as error:
-        return Done(item.id, item.written, "failed", str(error), [])
+        return Outcome(item.id, item.written, "failed", str(error), [])
     except Exception as error:  # one clip must not end the run of ten thousand
         _log.debug("clip %s", item.id, exc_info=True)
         reason = " ".join(f"It could not be extracted ({type(error).__name__}: {error}).".split())
-        return Done(item.id, item.written, "failed", reason, [])
+        return Outcome(item.id, item.written, "failed", reason, [])
 
 
-def _work_apart(settings: str, item: Item, target: Path, cut: Cut) -> Done:
-    """The same in a process that does nothing else."""
+def _work_apart(settings: str, item: Item, target: Path, cut: Cut) -> Outcome:
+    """`_work` in a process of its own."""
     done = _work(settings, item, target, cut)
     _freeze()
     return done
@@ -166,11 +181,12 @@ def _work_apart(settings: str, item: Item, target: Path, cut: Cut) -> Done:
 
 @lru_cache(maxsize=1)
 def _freeze() -> None:
-    """Let no collection look at the networks again: the pool collects after every task, for a quarter of a second."""
+    """Exclude the networks from garbage collection, which the pool runs after every task for a quarter of a second."""
     gc.freeze()
 
 
 def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
+    """The clip, or its utterances; with "auto" a clip stays whole if it has a text, times or labels of its own."""
     whole = item.text is not None or item.end is not None or item.start > 0 or bool(item.labels)
     media = item.path is not None and item.path.suffix.lower() != TEXT_SUFFIX
     if media and item.text is None and (cut == "always" or (cut == "auto" and not whole)):
@@ -184,18 +200,18 @@ def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
 def _build(
     folder: Path,
     items: list[Item],
-    ordered: list[Done],
+    ordered: list[Outcome],
     targets: list[Path],
     kinds: dict[str, LabelKind],
     extractor: Extractor,
 ) -> FeatureTable:
-    """The table of all clips that were read; an older one is replaced when the new one is whole."""
+    """The table of all clips that were read; an older one is replaced when the new one is complete."""
     rows = [row for done in ordered for row in done.rows]
-    held = {name for row in rows for name in row["modalities"]}
-    dims = {name: item["dim"] for name, item in extractor.record["modalities"].items() if name in held}
+    present = {name for row in rows for name in row["modalities"]}
+    dims = {name: item["dim"] for name, item in extractor.record["modalities"].items() if name in present}
     text = any(row["text"] for row in rows)
     if not dims and not text:
-        raise PaSEError(f"No clip holds anything to extract; {folder / REPORT} says why.")
+        raise PaSEError(f"No clip has anything to extract; {folder / REPORT} has the reasons.")
 
     def utterances() -> Iterator[Utterance]:
         for item, done, target in zip(items, ordered, targets, strict=True):
@@ -214,22 +230,24 @@ def _build(
     return FeatureTable.load(folder)
 
 
-def _write_report(path: Path, ordered: list[Done]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="") as stream:
+def _write_report(path: Path, ordered: list[Outcome]) -> None:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "path", "status", "utterances", "seconds", "words", "modalities", "notes"])
         for done in ordered:
             notes = dict.fromkeys(note for row in done.rows for note in row["notes"])
-            held = dict.fromkeys(name for row in done.rows for name in row["modalities"])
+            modalities = dict.fromkeys(name for row in done.rows for name in row["modalities"])
             words = sum(len(row["words"]) for row in done.rows)
-            said = done.reason or " ".join(notes)
+            remarks = done.reason or " ".join(notes)
             length = f"{done.seconds:.2f}"
-            writer.writerow([done.id, done.path, done.status, len(done.rows), length, words, " ".join(held), said])
+            writer.writerow(
+                [done.id, done.path, done.status, len(done.rows), length, words, " ".join(modalities), remarks]
+            )
 
 
 @contextlib.contextmanager
 def _bar(total: int, before: int, *, show: bool) -> Iterator[Any]:
-    """A progress bar; gives the function that takes a finished clip."""
+    """A progress bar; yields the function to call with every finished clip."""
     columns = (
         TextColumn("extracting"),
         BarColumn(),
@@ -241,10 +259,12 @@ def _bar(total: int, before: int, *, show: bool) -> Iterator[Any]:
     with Progress(*columns, disable=not show, transient=True) as bar:
         task = bar.add_task("", total=total, completed=before, rate="")
 
-        def advance(done: Done) -> None:
+        def advance(done: Outcome) -> None:
             nonlocal count, seconds
             count, seconds = count + 1, seconds + done.seconds
             spent = time.perf_counter() - began
-            bar.update(task, advance=1, rate=f"{count / spent:.2f} clips/s, {seconds / spent:.1f} s of media a second")
+            bar.update(
+                task, advance=1, rate=f"{count / spent:.2f} clips/s, {seconds / spent:.1f} s of media per second"
+            )
 
         yield advance

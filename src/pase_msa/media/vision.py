@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,10 +14,10 @@ from pase_msa.media import geometry
 from pase_msa.media.base import FeatureExtractor, Media
 from pase_msa.media.clip import Face, Track
 from pase_msa.media.expression import EMOTIONS, EXPRESSION, STATES, ExpressionReader
-from pase_msa.media.face import DETECTOR, MESH, FaceFinder, FaceMesh, Found, overlap
+from pase_msa.media.face import DETECTOR, MESH, DetectedFace, FaceFinder, FaceMesh, overlap
 
-_BATCH = 64  # faces whose expression is read at once
-_SAME = 0.3  # overlap of one face in two frames
+_BATCH = 64  # faces whose expression is computed at once
+_SAME = 0.3  # boxes in two frames that overlap more are the same face
 
 
 @dataclass
@@ -25,9 +25,9 @@ class Config:
     """Options.
 
     Attributes:
-        rate: frames a second that are looked at.
+        rate: frames per second that are looked at.
         face: which one to follow where there are several: the "largest" or the most "central".
-        threshold: score from which on something is a face.
+        threshold: score from which on a detection counts as a face.
         longest_side: pixels; larger pictures are scaled down to it.
         states: add the 128 states of the expression network.
     """
@@ -39,14 +39,22 @@ class Config:
     states: bool = False
 
 
-class FaceTrack(FeatureExtractor):
-    """See the module."""
+@dataclass
+class _Frames:
+    """Everything about the sampled frames of a clip, in order; `faces` and `crops` only of frames with a face."""
 
-    weights = (
-        DETECTOR,
-        MESH,
-        EXPRESSION,
-    )
+    times: list[float] = field(default_factory=list)
+    shapes: list[Array | None] = field(default_factory=list)
+    faces: list[Face] = field(default_factory=list)
+    crops: list[Array] = field(default_factory=list)
+    expressions: list[tuple[Array, Array]] = field(default_factory=list)
+
+
+class FaceTrack(FeatureExtractor):
+    """Geometry and expression of the face that is followed, one row per sampled frame."""
+
+    looks_for = "face"
+    weights = (DETECTOR, MESH, EXPRESSION)
     versions = ("ai-edge-litert",)
 
     def __init__(self, config: Config) -> None:
@@ -63,59 +71,58 @@ class FaceTrack(FeatureExtractor):
         self.dim = len(self.columns)
 
     def extract(self, media: Media) -> Track | None:
-        """A row a sampled frame, NaN throughout where the frame shows no face."""
-        times: list[float] = []
-        shapes: list[Array | None] = []
-        crops: list[Array] = []
-        read: list[tuple[Array, Array]] = []
-        faces: list[Face] = []
-        before: Found | None = None
-        for time, image in media.frames(self.config.rate, self.config.longest_side):
-            times.append(time)
-            found = self.choose(self.find(image), image, before)
-            points = None if found is None else self.mesh(image, found)
-            if found is None or points is None:
-                shapes.append(None)
-                continue
-            before = found
-            shapes.append(geometry.describe(points, image.width, image.height))
-            crops.append(self.read.crop(image, found))
-            size = np.array([image.width, image.height] * 2)
-            left, top, right, bottom = np.clip(found.box / size, 0, 1).tolist()
-            faces.append(Face(time, (left, top, right, bottom), found.score))
-            if len(crops) == _BATCH:
-                read.append(self.read(np.stack(crops)))
-                crops = []
-        if crops:
-            read.append(self.read(np.stack(crops)))
-        if not faces:
+        """Rows [T, D], one per sampled frame; NaN throughout where the frame shows no face."""
+        frames = self._follow(media)
+        if not frames.faces:
             if media.info is not None and media.info.video:
-                media.note("No face was found, so vision is absent." if times else "No picture could be read.")
+                media.note("No face was found, so vision is absent." if frames.times else "No picture could be read.")
             return None
-        probabilities, states = (np.concatenate(parts) for parts in zip(*read, strict=True))
+        probabilities, states = (np.concatenate(parts) for parts in zip(*frames.expressions, strict=True))
         media.faces = [
             Face(face.time, face.box, face.score, dict(zip(EMOTIONS, row.tolist(), strict=True)))
-            for face, row in zip(faces, probabilities, strict=True)
+            for face, row in zip(frames.faces, probabilities, strict=True)
         ]
-        seen = np.array([shape is not None for shape in shapes])
-        values = np.full((len(times), self.dim), np.nan, np.float32)
-        described = np.stack([shape for shape in shapes if shape is not None])
-        extra = [states] if self.config.states else []
-        values[seen] = np.concatenate([described, probabilities, *extra], axis=1)
-        if not seen.all():
-            media.note(f"A face was found in {seen.sum()} of {len(seen)} sampled frames.")
-        return Track(values, np.array(times))
+        visible = np.array([shape is not None for shape in frames.shapes])
+        values = np.full((len(visible), self.dim), np.nan, np.float32)
+        shapes = np.stack([shape for shape in frames.shapes if shape is not None])
+        values[visible] = np.concatenate([shapes, probabilities, *([states] if self.config.states else [])], axis=1)
+        if not visible.all():
+            media.note(f"A face was found in {visible.sum()} of {len(visible)} sampled frames.")
+        return Track(values, np.array(frames.times))
 
-    def choose(self, found: list[Found], image: Image, before: Found | None) -> Found | None:
+    def _follow(self, media: Media) -> _Frames:
+        """One face over the frames. Its expression is computed in batches, so that the crops are few in memory."""
+        frames = _Frames()
+        followed: DetectedFace | None = None
+        for time, image in media.frames(self.config.rate, self.config.longest_side):
+            frames.times.append(time)
+            face = self.choose(self.find(image), image, followed)
+            points = None if face is None else self.mesh(image, face)
+            if face is None or points is None:
+                frames.shapes.append(None)
+                continue
+            followed = face
+            frames.shapes.append(geometry.describe(points, image.width, image.height))
+            frames.crops.append(self.read.crop(image, face))
+            left, top, right, bottom = np.clip(face.box / np.array([image.width, image.height] * 2), 0, 1).tolist()
+            frames.faces.append(Face(time, (left, top, right, bottom), face.score))
+            if len(frames.crops) == _BATCH:
+                frames.expressions.append(self.read(np.stack(frames.crops)))
+                frames.crops.clear()
+        if frames.crops:
+            frames.expressions.append(self.read(np.stack(frames.crops)))
+        return frames
+
+    def choose(self, faces: list[DetectedFace], image: Image, followed: DetectedFace | None) -> DetectedFace | None:
         """The face that was followed so far, else the largest or the most central one."""
-        if before is not None and found:
-            nearest = max(found, key=lambda face: overlap(face.box, before.box))
-            if overlap(nearest.box, before.box) > _SAME:
+        if followed is not None and faces:
+            nearest = max(faces, key=lambda face: overlap(face.box, followed.box))
+            if overlap(nearest.box, followed.box) > _SAME:
                 return nearest
         if self.config.face == "largest":
-            return max(found, key=lambda f: float(np.prod(f.box[2:] - f.box[:2])), default=None)
+            return max(faces, key=lambda f: float(np.prod(f.box[2:] - f.box[:2])), default=None)
         centre = np.array([image.width, image.height]) / 2
-        return min(found, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - centre)), default=None)
+        return min(faces, key=lambda f: float(np.linalg.norm((f.box[:2] + f.box[2:]) / 2 - centre)), default=None)
 
 
 def build(config: Config) -> FaceTrack:

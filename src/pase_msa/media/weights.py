@@ -1,4 +1,4 @@
-"""Weights that ship in packages: found without importing the package, and checked once."""
+"""Weights that ship in packages: they are located without importing the package, and their hash is checked once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Weights:
 
     Attributes:
         package: name of the distribution.
-        version: that the hash belongs to.
+        version: of the package whose file has this hash.
         module: importable name of the folder; it is looked up, never imported.
         file: path within the folder.
         sha256: of the file.
@@ -36,15 +36,15 @@ class Weights:
     licence: str
 
     def path(self) -> Path:
-        """Where the file lies, after its content was compared with the hash.
+        """Path of the file, after its content was compared with the hash.
 
         Errors:
-            PaSEError: the package is not installed, or brings another file.
+            PaSEError: the package is not installed, or has another file.
         """
         return _checked(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the record."""
+        """Plain containers, for the record."""
         return {"package": self.package, "version": self.version, "file": self.file, "sha256": self.sha256}
 
 
@@ -56,17 +56,17 @@ def _checked(weights: Weights) -> Path:
     if path is None:
         raise missing(weights.package)
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != weights.sha256:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 != weights.sha256:
         raise PaSEError(
             f"{weights.file} of the package {weights.package} is not the file of version {weights.version} that "
-            f"features are made with here; install {weights.package}=={weights.version}."
+            f"this library extracts features with; install {weights.package}=={weights.version}."
         )
     return path
 
 
 def missing(package: str) -> PaSEError:
-    """The sentence for a package that is not there."""
+    """The error for a package that is not installed."""
     return PaSEError(
         f"Reading raw media needs the package {package}, which is not installed; run `make media`, or install "
         f"{package} as docs/media.md says."
@@ -74,7 +74,7 @@ def missing(package: str) -> PaSEError:
 
 
 def require(module: str, package: str) -> Any:
-    """Import a module of an optional package, or say which package is missing."""
+    """Import a module of an optional package; the error names the package where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -83,10 +83,10 @@ def require(module: str, package: str) -> Any:
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
     """Installed versions, for the record."""
-    found = {}
+    installed = {}
     for name in packages:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             raise missing(name) from None
-    return found
+    return installed

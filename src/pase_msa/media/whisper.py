@@ -1,4 +1,4 @@
-"""Sound by frame: the states of a speech recogniser's encoder (Whisper), 50 a second."""
+"""Sound by frame: the states of a speech recogniser's encoder (Whisper), 50 per second."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pase_msa.media.decode import RATE
 from pase_msa.media.words import RECOGNISER, load_whisper
 
 _PER_SECOND = 50
-_PIECE = 30 * RATE  # what the encoder hears at once
+_PIECE = 30 * RATE  # samples that the encoder reads at once
 
 
 @dataclass
@@ -27,12 +27,10 @@ class Config:
 
 
 class SpeechStates(FeatureExtractor):
-    """See the module."""
+    """States of the encoder, 50 per second."""
 
-    versions = (
-        "faster-whisper",
-        "ctranslate2",
-    )
+    looks_for = "sound"
+    versions = ("faster-whisper", "ctranslate2")
 
     def __init__(self, config: Config) -> None:
         self.model = load_whisper(config.model)
@@ -40,7 +38,7 @@ class SpeechStates(FeatureExtractor):
         self.dim = self._states(np.zeros(RATE, np.float32)).shape[1]
 
     def extract(self, media: Media) -> Track | None:
-        """States [T, D]."""
+        """States [T, D]; the encoder reads pieces of 30 s, each without its neighbours."""
         if media.audio is None:
             return None
         pieces = [self._states(media.audio[i : i + _PIECE]) for i in range(0, len(media.audio), _PIECE)]

@@ -1,4 +1,4 @@
-"""Words with times: recognised (Whisper), or the user's own text aligned to the sound (PocketSphinx)."""
+"""Words with times: recognised (Whisper), or those of a given text aligned to the sound (PocketSphinx)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALIGNER = tuple(
     }.items()
 )
 
-_SHORTEST = 0.08  # seconds a word takes
+_SHORTEST = 0.08  # seconds that a word takes at least
 
 
 @lru_cache(maxsize=2)
@@ -58,11 +58,11 @@ def load_whisper(model: str) -> Any:
 
 
 def recognise(audio: Array, speech: Sequence[Span], model: str, language: str | None) -> list[Word]:
-    """What is said in the stretches of speech, with times in seconds from the beginning of the sound."""
+    """The words in the stretches of speech, with times in seconds from the beginning of the sound."""
     if not speech:
         return []
     stretches = [time for span in speech for time in (span.start, span.end)]
-    # no sampling at a second try, so that the same sound always gives the same words
+    # temperature 0 only: a fallback would sample, and the same sound would not always give the same words
     segments, _ = load_whisper(model).transcribe(
         audio,
         language=language,
@@ -83,53 +83,56 @@ def recognise(audio: Array, speech: Sequence[Span], model: str, language: str | 
 
 
 def align(audio: Array, text: str, speech: Sequence[Span]) -> tuple[list[Word], Timing]:
-    """The words of a text that is known, with times.
+    """The words of a given text, with times, and where the times come from.
 
-    Words that the English dictionary lacks stand in the gap between their neighbours. Where the sound cannot be
+    Words that the English dictionary lacks get the gap between their neighbours. Where the sound cannot be
     aligned to the text, the words are spread over the speech by their length. Without speech they have no times.
     """
     words = text.split()
     if not words or not speech:
         return [Word(word) for word in words], "none"
-    known = [re.sub(r"[^a-z']", "", word.lower().replace("’", "'")).strip("'") for word in words]
-    times = _aligned(audio, known)
+    plain = [re.sub(r"[^a-z']", "", word.lower().replace("’", "'")).strip("'") for word in words]
+    times = _aligned(audio, plain)
     if times is None:
         return _spread(words, speech), "spread"
     return _filled(words, times, Span(speech[0].start, speech[-1].end)), "aligned"
 
 
-def _aligned(audio: Array, known: Sequence[str]) -> list[Span | None] | None:
-    """Times by the aligner, None for words it does not know; None altogether where it fails."""
+def _aligned(audio: Array, words: Sequence[str]) -> list[Span | None] | None:
+    """Times by the aligner, None for words that its dictionary lacks; None altogether where it fails."""
     sphinx = require("pocketsphinx", "pocketsphinx")
     for file in ALIGNER:
         file.path()
-    # beams wider than a recogniser's: there is one path to find, and it must not be lost
+    # beams wider than a recogniser's: the text allows one path only, which must not be pruned
     decoder = sphinx.Decoder(samprate=RATE, beam=1e-120, pbeam=1e-120, wbeam=1e-120, bestpath=False, loglevel="FATAL")
-    usable = [i for i, word in enumerate(known) if word and decoder.lookup_word(word) is not None]
+    usable = [i for i, word in enumerate(words) if word and decoder.lookup_word(word) is not None]
     if not usable:
         return None
     try:
-        decoder.set_align_text(" ".join(known[i] for i in usable))
+        decoder.set_align_text(" ".join(words[i] for i in usable))
         decoder.start_utt()
         sound = (np.clip(audio, -1, 1) * 32767).astype(np.int16)
         decoder.process_raw(sound.tobytes(), no_search=False, full_utt=True)
         decoder.end_utt()
         if decoder.hyp() is None:
             return None
-        found = [item for item in decoder.seg() if not re.match(r"[<\[(]", item.word)]
+        segments = [item for item in decoder.seg() if not re.match(r"[<\[(]", item.word)]  # without silences and noises
     except RuntimeError:
         return None
-    if len(found) != len(usable):
+    if len(segments) != len(usable):
         return None
-    times: list[Span | None] = [None] * len(known)
-    for i, item in zip(usable, found, strict=True):
+    times: list[Span | None] = [None] * len(words)
+    for i, item in zip(usable, segments, strict=True):
         times[i] = Span(item.start_frame / 100, (item.end_frame + 1) / 100)
     return times
 
 
 def _filled(words: Sequence[str], times: list[Span | None], whole: Span) -> list[Word]:
-    """Words without a time get the gap between their neighbours; where it is too short, the aligner has given their
-    sound to the neighbours, and all share it."""
+    """Give words without a time the gap between their neighbours.
+
+    Where the gap is too short, the aligner has given their sound to the neighbours: then these share their time with
+    them. Each word gets time in proportion to its letters.
+    """
     anchors = [-1, *(i for i, time in enumerate(times) if time is not None), len(words)]
     filled = list(times)
     for left, right in pairwise(anchors):
@@ -149,7 +152,7 @@ def _filled(words: Sequence[str], times: list[Span | None], whole: Span) -> list
 
 
 def _spread(words: Sequence[str], speech: Sequence[Span]) -> list[Word]:
-    """Words over the speech, each as long as it has letters; silences are jumped over."""
+    """Spread words over the speech, each in proportion to its letters; silences are skipped."""
     ends = np.cumsum([len(word) + 1 for word in words])
     lengths = np.array([span.end - span.start for span in speech])
     marks = np.concatenate([[0], ends]) / ends[-1] * lengths.sum()
@@ -166,12 +169,12 @@ def words_of_file(path: Path) -> str:
     """The text of a text file.
 
     Errors:
-        PaSEError: it is empty, or no text in UTF-8.
+        PaSEError: the file is empty, or not text in UTF-8.
     """
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except (UnicodeDecodeError, OSError) as error:
-        raise PaSEError(f"{path} was to be a text in UTF-8, but it cannot be read so; save it as UTF-8.") from error
+        raise PaSEError(f"{path} was to be a text in UTF-8, but cannot be read as such; save it as UTF-8.") from error
     if not text or "\0" in text:
         raise PaSEError(f"{path} was to hold a text, found {'binary data' if text else 'nothing'}; write one.")
     return text

@@ -1,10 +1,8 @@
-"""The model contract, and how a model is built, saved and loaded."""
+"""The model contract, and how a model is built from its name and options."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,6 @@ from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pase_msa import plugins
@@ -26,14 +23,10 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing, write_json
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
 from pase_msa.task import Task
-
-_FORMAT = 3  # of a saved model: 2 since the reference knows products, 3 since it knows the class prior
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
 
 class Model(nn.Module):
@@ -44,7 +37,7 @@ class Model(nn.Module):
 
     Args:
         task: what is predicted.
-        inputs: what each modality brings; the keys are the task's modalities.
+        inputs: input of each modality; the keys are the task's modalities.
         width: size D of the modality vectors.
 
     Attributes:
@@ -52,13 +45,13 @@ class Model(nn.Module):
         temperature: divides the logits for the confidence; fitted on validation after training.
         recipe: plug-in name and options, for saving.
         width: size D of the modality vectors.
-        has_vectors: whether outputs hold a vector a modality; not where frames are fused.
+        has_vectors: whether outputs hold one vector per modality; False where frames are fused.
         balancing: name of the balancing method that goes with the model unless a run names another.
-        mixture: weights of the coalitions of modalities that predictions are made of.
-        reference: the closed-form model of the diagnosis, where predictions may lean on it.
-        imputation: whether absent modalities are imputed; may be set between predictions, to measure what it does. None
-            in a model that knows no imputation.
-        extraction: how the features were made that the model was trained on, where the table said so.
+        mixture: weights of coalitions of modalities; a prediction is the weighted mean of those of the coalitions.
+        reference: closed-form model of the diagnosis that takes part in predictions, or None.
+        imputation: whether absent modalities are imputed; may be set between predictions, to measure its effect. None
+            in a model without imputation.
+        extraction: record of how the training features were made, where the table has one.
     """
 
     balancing: str = "none"
@@ -85,10 +78,10 @@ class Model(nn.Module):
         self.extraction: dict[str, Any] | None = None
 
     def forward(self, batch: Batch) -> Outputs:
-        """What the model predicts. Never reads `batch.labels` in evaluation.
+        """The prediction. `batch.labels` has no effect in evaluation.
 
-        In training that is the network's own output. In evaluation it is the mixture over coalitions of modalities,
-        where coalition weights are set.
+        In training, and without coalition weights, this is one pass of the network. In evaluation with coalition
+        weights it is the mixture of the coalitions' predictions and of the closed-form reference, if there is one.
         """
         if self.training or not self.mixture.coalition_weights:
             return self.network(batch)
@@ -96,42 +89,42 @@ class Model(nn.Module):
 
     @abstractmethod
     def network(self, batch: Batch) -> Outputs:
-        """One pass of the network with every modality that the batch shows, whatever the mixture."""
+        """One pass of the network with every modality of the batch; coalition weights have no effect."""
 
     @abstractmethod
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
-        """Named losses that add up to the objective; `batch.labels` is there."""
+        """Named losses that add up to the objective; needs `batch.labels`."""
 
     def update(self, outputs: Outputs, batch: Batch) -> None:
-        """Take a training batch into momentum state, after `losses`; nothing by default."""
+        """Update momentum state by a training batch, after `losses` of the same outputs; nothing by default."""
 
     def begin_epoch(self) -> None:
-        """Told before the first step of each epoch; nothing by default."""
+        """Called before the first step of each epoch; does nothing by default."""
 
     @property
     def ready(self) -> bool:
-        """False while momentum state still has to see its first batch."""
+        """Whether momentum state, if the model has any, was initialised by a first batch."""
         return True
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """The network's outputs with only the named modalities, one per coalition, whatever the mixture.
+        """Passes of the network with only the named modalities, one per coalition; coalition weights have no effect.
 
         Override where encoding the batch once is enough.
         """
         return [self.network(batch.only(coalition)) for coalition in coalitions]
 
     def predict_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """What the model predicts when it is given only the named modalities, one per coalition.
+        """The prediction with only the named modalities, one per coalition.
 
-        A coalition S that is weighed by w_S reads the modalities that S and the given coalition share.
+        With coalition weights, each weighted coalition is reduced to the modalities that it shares with the given one.
         """
-        weighed = self.mixture.coalition_weights
-        if not weighed:
+        weighted = self.mixture.coalition_weights
+        if not weighted:
             return self.network_coalitions(batch, coalitions)
         weights: list[dict[frozenset[str], float]] = []
         for coalition in coalitions:
             parts: dict[frozenset[str], float] = {}
-            for members, weight in weighed.items():
+            for members, weight in weighted.items():
                 parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
             weights.append(parts)
         needed = list(dict.fromkeys(members for parts in weights for members in parts))
@@ -146,26 +139,30 @@ class Model(nn.Module):
         ]
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
-        """Utility of a coalition from the epoch's mean detail losses, eq. 19; for models that have one."""
+        """Utility of a coalition from the epoch's mean detail losses, eq. 19.
+
+        Errors:
+            PaSEError: the model has no such utility.
+        """
         raise PaSEError(
             f"{type(self).__name__} has no alignment utility; choose balancing.utility 'prediction' instead."
         )
 
     def prediction_weight(self, modality: str) -> float:
-        """Part of the prediction that uses a modality, in [0, 1]; 0 for one that is excluded."""
+        """Total weight of the parts of the prediction that a modality takes part in, in [0, 1]; 0 if it is excluded."""
         part = self.mixture.prediction_weight(modality)
         if self.reference is None:
             return part
         return part + float(self.mixture.reference) * (self.reference.prediction_weight(modality) - part)
 
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
-        """Parameters that belong to one modality; those of the fusion and the head belong to none."""
+        """Parameters of one modality; those of the fusion and the head belong to none."""
         return list(self.encoders[modality].parameters())
 
     def encode(self, batch: Batch) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
         """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero.
 
-        A modality that no utterance of the batch has, such as one that the equilibrium has closed, costs nothing.
+        A modality that no utterance of the batch has, such as an excluded one, is not encoded and costs nothing.
         """
         for name in self.encoders:
             if name not in batch.features:
@@ -179,8 +176,8 @@ class Model(nn.Module):
             vectors[name] = self.encoders[name](features, batch.lengths[name]) * present[name].unsqueeze(1)
         if len(vectors) < len(present):
             like = next(iter(vectors.values()), self.class_prior)
-            nothing = like.new_zeros(len(batch), self.width)
-            vectors = {name: vectors.get(name, nothing) for name in present}
+            zeros = like.new_zeros(len(batch), self.width)
+            vectors = {name: vectors.get(name, zeros) for name in present}
         return vectors, present
 
     def outputs(
@@ -190,9 +187,9 @@ class Model(nn.Module):
         present: dict[str, Bool[Tensor, " n"]],
         **details: Any,
     ) -> Outputs:
-        """Outputs from logits, eq. 14; of an utterance that has no modality, the class prior."""
-        something = torch.stack(list(present.values())).any(0)
-        logits = torch.where(something.unsqueeze(1), logits, self.class_prior.log())
+        """Outputs from logits, eq. 14; for an utterance without any modality, the class prior."""
+        any_present = torch.stack(list(present.values())).any(0)
+        logits = torch.where(any_present.unsqueeze(1), logits, self.class_prior.log())
         probabilities = logits.softmax(1)
         score = self.task.score(probabilities) if self.task.kind == "regression" else None
         return Outputs(logits, probabilities, score, fused, present=present, **details)
@@ -213,96 +210,51 @@ class Model(nn.Module):
         return prediction_dataset(table, self.task, self.inputs, split, labels=labels)
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
-        """Fit the standardisation on the given (training) rows."""
+        """Fit the standardisation of every modality on the given (training) rows."""
         for name, scaler in self.scalers.items():
             scaler.fit(columns[name].frames(rows))  # type: ignore[operator]
 
     def fit_prior(self, labels: Float[Tensor, " n"]) -> None:
-        """Take the class frequencies of training labels."""
+        """Set the class prior to the class frequencies of training labels [N]."""
         self.class_prior.copy_(self.task.frequencies(labels))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
-        target = Path(folder)
-        target.mkdir(parents=True, exist_ok=True)
-        inputs = {name: dataclasses.asdict(spec) for name, spec in self.inputs.items()}
-        for name, spec in inputs.items():
-            if spec["encoder"] == "language_model":
-                # weights are ours now: architecture and tokenizer go into the folder, so that it needs nothing else
-                from pase_msa.data.pretrained import load_tokenizer
+        from pase_msa.models.saving import save_model  # it builds models, and imports this module
 
-                home = target / "encoders" / name
-                if Path(spec["text"]["model"]).resolve() != home.resolve():
-                    shutil.rmtree(home, ignore_errors=True)
-                    self.encoders[name].model.config.save_pretrained(home)  # type: ignore[union-attr,operator]
-                    load_tokenizer(spec["text"]["model"]).save_pretrained(home)
-                spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
-        reference = None if self.reference is None else self.reference.shapes
-        content = {
-            "reference": reference,
-            "format": _FORMAT,
-            "recipe": self.recipe,
-            "task": self.task.to_dict(),
-            "inputs": inputs,
-            "extraction": self.extraction,
-        }
-        tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
-        with replacing(target / _WEIGHTS) as weights:
-            save_file(tensors, weights)
-        write_json(target / _CONFIG, content)
-        return target
+        return save_model(self, folder)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: str | torch.device = "cpu") -> Self:
-        """The model that `save_pretrained` wrote, in evaluation mode."""
-        home = Path(folder)
-        if not (home / _CONFIG).is_file() or not (home / _WEIGHTS).is_file():
-            raise PaSEError(
-                f"{home} was to hold a saved model ({_CONFIG} and {_WEIGHTS}); give the `model` folder of a run."
-            )
-        try:
-            content = json.loads((home / _CONFIG).read_text())
-            found = content["format"]
-            if found == _FORMAT:
-                inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
-                task = Task.from_dict(content["task"])
-                recipe, shapes = content["recipe"], content["reference"]
-                extraction = content.get("extraction")
-        except (ValueError, KeyError, TypeError) as error:
-            raise PaSEError(f"{home / _CONFIG} is damaged ({error}); save the model again.") from error
-        if found != _FORMAT:
-            raise PaSEError(
-                f"{home} was to hold a model of format {_FORMAT}, found {found}, which another version wrote; train it "
-                "again."
-            )
-        for spec in inputs.values():
-            if spec.text and not spec.text.get("pretrained", True):
-                spec.text["model"] = str(home / spec.text["model"])
-        model = build_model(recipe["name"], task, inputs, recipe["options"])
+        """The model that `save_pretrained` wrote, in evaluation mode.
+
+        Errors:
+            PaSEError: the folder holds no model of this class, or a damaged one.
+        """
+        from pase_msa.models.saving import load_model
+
+        model = load_model(folder, device)
         if not isinstance(model, cls):
             raise PaSEError(
-                f"{home} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
+                f"{folder} holds a {type(model).__name__}, not a {cls.__name__}; load it with Model.from_pretrained."
             )
-        if shapes is not None:
-            model.reference = RidgeReference(task, shapes)
-        try:
-            model.load_state_dict(load_file(home / _WEIGHTS))
-        except Exception as error:
-            raise PaSEError(f"{home / _WEIGHTS} does not fit its {_CONFIG}; save the model again.") from error
-        model.extraction = extraction
-        return model.eval().to(device)
+        return model
 
 
 def _occurring(present: Mapping[str, Bool[Tensor, " n"]]) -> list[str]:
-    """The modalities that some utterance has; all of them in a graph, which cannot look before it decides."""
+    """The modalities that some utterance has; in a compiled graph, which cannot branch on values, all of them."""
     if torch.compiler.is_compiling():
         return list(present)
-    found = torch.stack(list(present.values())).any(1).tolist()
-    return [name for name, occurs in zip(present, found, strict=True) if occurs]
+    flags = torch.stack(list(present.values())).any(1).tolist()
+    return [name for name, occurs in zip(present, flags, strict=True) if occurs]
 
 
 def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options: Mapping[str, Any]) -> Model:
-    """A model by its plug-in name."""
+    """A model by its plug-in name and options.
+
+    Errors:
+        PaSEError: an unknown name, or an option that does not fit; the sentence lists what there is.
+    """
     module = plugins.load("models", name)
     config = plugins.configure(module.Config, options, f"The model {name}")
     model: Model = module.build(task, inputs, config)
@@ -312,5 +264,5 @@ def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options:
 
 
 def head(width: int, num_classes: int, dropout: float) -> nn.Sequential:
-    """The MLP of eq. 14."""
+    """The MLP of eq. 14: fused vector [N, width] to logits [N, K]."""
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, num_classes))

@@ -1,4 +1,4 @@
-"""Plain concatenation with the same encoders: the rival that every balancing method is measured against.
+"""Plain concatenation with the same encoders: the baseline that every balancing method is compared with.
 
 With one modality it is that modality alone.
 """
@@ -23,7 +23,7 @@ class Config:
     """Options.
 
     Attributes:
-        name: the plug-in.
+        name: of the plug-in.
         width: size of the modality vectors and of the fused one.
         dropout: in fusion and head.
         class_weight: of the cross-entropy, eq. 16.
@@ -47,7 +47,7 @@ class Concat(FusedModel):
         self.head = head(config.width, task.num_classes, config.dropout)
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """Concatenate."""
+        """The fused vector of the concatenation."""
         fused: Tensor = self.fusion(parts, {}, {}, present).vector
         return fused
 

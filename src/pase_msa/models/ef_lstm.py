@@ -1,16 +1,15 @@
-"""Early fusion by one LSTM (EF-LSTM): modalities are concatenated frame by frame, before anything is read.
+"""Early fusion by one LSTM (EF-LSTM): modalities are concatenated frame by frame, before the LSTM.
 
 The usual baseline of multimodal sentiment analysis (used as such by Tsai et al. 2019, "MulT"; the LSTM is Hochreiter
 and Schmidhuber 1997).
 
-Frames of different modalities lie beside each other only if there are equally many. `steps` frames are made of every
-sequence by averaging: frame s is the mean of the frames between floor(s T / steps) and ceil((s + 1) T / steps), which
-is adaptive average pooling over the utterance's own T frames; a sequence that is shorter repeats its frames. With
-`steps=0` the frames are taken as they are, for data that were aligned beforehand, and shorter sequences end with
-zeros.
+Frames can be concatenated only if all modalities have equally many. So every sequence is averaged to `steps` frames:
+frame s is the mean of the frames between floor(s T / steps) and ceil((s + 1) T / steps), which is adaptive average
+pooling over the utterance's own T frames; a shorter sequence repeats its frames. With `steps=0` frames stay as they
+are, for data that were aligned beforehand, and shorter sequences end with zeros.
 
-Each modality's frames go through a linear map of their own first. For a linear layer such as the LSTM's input this is
-the concatenation itself, in another basis; it gives modalities equal room and each its own parameters.
+The frames of each modality go through a linear map of their own first. For the LSTM's input, which is linear, this is
+the concatenation in another basis; it gives modalities equal size and each its own parameters.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class Config:
     """Options.
 
     Attributes:
-        name: the plug-in.
+        name: of the plug-in.
         width: size of each modality's part of a frame.
         hidden: size of the LSTM's state.
         steps: frames that every modality is resampled to; 0 takes them as they are.
@@ -60,24 +59,24 @@ class Config:
 
 
 class FrameEncoder(Encoder):
-    """A linear map of every frame; the place of the sequence encoder, whose options are of no use here."""
+    """A linear map of every frame, in place of the sequence encoder, whose options do not apply here."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
         self.project = nn.Linear(dim, width)
 
     def frames(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
-        """Map."""
+        """The mapped frames."""
         mapped: Tensor = self.project(features)
         return mapped
 
     def forward(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
-        """The mean of the mapped frames."""
+        """The mean of the mapped frames, [N, width]."""
         return resample(self.frames(features, lengths), lengths, 1)[:, 0]
 
 
 def resample(frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], steps: int) -> Float[Tensor, "n s d"]:
-    """Adaptive average pooling of each sequence, over its own valid frames, to `steps` frames; zero if it has none."""
+    """Adaptive average pooling of each sequence, over its own valid frames, to `steps` frames; 0 if it has none."""
     length, step = lengths.view(-1, 1, 1), torch.arange(steps, device=frames.device).view(1, -1, 1)
     begin, end = step * length // steps, ((step + 1) * length + steps - 1) // steps
     time = torch.arange(frames.shape[1], device=frames.device).view(1, 1, -1)
@@ -98,16 +97,16 @@ class EarlyFusionLSTM(FusedModel):
                 self.encoders[name] = FrameEncoder(spec.dim, config.width)
             elif not self.encoders[name].has_frames:
                 raise PaSEError(
-                    f"The model ef_lstm reads frames, and the encoder {spec.encoder!r} of {name} gives a vector only; "
+                    f"The model ef_lstm needs frames, and the encoder {spec.encoder!r} of {name} gives a vector only; "
                     "leave that encoder out, or give it a method `frames`."
                 )
         self.dropout = nn.Dropout(config.dropout)
         self.lstm = nn.LSTM(config.width * len(inputs), config.hidden, batch_first=True)
         self.head = head(config.hidden, task.num_classes, config.dropout)
 
-    def read(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
-        """Frames [N, S, D] and presence; with `steps=0` S is the longest of the batch, and frames are zero behind an
-        utterance's last one."""
+    def encode_parts(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
+        """Frames [N, S, D] and presence; with `steps=0` S is the longest of the batch, and frames after an utterance's
+        last one are zero."""
         parts, present = {}, {}
         longest = max(features.shape[1] for features in batch.features.values())
         for name, encoder in self.encoders.items():
@@ -126,17 +125,17 @@ class EarlyFusionLSTM(FusedModel):
         return parts, present
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """Concatenate, and read from left to right."""
+        """The last state of the LSTM over concatenated frames."""
         frames = torch.cat([parts[name] for name in self.task.modalities], dim=2)
         states, (last, _) = self.lstm(self.dropout(frames))
         if self.steps:
             fused: Tensor = last[0]
             return fused
-        # the state after the utterance's last frame; where there is none, the state after one frame of nothing
-        counted = torch.arange(1, frames.shape[1] + 1, device=frames.device) * (frames != 0).any(2)
-        end = (counted.amax(1) - 1).clamp(min=0)
-        reached: Tensor = states[torch.arange(len(states), device=states.device), end]
-        return reached
+        # the state after the utterance's last frame; without any frame, the state after one frame of zeros
+        numbers = torch.arange(1, frames.shape[1] + 1, device=frames.device) * (frames != 0).any(2)
+        end = (numbers.amax(1) - 1).clamp(min=0)
+        state: Tensor = states[torch.arange(len(states), device=states.device), end]
+        return state
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> EarlyFusionLSTM:

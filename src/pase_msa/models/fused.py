@@ -1,4 +1,4 @@
-"""Models that read each modality, fuse once, and are trained by the task's loss alone."""
+"""Models that encode each modality, fuse once, and are trained by the task's loss alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pase_msa.objective import Losses, task_losses
 
 
 class TaskWeights(Protocol):
-    """Options that such a model has.
+    """The options that such a model has.
 
     Attributes:
         class_weight: of the cross-entropy, eq. 16.
@@ -27,11 +27,11 @@ class TaskWeights(Protocol):
 
 
 class FusedModel(Model):
-    """What a modality brings, then `fuse`, then the head: comparisons between these are about the fusion.
+    """`encode_parts`, `fuse`, head: such models differ in the fusion only, and so does a comparison of them.
 
     Attributes:
         config: options.
-        head: what makes logits [N, K] of the fused vector.
+        head: maps the fused vector to logits [N, K].
     """
 
     config: TaskWeights
@@ -39,33 +39,38 @@ class FusedModel(Model):
 
     @abstractmethod
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """One vector an utterance from what each modality brings, which is zero where the modality is absent."""
+        """One vector per utterance from the parts of its modalities.
 
-    def read(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
-        """What each modality brings (its vector, [N, D]) and presence, in the task's order."""
+        Args:
+            parts: what `encode_parts` returned; zero where a modality is absent.
+            present: whether the utterance has the modality, [N].
+        """
+
+    def encode_parts(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
+        """The part of each modality (its vector, [N, D]) and presence, in the task's order."""
         return self.encode(batch)
 
     def network(self, batch: Batch) -> Outputs:
-        """Predict."""
-        return self._outputs(*self.read(batch))
+        """One pass with every modality of the batch."""
+        return self._outputs(*self.encode_parts(batch))
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once."""
-        parts, present = self.read(batch)
-        played = []
+        parts, present = self.encode_parts(batch)
+        outputs = []
         for coalition in coalitions:
-            shown = {name: flag & (name in coalition) for name, flag in present.items()}
-            kept = {name: part if name in coalition else part * 0.0 for name, part in parts.items()}
-            played.append(self._outputs(kept, shown))
-        return played
+            flags = {name: flag & (name in coalition) for name, flag in present.items()}
+            masked = {name: part if name in coalition else part * 0.0 for name, part in parts.items()}
+            outputs.append(self._outputs(masked, flags))
+        return outputs
 
     def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
         fused = self.fuse(parts, present)
-        vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are no vectors
+        vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are not vectors
         return self.outputs(self.head(fused), fused, present, vectors=vectors)
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
-        """L_task only."""
+        """L_task, eq. 16, and nothing else."""
         assert batch.labels is not None
         return task_losses(
             outputs.logits,

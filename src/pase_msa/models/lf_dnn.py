@@ -1,7 +1,7 @@
-"""Late fusion of small networks (LF-DNN): each modality is worked on by itself, and only the results are joined.
+"""Late fusion of small networks (LF-DNN): each modality has a network of its own, and only their results are joined.
 
 The usual baseline of multimodal sentiment analysis (used as such by Yu et al. 2020, "CH-SIMS"). It differs from plain
-concatenation by a subnetwork of two layers a modality.
+concatenation by a subnetwork of two layers per modality.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Config:
     """Options.
 
     Attributes:
-        name: the plug-in.
+        name: of the plug-in.
         width: size of the modality vectors and of the fused one.
         hidden: size of the layers of each modality's subnetwork.
         dropout: in subnetworks, fusion and head.
@@ -42,9 +42,9 @@ class Config:
 
 
 class LateFusionDNN(FusedModel):
-    """Encoders, a subnetwork a modality, concatenation, a layer and the head.
+    """Encoders, a subnetwork per modality, concatenation, a layer and the head.
 
-    An absent modality is zero behind its subnetwork, so that not even the subnetwork's biases speak for it.
+    An absent modality is masked after its subnetwork, so that not even the subnetwork's biases have an effect.
     """
 
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
@@ -63,13 +63,13 @@ class LateFusionDNN(FusedModel):
         self.head = head(config.width, task.num_classes, config.dropout)
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """Work on each modality, then join."""
-        worked = [network(parts[name]) * present[name].unsqueeze(1) for name, network in self.subnetworks.items()]
-        fused: Tensor = self.mix(torch.cat(worked, dim=1))
+        """Subnetworks, then the layer over their concatenation."""
+        hidden = [network(parts[name]) * present[name].unsqueeze(1) for name, network in self.subnetworks.items()]
+        fused: Tensor = self.mix(torch.cat(hidden, dim=1))
         return fused
 
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
-        """Encoder and subnetwork."""
+        """Parameters of the encoder and of the subnetwork."""
         return [*self.encoders[modality].parameters(), *self.subnetworks[modality].parameters()]
 
 

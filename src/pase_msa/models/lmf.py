@@ -1,8 +1,8 @@
 """Low-rank Multimodal Fusion (Liu et al. 2018, "Efficient Low-rank Multimodal Fusion with Modality-Specific Factors").
 
 A linear layer over the tensor of a Tensor Fusion Network, whose weight is a sum of `rank` outer products of one factor
-a modality. The tensor is then never made: each modality is multiplied by its factors, the results are multiplied entry
-by entry over modalities, and summed over the rank. Cost and size grow with the number of modalities, not with its
+per modality. The tensor is then never computed: each modality is multiplied by its factors, the results are multiplied
+entry by entry over modalities, and summed over the rank. Cost and size grow with the number of modalities, not with its
 power.
 """
 
@@ -28,7 +28,7 @@ class Config:
     """Options.
 
     Attributes:
-        name: the plug-in.
+        name: of the plug-in.
         width: size of the modality vectors and of the fused one.
         rank: number of outer products that the weight is a sum of.
         dropout: of the fused vector and in the head.
@@ -68,8 +68,8 @@ class LowRankFusion(FusedModel):
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
         super().__init__(task, inputs, config.width)
         self.config = config
-        # a product of k terms, each with a constant of the size of one, summed over the rank to unit variance: with
-        # the usual small initial weights the product of several modalities would all but vanish
+        # A product of k terms, each with a constant of about one, summed over the rank to unit variance. With the usual
+        # small initial weights the product of several modalities would be nearly zero.
         scale = config.rank ** (-0.5 / len(task.modalities))
         self.factors = nn.ParameterDict()
         for name in task.modalities:
@@ -81,7 +81,7 @@ class LowRankFusion(FusedModel):
         self.head = head(config.width, task.num_classes, config.dropout)
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """Multiply by the factors."""
+        """The low-rank product, with bias and dropout."""
         names = self.task.modalities
         product = low_rank_product([parts[name] for name in names], [self.factors[name] for name in names])
         fused: Tensor = self.dropout(product + self.bias)

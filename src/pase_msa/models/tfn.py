@@ -1,7 +1,7 @@
 """Tensor Fusion Network (Zadeh et al. 2017, "Tensor Fusion Network for Multimodal Sentiment Analysis", EMNLP).
 
 Each modality vector gets a constant 1 at its end; the outer product of all of them then holds every product of entries
-of one, two, ... and all modalities. The head reads that tensor through one layer.
+of one, two, ... and all modalities. One layer maps that tensor to the input of the head.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Config:
     """Options.
 
     Attributes:
-        name: the plug-in.
+        name: of the plug-in.
         width: size D of the modality vectors; k modalities make a tensor of (D + 1)^k entries.
         hidden: size of the fused vector.
         dropout: in fusion and head.
@@ -53,10 +53,10 @@ def tensor_size(width: int, modalities: int) -> int:
     entries: int = (width + 1) ** modalities
     if entries > _MOST_ENTRIES:
         fits = next((w for w in range(width, 0, -1) if (w + 1) ** modalities <= _MOST_ENTRIES), 0)
-        way_out = f"take model.width of at most {fits}" if fits else "use fewer modalities"
+        advice = f"take model.width of at most {fits}" if fits else "use fewer modalities"
         raise PaSEError(
-            f"The model tfn multiplies {modalities} modality vectors of size {width} out to {entries} entries, more "
-            f"than {_MOST_ENTRIES}; {way_out}, or --model.name lmf, which does without the tensor."
+            f"The model tfn multiplies {modalities} modality vectors of size {width} to {entries} entries, more "
+            f"than {_MOST_ENTRIES}; {advice}, or --model.name lmf, which does not compute the tensor."
         )
     return entries
 
@@ -72,7 +72,7 @@ def outer_product(vectors: Sequence[Float[Tensor, "n _"]]) -> Float[Tensor, "n _
 class TensorFusionNetwork(FusedModel):
     """Encoders, outer product, a layer and the head.
 
-    An absent modality is (0, ..., 0, 1): the products that it has no part in stay what they are, the others vanish.
+    An absent modality is (0, ..., 0, 1): products without it stay as they are, the others are zero.
     """
 
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
@@ -83,7 +83,7 @@ class TensorFusionNetwork(FusedModel):
         self.head = head(config.hidden, task.num_classes, config.dropout)
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """Multiply out."""
+        """The layer over the outer product."""
         fused: Tensor = self.mix(outer_product([parts[name] for name in self.task.modalities]))
         return fused
 

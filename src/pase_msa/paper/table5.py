@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pase_msa.errors import PaSEError
-from pase_msa.language_models.asking import ask, summary
+from pase_msa.language_models.prediction import predict_split, summary
 from pase_msa.paper import methods
 from pase_msa.paper.layout import Section, Table
 from pase_msa.paper.protocol import Options, Protocol
@@ -77,7 +77,7 @@ def _asked(protocol: Protocol, name: str) -> dict[str, Any]:
     """Summary of the answers of one language model."""
     options = protocol.language_models
     try:
-        frame = ask(
+        frame = predict_split(
             protocol.table,
             protocol.split,
             name,

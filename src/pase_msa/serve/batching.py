@@ -9,56 +9,56 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class Saturated(Exception):
-    """More is waiting than may wait; come back later."""
+class QueueFull(Exception):
+    """As many items wait as may wait; a later try can succeed."""
 
 
 @dataclass
-class _Job(Generic[Given, Made]):
-    items: Sequence[Given]
-    future: asyncio.Future[list[Made]]
+class _Job(Generic[Item, Result]):
+    items: Sequence[Item]
+    future: asyncio.Future[list[Result]]
 
 
-class Batcher(Generic[Given, Made]):
-    """Gathers items and works on them in one thread.
+class Batcher(Generic[Item, Result]):
+    """Gathers items of several requests into batches and works on them in one thread.
 
     Args:
-        work: items -> as many results, in their order.
-        size: most items of a batch; a request with more is a batch of its own.
-        wait: seconds that the first one waits for others.
-        queue: items that may wait.
-        observe: told the size of every batch.
+        work: turns a list of items into as many results, in the same order.
+        size: most items per batch; a request with more is a batch of its own.
+        wait: seconds that the first item waits for others.
+        queue: number of items that may wait.
+        observe: called with the size of every batch.
     """
 
     def __init__(
         self,
-        work: Callable[[list[Given]], list[Made]],
+        work: Callable[[list[Item]], list[Result]],
         size: int,
         wait: float,
         queue: int,
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         self._work, self._size, self._wait, self._most, self._observe = work, size, wait, queue, observe
-        self._jobs: asyncio.Queue[_Job[Given, Made]] = asyncio.Queue()
+        self._jobs: asyncio.Queue[_Job[Item, Result]] = asyncio.Queue()
         self._waiting = 0
         self._thread = ThreadPoolExecutor(1, "batch")
         self._task: asyncio.Task[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """Items that are not done yet."""
+        """Number of items without a result so far."""
         return self._waiting
 
     def start(self) -> None:
-        """Begin, within a running event loop."""
+        """Begin to gather; call it within a running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def stop(self) -> None:
-        """End; what waits is cancelled."""
+        """End; requests that wait are cancelled."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -67,15 +67,15 @@ class Batcher(Generic[Given, Made]):
             self._jobs.get_nowait().future.cancel()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def submit(self, items: Sequence[Given]) -> list[Made]:
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
         """The results of some items.
 
         Errors:
-            Saturated: too many wait.
+            QueueFull: too many items wait.
         """
         if self._waiting + len(items) > self._most:
-            raise Saturated
-        job = _Job[Given, Made](items, asyncio.get_running_loop().create_future())
+            raise QueueFull
+        job = _Job[Item, Result](items, asyncio.get_running_loop().create_future())
         self._waiting += len(items)
         try:
             self._jobs.put_nowait(job)
@@ -93,7 +93,7 @@ class Batcher(Generic[Given, Made]):
                     batch.append(await asyncio.wait_for(self._jobs.get(), until - loop.time()))
                 except TimeoutError:
                     break
-            batch = [job for job in batch if not job.future.done()]  # nobody waits for the others any more
+            batch = [job for job in batch if not job.future.done()]  # the requests of the others were cancelled
             items = [item for job in batch for item in job.items]
             if not items:
                 continue
@@ -104,7 +104,7 @@ class Batcher(Generic[Given, Made]):
                 for job in batch:
                     job.future.cancel()
                 raise
-            except Exception as error:  # the requests of this batch fail, the next one is another
+            except Exception as error:  # only the requests of this batch fail; the loop goes on
                 for job in batch:
                     if not job.future.done():
                         job.future.set_exception(error)

@@ -1,7 +1,7 @@
 """A trained model as one ONNX file, from the features on.
 
-The graph is what `model(batch)` does in evaluation: scalers, encoders, imputation, the mixture of trusted coalitions
-and of the closed-form reference, and the calibrated confidence. Batch size and numbers of steps are free.
+The graph is what `model(batch)` computes in evaluation: scalers, encoders, imputation, the mixture of coalitions and of
+the closed-form reference, and the calibrated confidence. Batch size and numbers of steps are free.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ from pase_msa.serve.onnx_model import FEATURES, LENGTH, METADATA, OnnxModel
 from pase_msa.serve.predictor import Predictor
 
 TOLERANCE = 1e-4
-"""By how much a file may differ from PyTorch, in probabilities and in label units (beyond 1: relatively)."""
+"""Largest difference between a file and PyTorch, in probabilities and in label units; relative above 1."""
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _SIZES = ((1, 1), (2, 3), (9, 8), (4, 40))  # utterances and steps of the rows that a file is checked on
 
 
 class _FixedMixture(nn.Module):
-    """Trust as plain numbers: which coalitions are played is decided when the graph is made."""
+    """The mixture's weights as plain numbers, since the coalitions are fixed when the graph is made."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.coalitions = model.mixture.coalition_weights
+        self.coalition_weights = model.mixture.coalition_weights
         self.reference = float(model.mixture.reference)
 
 
 class Graph(nn.Module):
-    """What is exported: lists of padded features and lengths in the task's order become named outputs.
+    """The exported graph: lists of padded features and lengths, in the task's order, become named outputs.
 
     Args:
-        model: is copied.
+        model: the trained model; it is copied, and the copy stays on the CPU.
     """
 
     def __init__(self, model: Model) -> None:
@@ -70,22 +70,22 @@ class Graph(nn.Module):
             dict(zip(task.modalities, features, strict=True)), steps, {name: n > 0 for name, n in steps.items()}
         )
         outputs = self.model(batch)
-        found = {"probabilities": outputs.probabilities}
+        named = {"probabilities": outputs.probabilities}
         if outputs.score is not None:
-            found["score"] = outputs.score
-        return found | {"confidence": unchecked_confidence(task, outputs.logits, self.temperature)}
+            named["score"] = outputs.score
+        return named | {"confidence": unchecked_confidence(task, outputs.logits, self.temperature)}
 
 
 def export_onnx(source: str | Path | Model, out: str | Path | None = None) -> Path:
-    """Write a model as an ONNX file, whole or not at all, after it has been found to agree with PyTorch.
+    """Write a model as an ONNX file, which is put in place only once it agrees with PyTorch.
 
     Args:
         source: a run folder, a folder that `save_pretrained` wrote, or a model.
         out: the file; `model.onnx` in the folder if left out.
 
     Errors:
-        PaSEError: a fine-tuned language model, a model that PyTorch cannot trace, a file that would say something else
-            than PyTorch (none is then left), or packages of the extra `onnx` that are missing.
+        PaSEError: a fine-tuned language model, a model that PyTorch cannot trace, a file that would predict something
+            else than PyTorch (it is then deleted), or a missing package of the extra `onnx`.
     """
     if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise PaSEError(
@@ -116,7 +116,7 @@ def _trace(graph: Graph) -> Any:
     free = torch.export.Dim.DYNAMIC
     names = [FEATURES.format(name) for name in task.modalities] + [LENGTH.format(name) for name in task.modalities]
     with torch.no_grad(), _quiet():
-        said = graph(features, lengths)  # constants are made, and kept, outside of the trace
+        outputs = graph(features, lengths)  # constants that a first pass caches must not be made within the trace
         try:
             return torch.onnx.export(
                 graph,
@@ -124,7 +124,7 @@ def _trace(graph: Graph) -> Any:
                 dynamo=True,
                 verbose=False,
                 input_names=names,
-                output_names=list(said),
+                output_names=list(outputs),
                 dynamic_shapes=([{0: free, 1: free}] * len(features), [{0: free}] * len(lengths)),
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
@@ -134,12 +134,12 @@ def _trace(graph: Graph) -> Any:
             reason = str(cause).strip().splitlines()[0]
             raise PaSEError(
                 f"The model {_name(graph.model)!r} cannot be exported, since torch.export cannot trace it ({reason}); "
-                "let it decide nothing by the values of a batch in evaluation."
+                "no step of its evaluation may depend on the values of a batch."
             ) from error
 
 
 def _metadata(model: Model) -> dict[str, Any]:
-    """What a reader of the file has to know beside the graph."""
+    """What the user of the file needs beside the graph."""
     return {
         "format": 1,
         "version": version("pase-msa"),
@@ -158,7 +158,7 @@ def _name(model: Model) -> str:
 
 @torch.no_grad()
 def check(graph: Graph, file: Path) -> None:
-    """Refuse a file that disagrees with PyTorch on random rows like those of the training split, some absent.
+    """Refuse a file that disagrees with PyTorch on random rows like those of the training split.
 
     Errors:
         PaSEError: the largest difference is above `TOLERANCE`.
@@ -166,21 +166,21 @@ def check(graph: Graph, file: Path) -> None:
     exported, task = OnnxModel(file), graph.model.task
     for seed, (count, steps) in enumerate(_SIZES):
         features, lengths = _rows(graph.model, count, steps, seed)
-        wanted = {name: value.numpy() for name, value in graph(features, lengths).items()}
+        expected = {name: value.numpy() for name, value in graph(features, lengths).items()}
         inputs = {FEATURES.format(n): f.numpy() for n, f in zip(task.modalities, features, strict=True)}
         inputs |= {LENGTH.format(n): steps.numpy() for n, steps in zip(task.modalities, lengths, strict=True)}
-        found = exported.run(inputs)
-        if "score" in wanted:
-            # a score at the centre is of either polarity, so that confidence in it may be that in the other
-            close = np.abs(wanted["score"] - task.center) <= TOLERANCE
-            for said in (wanted, found):
-                said["confidence"] = np.where(close, 0.5, said["confidence"])
-        for name, value in wanted.items():
-            difference = np.abs(found[name] - value) / np.maximum(1, np.abs(value))
+        outputs = exported.run(inputs)
+        if "score" in expected:
+            # rounding may put a score at the centre on either side, and confidence is about the side
+            close = np.abs(expected["score"] - task.center) <= TOLERANCE
+            for result in (expected, outputs):
+                result["confidence"] = np.where(close, 0.5, result["confidence"])
+        for name, value in expected.items():
+            difference = np.abs(outputs[name] - value) / np.maximum(1, np.abs(value))
             if not bool((difference <= TOLERANCE).all()):
                 raise PaSEError(
                     f"The exported {name} differs from PyTorch's by {float(difference.max()):.2g}, where {TOLERANCE:g} "
-                    "was wanted, so no file was written; other versions of torch or onnxscript may do better."
+                    "is allowed, so no file was written; other versions of torch or onnxscript may do better."
                 )
 
 
@@ -194,18 +194,18 @@ def _rows(model: Model, count: int, steps: int, seed: int) -> tuple[list[Tensor]
         scale, mean = scaler.inverse_scale, scaler.mean
         deviation = torch.where(scale > 0, 1 / scale, 0.0)
         values = mean + deviation * torch.randn(count, steps, spec.dim, generator=generator)
-        values[-1, 0, 0] = torch.nan  # a reader that found no value
-        long = torch.randint(0, steps + 1, (count,), generator=generator)
+        values[-1, 0, 0] = torch.nan  # a value that an extractor could not measure
+        valid = torch.randint(0, steps + 1, (count,), generator=generator)
         if count > 1:
-            long[:2] = torch.tensor([0, steps])
+            valid[:2] = torch.tensor([0, steps])
         features.append(values)
-        lengths.append(long)
+        lengths.append(valid)
     return features, lengths
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters report on their own progress, and on deprecations between PyTorch's modules."""
+    """Silence exporters, which print their own progress and deprecations between PyTorch's modules."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

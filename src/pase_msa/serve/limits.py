@@ -1,4 +1,4 @@
-"""How much a server takes on."""
+"""Limits of the server, so that it takes on no more than the machine can carry."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        max_seconds: longest clip.
-        max_megabytes: largest request.
-        clips: that are read at the same time.
-        waiting: clips that may wait.
+        max_seconds: length of the longest clip.
+        max_megabytes: size of the largest request.
+        clips: number of clips that are read at the same time.
+        waiting: number of clips that may wait.
         batch: most utterances of features that are predicted together.
         wait: seconds that the first of them waits for others.
-        queue: utterances of features that may wait.
-        max_steps: longest sequence of features.
+        queue: number of utterances of features that may wait.
+        max_steps: length of the longest sequence of features.
     """
 
     max_seconds: float = 120.0

@@ -23,15 +23,15 @@ class OnnxModel:
 
     Args:
         file: the file.
-        threads: that a prediction may use; ONNX Runtime's own choice if left out.
+        threads: number of threads of a prediction; ONNX Runtime's own choice if left out.
 
     Attributes:
-        metadata: task, inputs (feature size, and how text becomes features), temperature, trusted coalitions, version.
+        metadata: task, inputs (feature size, and how text becomes features), temperature, coalition weights, version.
         modalities: names, in the task's order.
         classes: names of the classes, in the order of the probabilities.
 
     Errors:
-        PaSEError: no such file, not one of ours, or no `onnxruntime`.
+        PaSEError: no such file, a file that `pase export` did not write, or no `onnxruntime`.
     """
 
     def __init__(self, file: str | Path, *, threads: int | None = None) -> None:
@@ -48,10 +48,10 @@ class OnnxModel:
             options.intra_op_num_threads = threads
         try:
             self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-            held = self.session.get_modelmeta().custom_metadata_map[METADATA]
+            metadata = self.session.get_modelmeta().custom_metadata_map[METADATA]
         except Exception as error:  # onnxruntime has an exception class for every kind of damage, without a common base
             raise PaSEError(f"{file} was to be a file of `pase export` and is not; export the run again.") from error
-        self.metadata: dict[str, Any] = json.loads(held)
+        self.metadata: dict[str, Any] = json.loads(metadata)
         self.modalities: tuple[str, ...] = tuple(self.metadata["task"]["modalities"])
         self.classes: tuple[str, ...] = tuple(self.metadata["task"]["classes"])
 
@@ -59,7 +59,7 @@ class OnnxModel:
         """Predictions of N utterances.
 
         Args:
-            features: by modality, one sequence [T, D] or vector [D] an utterance, None where it is absent. A modality
+            features: by modality, one sequence [T, D] or vector [D] per utterance, None where it is absent. A modality
                 that is left out is absent throughout.
 
         Returns:
@@ -82,7 +82,7 @@ class OnnxModel:
         return self.run(inputs)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Outputs by name, from padded inputs by name."""
+        """Outputs by name, from padded inputs by name (`FEATURES`, `LENGTH`)."""
         names = [output.name for output in self.session.get_outputs()]
         return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
 

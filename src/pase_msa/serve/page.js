@@ -1,17 +1,17 @@
-// The cursor on the curve and the spoken word follow the clip; a click on either takes the clip there.
+// The cursor on the curve and the word that is spoken follow the clip; a click on either takes the clip there.
 (() => {
   const media = () => document.querySelector(".pase-media");
 
   const show = (time) => {
     const plot = document.querySelector(".pase-plot");
     if (plot) {
-      const share = Math.min(1, time / Number(plot.dataset.length));
+      const fraction = Math.min(1, time / Number(plot.dataset.length));
       const cursor = plot.querySelector(".pase-cursor");
-      cursor.style.left = `${100 * share}%`;
-      cursor.classList.toggle("late", share > 0.8);
-      let said = null;
-      for (const [at, value] of JSON.parse(plot.dataset.points)) if (at <= time + 0.05) said = value;
-      cursor.firstElementChild.textContent = said === null ? "" : (said >= 0 ? "+" : "") + said.toFixed(2);
+      cursor.style.left = `${100 * fraction}%`;
+      cursor.classList.toggle("late", fraction > 0.8);
+      let latest = null;
+      for (const [at, value] of JSON.parse(plot.dataset.points)) if (at <= time + 0.05) latest = value;
+      cursor.firstElementChild.textContent = latest === null ? "" : (latest >= 0 ? "+" : "") + latest.toFixed(2);
     }
     for (const word of document.querySelectorAll(".pase-word[data-at]")) {
       const now = time > 0 && time >= Number(word.dataset.at) && time < Number(word.dataset.until);

@@ -1,4 +1,7 @@
-"""An answer as HTML: score, curve, coloured transcript, contributions. Everything from outside is escaped."""
+"""The result for a clip as HTML: score, curve, coloured transcript, contributions.
+
+Everything that comes from outside, such as words and notes, is escaped.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,27 @@ import json
 from html import escape
 from urllib.parse import quote
 
-from pase_msa.serve.answers import ClipAnswer, UtteranceAnswer
+from pase_msa.serve.results import ClipResult, UtteranceResult
 from pase_msa.serve.summary import clock
 from pase_msa.task import Task
 
-_FAINTEST = 0.04  # share of the strongest colour from which on a word is coloured at all
+_FAINTEST = 0.04  # fraction of the strongest colour from which on a word is coloured at all
 _STRONGEST = 0.55  # opacity, so that text stays readable in light and dark
 
 
-def render(answer: ClipAnswer, task: Task) -> str:
-    """The whole answer."""
-    parts = [_verdict(answer, task), _curve(answer, task), _transcript(answer, task), _contributions(answer, task)]
-    if answer.notes:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in answer.notes)
+def render_html(result: ClipResult, task: Task) -> str:
+    """The whole result."""
+    parts = [_prediction(result, task), _curve(result, task), _transcript(result, task), _contributions(result, task)]
+    if result.notes:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
         parts.append(f'<section><h3>Notes</h3><ul class="pase-notes">{notes}</ul></section>')
-    spent = sum(answer.seconds.values())
-    parts.append(f'<p class="pase-spent">Answered in {spent:.1f} s</p>')
-    return f'<div class="pase-answer">{"".join(parts)}</div>'
+    seconds = sum(result.seconds.values())
+    parts.append(f'<p class="pase-seconds">Computed in {seconds:.1f} s</p>')
+    return f'<div class="pase-result">{"".join(parts)}</div>'
 
 
 def player(path: str, *, video: bool, prefix: str = "/gradio_api/file=") -> str:
-    """The clip, to be played."""
+    """A video or audio element that plays the clip."""
     source = escape(prefix + quote(path))
     if video:
         return f'<video class="pase-media" controls playsinline preload="auto" src="{source}"></video>'
@@ -34,12 +37,12 @@ def player(path: str, *, video: bool, prefix: str = "/gradio_api/file=") -> str:
 
 
 def message(sentence: str) -> str:
-    """A sentence in place of an answer."""
+    """A sentence in place of a result."""
     return f'<div class="pase-message" role="alert">{escape(sentence)}</div>'
 
 
 def _bounds(task: Task) -> tuple[float, float, float]:
-    """Lowest and highest value of an answer, and what divides them."""
+    """Lowest and highest value of a prediction, and the value that divides its two sides."""
     if task.values is None:
         return 0.0, 1.0, 1 / task.num_classes
     return task.values[0], task.values[-1], task.center
@@ -51,126 +54,136 @@ def _place(value: float, task: Task) -> float:
     return 100 * min(1.0, max(0.0, (value - low) / (high - low)))
 
 
-def _verdict(answer: ClipAnswer, task: Task) -> str:
-    said = answer.overall
-    if said.label is not None:
+def _prediction(result: ClipResult, task: Task) -> str:
+    """Score or label with its confidence; a scale, or a bar per class."""
+    prediction = result.overall
+    if prediction.label is not None:
         bars = "".join(
             f'<div class="pase-class"><span>{escape(name)}</span><i style="width:{100 * value:.1f}%"></i>'
             f"<b>{value:.0%}</b></div>"
-            for name, value in said.probabilities.items()
+            for name, value in prediction.probabilities.items()
         )
         return (
-            f'<section class="pase-verdict"><div class="pase-score">{escape(said.label)}</div>'
-            f'<div class="pase-sure">{said.confidence:.0%} sure of the class</div>{bars}</section>'
+            f'<section class="pase-prediction"><div class="pase-score">{escape(prediction.label)}</div>'
+            f'<div class="pase-confidence">confidence in the class: {prediction.confidence:.0%}</div>{bars}</section>'
         )
-    assert said.score is not None
+    assert prediction.score is not None
+    score = f"{prediction.score:+.2f}"
     low, high, centre = _bounds(task)
-    side = "positive" if said.score >= centre else "negative"
+    side = "positive" if prediction.score >= centre else "negative"
     return (
-        f'<section class="pase-verdict"><div class="pase-score {side}">{said.score:+.2f}</div>'
-        f'<div class="pase-sure"><b>{side}</b>, {said.confidence:.0%} sure of that</div>'
-        f'<div class="pase-scale" role="img" aria-label="score {said.score:+.2f} on a scale from {low:g} to {high:g}">'
-        f'<i style="left:{_place(said.score, task):.1f}%"></i></div>'
+        f'<section class="pase-prediction"><div class="pase-score {side}">{score}</div>'
+        f'<div class="pase-confidence"><b>{side}</b>; confidence in that: {prediction.confidence:.0%}</div>'
+        f'<div class="pase-scale" role="img" aria-label="score {score} on a scale from {low:g} to {high:g}">'
+        f'<i style="left:{_place(prediction.score, task):.1f}%"></i></div>'
         f'<div class="pase-ends"><span>{low:g}</span><span>{centre:g}</span><span>{high:+g}</span></div></section>'
     )
 
 
-def _curve(answer: ClipAnswer, task: Task) -> str:
-    """The answer so far within each utterance, and a cursor that the page moves as the clip plays."""
-    if answer.duration is None or not any(item.curve for item in answer.utterances):
+def _curve(result: ClipResult, task: Task) -> str:
+    """The prediction over time within each utterance, and a cursor that the page moves as the clip plays."""
+    if result.duration is None or not any(item.curve for item in result.utterances):
         return ""
-    length = max(answer.duration, max(m.time for item in answer.utterances for m in item.curve))
-    _, _, centre = _bounds(task)
-    lines, points = [], []
-    for item in answer.utterances:
-        if not item.curve:
-            continue
-        start, end = 100 * item.start / length, 100 * (item.end or length) / length
-        final = 100 - _place(item.value, task)
-        zero = 100 - _place(centre, task)
-        side = "positive" if item.value >= centre else "negative"
-        lines.append(
-            f'<rect class="{side}" x="{start:.2f}" width="{max(end - start, 0.4):.2f}" y="{min(final, zero):.2f}" '
-            f'height="{abs(final - zero):.2f}"/>'
-        )
-        path = " ".join(f"{100 * m.time / length:.2f},{100 - _place(m.value, task):.2f}" for m in item.curve)
-        lines.append(f'<polyline points="{path}"/>')
-        points += [[round(m.time, 2), round(m.value, 3)] for m in item.curve]
-    data = escape(json.dumps(points))
-    low, high, _ = _bounds(task)
-    told = "; ".join(f"{clock(item.start)} {item.value:+.2f}" for item in answer.utterances)
+    length = max(result.duration, max(point.time for item in result.utterances for point in item.curve))
+    low, high, centre = _bounds(task)
+    utterances = [item for item in result.utterances if item.curve]
+    shapes = "".join(_utterance_shapes(item, length, task) for item in utterances)
+    points = [[round(point.time, 2), round(point.value, 3)] for item in utterances for point in item.curve]
+    values = "; ".join(f"{clock(item.start)} {item.value:+.2f}" for item in result.utterances)
+    middle = f"{100 - _place(centre, task):.2f}"
     return (
         '<section><h3>Over time</h3><div class="pase-chart"><div class="pase-axis">'
         f"<span>{high:+g}</span><span>{centre:g}</span><span>{low:g}</span></div>"
-        f'<div class="pase-plot" data-length="{length:.3f}" data-points="{data}" role="img" '
-        f'aria-label="the answer over time, by utterance: {escape(told)}">'
+        f'<div class="pase-plot" data-length="{length:.3f}" data-points="{escape(json.dumps(points))}" role="img" '
+        f'aria-label="the prediction over time, by utterance: {escape(values)}">'
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
-        f'<line x1="0" x2="100" y1="{100 - _place(centre, task):.2f}" y2="{100 - _place(centre, task):.2f}"/>'
-        f'{"".join(lines)}</svg><div class="pase-cursor"><b></b></div></div></div>'
+        f'<line x1="0" x2="100" y1="{middle}" y2="{middle}"/>{shapes}</svg>'
+        '<div class="pase-cursor"><b></b></div></div></div>'
         f'<div class="pase-ends pase-times"><span>0:00</span><span>{clock(length)}</span></div>'
-        '<p class="pase-hint">Line: what would be said if the utterance ended there. Block: the utterance. Click to go '
-        "there.</p></section>"
+        '<p class="pase-hint">Line: the prediction if the utterance ended at that time. Block: the prediction for the '
+        "whole utterance. Click to play from there.</p></section>"
     )
 
 
-def _transcript(answer: ClipAnswer, task: Task) -> str:
-    every = [abs(word.influence) for item in answer.utterances for word in item.words]
-    if not every:
-        return '<section><h3>What was said</h3><p class="pase-hint">No words.</p></section>'
-    strongest = max(*every, 0.25 * (_bounds(task)[1] - _bounds(task)[0]) / 6)
-    rows = "".join(_utterance(item, strongest, task, alone=len(answer.utterances) == 1) for item in answer.utterances)
-    meaning = "raised the score" if task.values is not None else "spoke for the class"
-    hint = (
-        f'Colour: how far a word <span class="pase-up">{meaning}</span> or '
-        '<span class="pase-down">spoke against it</span>; point at a word for its Shapley value.'
-        if any(every)
-        else "No word counted: the text was not used."
-    )
+def _utterance_shapes(item: UtteranceResult, length: float, task: Task) -> str:
+    """An utterance's block and line, in percent of the plot."""
+    start, end = 100 * item.start / length, 100 * (item.end or length) / length
+    centre = _bounds(task)[2]
+    final, middle = 100 - _place(item.value, task), 100 - _place(centre, task)
+    side = "positive" if item.value >= centre else "negative"
+    line = " ".join(f"{100 * point.time / length:.2f},{100 - _place(point.value, task):.2f}" for point in item.curve)
     return (
-        f'<section><h3>What was said</h3><div class="pase-transcript">{rows}</div>'
-        f'<p class="pase-hint">{hint}</p></section>'
+        f'<rect class="{side}" x="{start:.2f}" width="{max(end - start, 0.4):.2f}" y="{min(final, middle):.2f}" '
+        f'height="{abs(final - middle):.2f}"/><polyline points="{line}"/>'
     )
 
 
-def _utterance(item: UtteranceAnswer, strongest: float, task: Task, *, alone: bool) -> str:
+def _transcript(result: ClipResult, task: Task) -> str:
+    """The words, coloured by their influence."""
+    influences = [abs(word.influence or 0.0) for item in result.utterances for word in item.words]
+    if not influences:
+        return '<section><h3>Transcript</h3><p class="pase-hint">No words.</p></section>'
+    low, high, _ = _bounds(task)
+    # where all influences are small, the strongest is not painted as if it were large
+    strongest = max(*influences, 0.25 * (high - low) / 6)
+    several = len(result.utterances) > 1
+    rows = "".join(_transcript_line(item, strongest, task, marked=several) for item in result.utterances)
+    what = "score" if task.values is not None else "probability of the class"
+    if any(influences):
+        hint = (
+            f'Colour: how much a word <span class="pase-up">raises the {what}</span> or '
+            '<span class="pase-down">lowers it</span>. Point at a word for its Shapley value.'
+        )
+    elif any(word.influence is None for item in result.utterances for word in item.words):
+        hint = "The influence of the words was not computed."
+    else:
+        hint = "No word has an influence: the prediction does not use the text."
+    hint = f'<p class="pase-hint">{hint}</p>'
+    return f'<section><h3>Transcript</h3><div class="pase-transcript">{rows}</div>{hint}</section>'
+
+
+def _transcript_line(item: UtteranceResult, strongest: float, task: Task, *, marked: bool) -> str:
+    """The words of one utterance; `marked` puts its time and prediction before them."""
     words = []
     for word in item.words:
-        share = abs(word.influence) / strongest
-        colour = "up" if word.influence > 0 else "down"
-        style = f"--a:{_STRONGEST * share:.3f}" if share > _FAINTEST else "--a:0"
+        influence = word.influence or 0.0
+        strength = abs(influence) / strongest
+        colour = "up" if influence > 0 else "down"
+        style = f"--a:{_STRONGEST * strength:.3f}" if strength > _FAINTEST else "--a:0"
+        title = "" if word.influence is None else f' title="{influence:+.2f}"'
         time = "" if word.start is None else f' data-at="{word.start:.2f}" data-until="{word.end or word.start:.2f}"'
-        words.append(
-            f'<span class="pase-word {colour}" style="{style}" title="{word.influence:+.2f}"{time}>'
-            f"{escape(word.text)}</span>"
-        )
+        words.append(f'<span class="pase-word {colour}" style="{style}"{title}{time}>{escape(word.text)}</span>')
     text = " ".join(words) or "(no words)"
-    if alone:
+    if not marked:
         return f"<p>{text}</p>"
     side = "positive" if item.value >= _bounds(task)[2] else "negative"
-    said = item.prediction.label or f"{item.value:+.2f}"
+    prediction = item.prediction.label or f"{item.value:+.2f}"
     return (
         f'<p><button type="button" class="pase-chip {side}" data-at="{item.start:.2f}">{clock(item.start)} '
-        f"<b>{escape(said)}</b></button> {text}</p>"
+        f"<b>{escape(prediction)}</b></button> {text}</p>"
     )
 
 
-def _contributions(answer: ClipAnswer, task: Task) -> str:
+def _contributions(result: ClipResult, task: Task) -> str:
+    """A bar per modality, to the right or to the left of the middle."""
     low, high, _ = _bounds(task)
-    shares = answer.overall.contributions
-    widest = max([abs(value) for value in shares.values()] + [(high - low) / 12])
-    held = {name for item in answer.utterances for name in item.modalities}
+    contributions = result.overall.contributions
+    widest = max([abs(value) for value in contributions.values()] + [(high - low) / 12])
+    present = {name for item in result.utterances for name in item.modalities}
     rows = []
-    for name, value in shares.items():
+    for name, value in contributions.items():
         side = "up" if value >= 0 else "down"
         size = 50 * abs(value) / widest
         place = f"left:50%;width:{size:.1f}%" if value >= 0 else f"right:50%;width:{size:.1f}%"
-        state = "" if name in held else ' <em class="pase-absent">absent</em>'
+        # masked is a choice of the user; absent is a fact about the clip
+        state = "masked" if name in result.masked else "" if name in present else "absent"
+        mark = f' <em class="pase-state">{state}</em>' if state else ""
         rows.append(
-            f'<div class="pase-share"><span>{escape(name)}{state}</span><div><i class="{side}" style="{place}"></i>'
-            f"</div><b>{value:+.2f}</b></div>"
+            f'<div class="pase-contribution"><span>{escape(name)}{mark}</span>'
+            f'<div><i class="{side}" style="{place}"></i></div><b>{value:+.2f}</b></div>'
         )
-    total = answer.base + sum(shares.values())
+    total = result.base + sum(contributions.values())
     return (
-        f'<section><h3>Who contributed</h3>{"".join(rows)}<p class="pase-hint">Shapley values. Without any modality '
-        f"{answer.base:+.2f}, with these {total:+.2f}.</p></section>"
+        f'<section><h3>Contribution of each modality</h3>{"".join(rows)}<p class="pase-hint">Shapley values. The '
+        f"prediction without any modality is {result.base:+.2f}, with these {total:+.2f}.</p></section>"
     )

@@ -1,4 +1,4 @@
-"""An answer as text for a terminal."""
+"""The result for a clip as text for a terminal."""
 
 from __future__ import annotations
 
@@ -8,79 +8,81 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pase_msa.serve.answers import ClipAnswer, UtteranceAnswer
 from pase_msa.serve.predictor import Prediction
+from pase_msa.serve.results import ClipResult, UtteranceResult
 
-_TOLD = 6  # words that moved an utterance most
+_MOST_WORDS = 6  # words with the largest influence that are listed
+_SMALLEST = 0.005  # an influence below this is 0.00 when it is printed
+_CURVE_POINTS = 8  # about so many are printed
 
 
 def headline(prediction: Prediction) -> str:
-    """The answer and how sure it is, in a line."""
-    sure = f"{prediction.confidence:.0%} sure"
+    """Score or label with its confidence, in a line."""
     if prediction.label is not None:
-        return f"{prediction.label} ({sure} of the class)"
-    return f"score {prediction.score:+.2f} ({sure} of its sign)"
+        return f"{prediction.label} (confidence {prediction.confidence:.0%} in the class)"
+    return f"score {prediction.score:+.2f} (confidence {prediction.confidence:.0%} in its sign)"
 
 
 def sum_of(prediction: Prediction, base: float) -> str:
-    """What the answer is made of."""
-    shares = "".join(f" {value:+.2f} {name}" for name, value in prediction.contributions.items())
-    return f"{base:+.2f} without any modality{shares}"
+    """The terms that sum to the prediction: the base and the contribution of each modality."""
+    contributions = "".join(f" {value:+.2f} {name}" for name, value in prediction.contributions.items())
+    return f"{base:+.2f} without any modality{contributions}"
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds."""
+    """Seconds as minutes:seconds."""
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
-def render_answer(answer: ClipAnswer) -> str:
-    """Score, confidence and contributions; with several utterances, a line for each."""
+def render_result(result: ClipResult) -> str:
+    """Score, confidence and contributions; with several utterances, one row per utterance."""
     stream = io.StringIO()
     console = Console(file=stream, width=100, highlight=False)
-    length = "" if answer.duration is None else f", {answer.duration:.1f} s"
-    console.print(Text(f"{answer.name}{length}: {headline(answer.overall)}"))
-    console.print(Text(f"  = {sum_of(answer.overall, answer.base)}"))
-    if len(answer.utterances) == 1:
-        only = answer.utterances[0]
-        console.print(Text(f"  {only.text or '(no words)'}"))
-        if told := _words(only):
-            console.print(Text(f"  words that mattered: {told}"))
-        if len(only.curve) > 1:
-            so_far = ", ".join(f"{clock(moment.time)} {moment.value:+.2f}" for moment in only.curve[:: _step(only)])
-            console.print(Text(f"  so far: {so_far}"))
+    length = "" if result.duration is None else f", {result.duration:.1f} s"
+    console.print(Text(f"{result.name}{length}: {headline(result.overall)}"))
+    console.print(Text(f"  = {sum_of(result.overall, result.base)}"))
+    if result.masked:
+        console.print(Text(f"  masked: {', '.join(result.masked)}"))
+    if len(result.utterances) == 1:
+        utterance = result.utterances[0]
+        console.print(Text(f"  {utterance.text or '(no words)'}"))
+        if influences := _influences(utterance):
+            console.print(Text(f"  influence of words: {influences}"))
+        if len(utterance.curve) > 1:
+            step = max(1, len(utterance.curve) // _CURVE_POINTS)
+            curve = ", ".join(f"{clock(point.time)} {point.value:+.2f}" for point in utterance.curve[::step])
+            console.print(Text(f"  over time: {curve}"))
     else:
-        console.print(_utterances(answer))
-    for note in answer.notes:
+        console.print(_table(result))
+    for note in result.notes:
         console.print(Text(f"  note: {note}"))
-    spent = ", ".join(f"{stage} {value:.1f}" for stage, value in answer.seconds.items() if value >= 0.05)
-    console.print(Text(f"  {sum(answer.seconds.values()):.1f} s ({spent})"))
+    stages = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items() if value >= 0.05)
+    console.print(Text(f"  {sum(result.seconds.values()):.1f} s ({stages})"))
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
 
 
-def _utterances(answer: ClipAnswer) -> Table:
+def _table(result: ClipResult) -> Table:
+    """One row per utterance."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    names = list(answer.overall.contributions)
-    for column in ("from", "to", "answer", "sure", *names):
+    names = list(result.overall.contributions)
+    predicted = "score" if result.overall.label is None else "label"
+    for column in ("from", "to", predicted, "confidence", *names):
         table.add_column(column, justify="right")
     table.add_column("words")
-    for item in answer.utterances:
-        said = item.prediction
+    for item in result.utterances:
+        prediction = item.prediction
         table.add_row(
             clock(item.start),
             "" if item.end is None else clock(item.end),
-            said.label if said.label is not None else f"{said.score:+.2f}",
-            f"{said.confidence:.0%}",
-            *(f"{said.contributions[name]:+.2f}" for name in names),
+            prediction.label if prediction.label is not None else f"{prediction.score:+.2f}",
+            f"{prediction.confidence:.0%}",
+            *(f"{prediction.contributions[name]:+.2f}" for name in names),
             Text(item.text or "", overflow="ellipsis", no_wrap=True),
         )
     return table
 
 
-def _words(item: UtteranceAnswer) -> str:
-    """Those that moved the answer most, the strongest first."""
-    ordered = sorted(item.words, key=lambda word: -abs(word.influence))
-    return ", ".join(f"{word.text} {word.influence:+.2f}" for word in ordered[:_TOLD] if abs(word.influence) >= 0.005)
-
-
-def _step(item: UtteranceAnswer) -> int:
-    return max(1, len(item.curve) // 8)
+def _influences(item: UtteranceResult) -> str:
+    """The words with the largest influence, the largest first."""
+    pairs = sorted(((word.text, word.influence or 0.0) for word in item.words), key=lambda pair: -abs(pair[1]))
+    return ", ".join(f"{text} {value:+.2f}" for text, value in pairs[:_MOST_WORDS] if abs(value) >= _SMALLEST)

@@ -1,1 +1,4 @@
-"""Training on Lightning: the module, the data module, phases and the run folder."""
+"""Training on Lightning, from a configuration to a run folder.
+
+This file imports nothing, so that whoever reads a run folder loads no Lightning.
+"""

@@ -1,8 +1,8 @@
 """Callbacks of a run: when training stops, which weights are kept, and what is measured on the way.
 
 In the order of a run: `LossBeforeAfter` (losses before and after training), `Patience` (early stopping),
-`checkpoints` with `WholeCheckpoints` (best and last epoch in a run folder) or `BestWeights` (best epoch in memory), and
-`History` (one row per epoch in memory).
+`checkpoints` with `WholeCheckpoints` (best and last epoch in a run folder) or `BestWeights` (best epoch in memory),
+`EpochLog` and `History` (one row per epoch, in the run folder's logs and in memory).
 """
 
 from __future__ import annotations
@@ -23,10 +23,7 @@ from pase_msa.files import replacing
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.data_module import SentimentData
-from pase_msa.training.module import SentimentModule
-
-PROGRESS = "val/progress"
-"""Logged where a balancing method measures how good the network is by itself; larger is better."""
+from pase_msa.training.module import PROGRESS, SentimentModule, log_now
 
 
 class LossBeforeAfter(Callback):
@@ -194,3 +191,17 @@ class History(Callback):
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
         row = {"epoch": trainer.current_epoch} | pl_module.epoch_means | metrics
         self.rows.append(row | pl_module.balancing.log_values())
+
+
+class EpochLog(Callback):
+    """Logs the values of the balancing method, the phase and the model's fusion weights at the end of an epoch."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the values of the epoch."""
+        assert isinstance(pl_module, SentimentModule)
+        values = pl_module.balancing.log_values()
+        values["phase"] = float(pl_module.balancing.active)
+        weighting = getattr(pl_module.model, "weighting", None)
+        if weighting is not None:
+            values |= {f"weight/{name}": float(value) for name, value in weighting().items()}
+        log_now(pl_module, values)

@@ -1,4 +1,4 @@
-"""Train and validation loaders. The test split is not here: no training code can reach it."""
+"""Loaders of the training and the validation split. No training code can reach the test split, which is not here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from pase_msa.data.sampling import EpochBatchSampler
 
 
 class SentimentData(lightning.LightningDataModule):
-    """Loaders over a training and a validation dataset."""
+    """Loaders over a training and a validation dataset.
+
+    Args:
+        train: training utterances.
+        valid: validation utterances.
+        batch_size: utterances per batch.
+        seed: of the order, which is a function of this and the epoch.
+        group_by_length: whether a batch holds utterances of similar length.
+        workers: processes that load batches; 0 loads them in this one.
+    """
 
     def __init__(
         self,
@@ -32,7 +41,7 @@ class SentimentData(lightning.LightningDataModule):
         self.epoch = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled by (seed, epoch)."""
+        """The training utterances in an order that is a function of (seed, epoch)."""
         trainer = self.trainer
         sampler = EpochBatchSampler(
             self.train,
@@ -42,7 +51,7 @@ class SentimentData(lightning.LightningDataModule):
             world_size=trainer.world_size if trainer else 1,
             sizes=self.train.sizes() if self.group_by_length else None,
         )
-        # workers read ahead before Lightning tells the sampler which epoch a resumed run is in
+        # workers load batches before Lightning tells the sampler which epoch a resumed run is in
         sampler.set_epoch(self.epoch)
         return DataLoader(
             self.train,
@@ -54,15 +63,15 @@ class SentimentData(lightning.LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: the epoch that comes next."""
+        """The state of the checkpoint: the epoch that comes next."""
         assert self.trainer is not None
-        # Lightning counts an epoch as complete after the checkpoint at its end only
+        # at the checkpoint, Lightning has not counted the epoch that ends as complete yet
         return {"epoch": self.trainer.current_epoch + 1}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From the checkpoint, before the loaders are made."""
+        """Take the state of a checkpoint; Lightning calls this before it makes the loaders."""
         self.epoch = int(state_dict["epoch"])
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """In order."""
+        """The validation utterances in the order of the table."""
         return evaluation_loader(self.valid, self.batch_size, self.workers)

@@ -1,4 +1,4 @@
-"""What a run ran on."""
+"""The versions and the hardware behind a result, written beside it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PACKAGES = ("pase-msa", "torch", "lightning", "torchmetrics", "transformers", "
 
 
 def environment() -> dict[str, Any]:
-    """Versions and hardware, for the run folder."""
-    found = {}
+    """Python, system, hardware and versions of the packages that numbers depend on, as plain containers."""
+    versions = {}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            versions[name] = "not installed"
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -27,5 +27,5 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
-        "packages": found,
+        "packages": versions,
     }

@@ -1,4 +1,4 @@
-"""Train inside somebody else's program without leaving a trace."""
+"""Training inside another program, whose global state stays as it is."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")  # Lightning's `seed_everything` 
 
 @contextlib.contextmanager
 def preserve_global_state(verbose: bool, threads: int | None) -> Iterator[None]:
-    """Random states, thread count, log level and environment are afterwards what they were before.
+    """Restore random states, thread count, log level and environment variables when the block ends.
 
     Args:
-        verbose: whether log messages below an error are shown meanwhile.
-        threads: torch threads meanwhile; None leaves them.
+        verbose: whether log messages below an error are shown inside the block.
+        threads: torch threads inside the block; None leaves them.
     """
     logger = logging.getLogger("pase_msa")
     level = logger.level

@@ -8,31 +8,32 @@ from typing import Any
 
 import lightning
 import torch
-from lightning import Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.batch import Batch, Outputs
-from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
 from pase_msa.metrics import Convention, SentimentMetrics, headline
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.config import TrainingConfig
+from pase_msa.training.optimizers import learning_rate_factor, make_optimizer
+
+PROGRESS = "val/progress"
+"""Logged where a balancing method measures how good the network is by itself; larger is better."""
 
 
 class SentimentModule(lightning.LightningModule):
-    """Trains a model; `modulation` sees its named losses and owns the backward step.
+    """Trains a model; the balancing method sees its named losses and owns the backward step.
 
     Args:
         model: the model.
-        config: optimisation.
-        balancing: the balancing method.
-        seed: the epoch's random state is a function of this and the epoch.
+        config: how it is optimised.
+        balancing: the balancing method; none if left out.
+        seed: the random state of an epoch is a function of this and the epoch's number.
         convention: of the validation metrics.
     """
 
@@ -61,15 +62,21 @@ class SentimentModule(lightning.LightningModule):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names, for balancing methods."""
+        """Names of the modalities; balancing methods read this."""
         return self.model.task.modalities
 
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
-        """Parameters of one modality, for balancing methods."""
+        """Parameters of one modality; balancing methods scale their learning rates or edit their gradients."""
         return self.model.modality_parameters(modality)
 
     def coalition_utility(self, kind: str, coalition: frozenset[str]) -> float:
-        """ "alignment": eq. 19 on the means of this epoch; "prediction": gain over the prior on validation, in nats."""
+        """What a coalition of modalities is worth, for balancing methods.
+
+        Args:
+            kind: "alignment" is eq. 19 on the mean losses of this epoch; "prediction" is the gain of the coalition's
+                predictions on validation over the class prior, in nats per utterance.
+            coalition: names of its modalities.
+        """
         if kind == "alignment":
             return self.model.coalition_utility(self.epoch_means, coalition)
         if kind == "prediction":
@@ -77,53 +84,54 @@ class SentimentModule(lightning.LightningModule):
         raise PaSEError(f"A utility is 'alignment' or 'prediction', not {kind!r}.")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Begin an epoch: its random state is a function of (seed, epoch), so that a resumed run repeats it.
+        """At the first batch, begin the epoch: set its random state and reset the sums of losses.
 
-        At the first batch, because what Lightning draws at the start of an epoch differs in a resumed run.
+        The random state is a function of (seed, epoch), so that a resumed run repeats the epoch. It is set here and not
+        at the start of the epoch, because Lightning draws random numbers there, and more of them in a resumed run.
         """
         if batch_idx == 0:
             torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
             self._sums, self._means = {}, None
-            self._first_look(batch)
+            self._initialise_prototypes(batch)
             self.model.begin_epoch()
 
     @torch.no_grad()
-    def _first_look(self, batch: Batch) -> None:
-        """Let prototypes begin at the first batch's centroids, before anything is made of them."""
+    def _initialise_prototypes(self, batch: Batch) -> None:
+        """Before the first step of a run, start the prototypes at the class centroids of its first batch."""
         if not self.model.ready:
             outputs = self.model(batch)
             self.model.losses(outputs, batch)
             self.model.update(outputs, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step."""
+        """The sum of the named losses of a batch, after masking and reweighting by the balancing method."""
         batch = self.balancing.mask_modalities(batch, self.config.modality_dropout)
         outputs = self.model(batch)
         losses = self.model.losses(outputs, batch)
-        # before the momentum update, so that a method sees the model that made the outputs
+        # before the momentum update, so that the method sees the model that made the outputs
         self._losses = self.balancing.reweight(losses, outputs, batch, self)
         self.model.update(outputs, batch)
         total = torch.stack(list(self._losses.values())).sum()
-        seen = {f"train/{name}": value for name, value in self._losses.items()}
-        self._count({**seen, "train/loss": total, **outputs.details})
+        named = {f"train/{name}": value for name, value in self._losses.items()}
+        self._add_to_sums({**named, "train/loss": total, **outputs.details})
         return total
 
     @torch.no_grad()
-    def _count(self, values: dict[str, Tensor]) -> None:
-        """Take scalars into the epoch's sums; one tensor a set of names, so that a step costs one addition."""
-        # a one behind the values counts the steps: not every loss is part of every step
+    def _add_to_sums(self, values: dict[str, Tensor]) -> None:
+        """Add scalars to the epoch's sums. One tensor per set of names, so that a step costs one addition."""
+        # the last entry is 1 and counts the steps, since not every loss is part of every step
         names, stacked = tuple(values), torch.stack([*values.values(), torch.ones_like(next(iter(values.values())))])
         self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """The balancing method's backward step over the named losses."""
+        """Leave the backward step over the named losses to the balancing method."""
         scale = 1.0 / self.trainer.accumulate_grad_batches
         losses = self._losses if scale == 1.0 else {k: v * scale for k, v in self._losses.items()}
         self.balancing.backward(losses, self)
 
     @property
     def epoch_means(self) -> dict[str, float]:
-        """Means of the training losses and their details over this epoch's steps, and over processes."""
+        """Means of the training losses and their details, over the steps of this epoch and over processes."""
         if self._means is None:
             sums: dict[str, float] = defaultdict(float)
             counts: dict[str, float] = defaultdict(float)
@@ -138,19 +146,20 @@ class SentimentModule(lightning.LightningModule):
         return self._means
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's means."""
+        """Log the mean losses of the epoch."""
         log_now(self, self.epoch_means)
 
     def on_validation_epoch_start(self) -> None:
-        """Reset."""
+        """Forget the predictions of the last pass."""
         self.metrics.reset()
         self.validation_coalitions.reset()
         self._validation = defaultdict(float)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect predictions, or those of every coalition that the balancing method asks for."""
+        """Collect predictions: of all modalities, or of every coalition that the balancing method needs."""
         collected = self.validation_coalitions
         if collected.coalitions:
+            # the reference is not trained, so that its predictions of the first pass hold for all
             reference = self.model.reference if collected.reference is None else None
             predicted = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
             collected.add(self.model.network_coalitions(batch, collected.coalitions), batch, predicted)
@@ -159,6 +168,7 @@ class SentimentModule(lightning.LightningModule):
             self._measure(self.model.network(batch), batch.labels)
 
     def _measure(self, outputs: Outputs, labels: Tensor) -> None:
+        """Add predictions to the metrics and to the cross-entropy (eq. 16)."""
         membership = self.model.task.membership(labels)
         self.metrics.update(outputs, labels)
         self._validation["nll"] += float(soft_cross_entropy(outputs.logits, membership).sum())
@@ -179,84 +189,38 @@ class SentimentModule(lightning.LightningModule):
             self.model.mixture.set(weights.coalition_weights, weights.reference)
             probabilities = weights.cross_fitted
             if weights.progress is not None:
-                self.log("val/progress", weights.progress)
+                self.log(PROGRESS, weights.progress)
         self._measure(outputs_of(self.model.task, probabilities.to(self.device)), labels.to(self.device))
 
     def on_validation_epoch_end(self) -> None:
-        """Log metrics."""
+        """Update the mixture where the balancing method has coalitions, and log the metrics of the predictions."""
         if self.validation_coalitions.coalitions:
             self._update_mixture()
-        own = torch.tensor([self._validation["count"], self._validation["nll"]])
-        joint = self.trainer.strategy.reduce(own.to(self.device), reduce_op="sum")
+        mine = torch.tensor([self._validation["count"], self._validation["nll"]])
+        joint = self.trainer.strategy.reduce(mine.to(self.device), reduce_op="sum")
         assert isinstance(joint, Tensor)
         count, nll = joint.tolist()
         values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
         values["val/nll"] = nll / max(count, 1)
-        shown = f"val/{headline(self.model.task)[0]}"
-        self.log_dict({name: value for name, value in values.items() if name != shown})
-        self.log(shown, values[shown], prog_bar=True)
+        main = f"val/{headline(self.model.task)[0]}"  # the one in the progress bar
+        self.log_dict({name: value for name, value in values.items() if name != main})
+        self.log(main, values[main], prog_bar=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One optimiser; parameters with a learning rate of their own in groups of their own."""
+        """The optimiser of the configuration, and its learning rate as a function of the step."""
         optimizer = make_optimizer(self, self.config)
-        total = int(self.trainer.estimated_stepping_batches)
-        warm = round(self.config.warmup * total)
-
-        def factor(step: int) -> float:
-            if step < warm:
-                return (step + 1) / (warm + 1)
-            done = (step - warm) / max(total - warm, 1)
-            if self.config.schedule == "linear":
-                return max(1 - done, 0.0)
-            if self.config.schedule == "cosine":
-                return 0.5 * (1 + torch.cos(torch.tensor(done * torch.pi)).item())
-            return 1.0
-
+        factor = learning_rate_factor(self.config, int(self.trainer.estimated_stepping_batches))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
         }
 
 
-def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
-    """The optimiser over a module's parameters, grouped by learning rate."""
-    own = {
-        id(parameter): rate
-        for encoder in model.modules()
-        if isinstance(encoder, Encoder)
-        for parameter, rate in encoder.learning_rates()
-    }
-    groups: dict[float, list[nn.Parameter]] = defaultdict(list)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            groups[own.get(id(parameter), config.learning_rate)].append(parameter)
-    listed = [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
-    if config.optimizer == "sgd":
-        return SGD(listed, lr=config.learning_rate, momentum=0.9)
-    # one kernel for all parameters; elsewhere torch's own choice, since not every precision goes with it
-    fused = True if all(p.device.type == "cpu" for p in model.parameters()) else None
-    if config.optimizer == "adam":
-        return Adam(listed, lr=config.learning_rate, fused=fused)
-    return AdamW(listed, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
-
-
 def log_now(module: lightning.LightningModule, values: Mapping[str, float]) -> None:
-    """Log an epoch's values and have them written: Lightning would only after the checkpoint, where a kill between the
-    two loses them."""
+    """Log an epoch's values and write them to disk at once.
+
+    Lightning itself writes them after the checkpoint only, so that a kill between the two would lose them.
+    """
     for logger in module.loggers:
         logger.log_metrics({**values, "epoch": module.current_epoch}, step=module.global_step)
         logger.save()
-
-
-class EpochLog(lightning.Callback):
-    """Logs what the balancing method and the model's weights say at the end of an epoch."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: lightning.LightningModule) -> None:
-        """Log."""
-        assert isinstance(pl_module, SentimentModule)
-        values = pl_module.balancing.log_values()
-        values["phase"] = float(pl_module.balancing.active)
-        weighting = getattr(pl_module.model, "weighting", None)
-        if weighting is not None:
-            values |= {f"weight/{name}": float(value) for name, value in weighting().items()}
-        log_now(pl_module, values)

@@ -1,4 +1,4 @@
-"""When the second phase begins, and when it is called off (the dual-phase rule)."""
+"""The dual-phase rule: when balancing begins, and when it is switched off again because it does harm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,15 @@ Phase = Literal["warm-up", "balancing", "guarded"]
 
 
 class TransitionRule:
-    """The rule as a state machine: `step` once an epoch."""
+    """The rule as a state machine: call `step` once per epoch.
+
+    Args:
+        config: the rule.
+        mode: whether a small or a large value of the metric is good.
+
+    Attributes:
+        phase: "warm-up" (phase 1), "balancing" (phase 2), or "guarded": balancing did harm and stays off.
+    """
 
     def __init__(self, config: PhaseConfig, mode: Literal["min", "max"]) -> None:
         self.config = config
@@ -45,7 +53,7 @@ class TransitionRule:
 
     def _watch(self, metric: float) -> None:
         value = self.sign * metric
-        if self.reference is None:  # balancing from the first epoch: what is reached is the reference
+        if self.reference is None:  # balancing from the first epoch on: there is no warm-up to compare with
             self.reference = value
         fall = (self.reference - value) / max(abs(self.reference), 1e-12)
         self.harmful = self.harmful + 1 if fall > self.config.guard else 0
@@ -54,15 +62,15 @@ class TransitionRule:
 
 
 class DualPhase(Callback):
-    """Switches the modulation callbacks of the trainer on and off by the rule.
+    """Switches the balancing methods among the trainer's callbacks on and off by the rule.
 
     Args:
         config: the rule.
         metric: name of the logged validation metric that the guard watches.
-        mode: whether a small or a large one is good.
+        mode: whether a small or a large value is good.
 
     Attributes:
-        switched_at: epoch at whose end the modulation was switched on, or None.
+        switched_at: epoch at whose end balancing was switched on, or None.
         guarded_at: epoch at whose end it was switched off again, or None.
     """
 
@@ -74,11 +82,11 @@ class DualPhase(Callback):
         self.guarded_at: int | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the modulation to the phase."""
+        """Switch the balancing method on or off, by the phase that the run begins or resumes in."""
         self._set(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """One step of the rule."""
+        """Take one step of the rule, and say where the phase changes."""
         values = trainer.callback_metrics
         if "val/entropy" not in values or self.metric not in values:
             return
@@ -86,11 +94,11 @@ class DualPhase(Callback):
         after = self.rule.step(float(values["val/entropy"]), float(values[self.metric]))
         if before != after and after == "balancing":
             self.switched_at = trainer.current_epoch
-            _log.info("epoch %d: the validation entropy is stable; modulation on", trainer.current_epoch)
+            _log.info("epoch %d: the validation entropy is stable; balancing on", trainer.current_epoch)
         if before != after and after == "guarded":
             self.guarded_at = trainer.current_epoch
             _log.warning(
-                "epoch %d: %s got worse by more than %g for %d epochs; modulation off again",
+                "epoch %d: %s got worse by more than %g for %d epochs; balancing off again",
                 trainer.current_epoch,
                 self.metric,
                 self.rule.config.guard,
@@ -104,11 +112,11 @@ class DualPhase(Callback):
                 callback.active = self.rule.phase == "balancing"
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state of the checkpoint."""
         rule = {k: v for k, v in vars(self.rule).items() if k not in ("config", "sign")}
         return {"rule": rule, "switched_at": self.switched_at, "guarded_at": self.guarded_at}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """From the checkpoint."""
+        """Take the state of a checkpoint."""
         vars(self.rule).update(state_dict["rule"])
         self.switched_at, self.guarded_at = state_dict["switched_at"], state_dict["guarded_at"]

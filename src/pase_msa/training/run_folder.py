@@ -1,4 +1,4 @@
-"""The run folder: what is in it, and what state it is in."""
+"""The run folder: its files, and whether it holds a finished, an unfinished or no run. It needs no torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ from pase_msa.files import read_json, write_json, write_text
 class RunFolder:
     """A folder with one run.
 
-    `config.yaml`, `data.json` and `environment.json` are written when it starts; `logs/` (CSV and TensorBoard, one
-    version a session) and `checkpoints/` while it trains; `model/` and `results.json` when it is complete;
-    `predictions.csv`, `evaluation.json` and `report.html` by the evaluation.
+    The files in the order in which they are written:
+
+    - at the start: `config.yaml`, `data.json` and `environment.json`;
+    - in training: `logs/` (CSV and TensorBoard, one version per session) and `checkpoints/`;
+    - at the end: `model/` and `results.json`, which marks the run as finished;
+    - by the evaluation: `predictions.csv` and `evaluation.json`;
+    - by the report: `report.html`.
+
+    Args:
+        path: of the folder; nothing is read or written before a method is called.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -38,7 +45,11 @@ class RunFolder:
 
     @classmethod
     def complete(cls, path: str | Path) -> RunFolder:
-        """A folder that must hold a complete run."""
+        """The folder of a run that must be finished.
+
+        Errors:
+            PaSEError: there is no such folder, no run in it, or an unfinished one.
+        """
         folder = cls(path)
         if not folder.path.is_dir():
             raise PaSEError(f"There is no run folder {folder.path}; give the --out of a `pase train`.")
@@ -49,11 +60,19 @@ class RunFolder:
         return folder
 
     def start(self, config: dict[str, Any], data: dict[str, Any], environment: dict[str, Any]) -> bool:
-        """Begin a run here, or find that it is to be resumed (True).
+        """Begin a run in this folder, or find that it is to be resumed there.
+
+        Args:
+            config: the options of the run, plain.
+            data: description of the data, see `describe_data`.
+            environment: versions and hardware.
+
+        Returns:
+            Whether the run goes on from a checkpoint.
 
         Errors:
             PaSEError: the folder holds a finished run, a run of another configuration or of other data, or files that
-                are no run's.
+                belong to no run.
         """
         if self.results.is_file():
             raise PaSEError(f"{self.path} holds a finished run already; give another --out, or remove the folder.")
@@ -70,7 +89,8 @@ class RunFolder:
                     f"{self.path} holds an unfinished run on other data; give the same --data, or another --out."
                 )
             return self.last.is_file()
-        # a kill in the middle of the three files below leaves a folder that is still ours to begin in
+        # A kill while the three files below are written leaves a folder that holds some of them and nothing else. The
+        # run may begin in it again.
         begun = {self.environment.name, self.data.name}
         begun |= {f".{name}.partial" for name in (*begun, self.config.name)}
         if self.path.exists() and any(file.name not in begun for file in self.path.iterdir()):
@@ -82,7 +102,7 @@ class RunFolder:
         return False
 
     def history(self) -> list[dict[str, Any]]:
-        """One row an epoch from the CSV logs; a resumed session's rows replace those it repeated."""
+        """One row per epoch from the CSV logs; rows of a resumed session replace those of the epochs it repeated."""
         rows: dict[int, dict[str, Any]] = {}
         versions = sorted(self.logs.glob("version_*/metrics.csv"), key=lambda f: int(f.parent.name.split("_")[1]))
         for file in versions:

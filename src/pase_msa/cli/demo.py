@@ -1,0 +1,23 @@
+"""`pase demo`."""
+
+from __future__ import annotations
+
+
+def demo(
+    run: str, *, host: str = "127.0.0.1", port: int = 7860, max_seconds: float = 600.0, max_megabytes: int = 200
+) -> None:
+    """Open a page on which clips are predicted.
+
+    Args:
+        run: run folder, or a folder with a saved model; clips in RUN/examples are offered.
+        host: address to listen on; 0.0.0.0 lets other machines in.
+        port: port to listen on.
+        max_seconds: length of the longest clip.
+        max_megabytes: size of the largest upload.
+    """
+    from pase_msa.optional import need
+
+    need("gradio")
+    from pase_msa.serve.page import launch
+
+    launch(run, host=host, port=port, max_seconds=max_seconds, max_megabytes=max_megabytes)

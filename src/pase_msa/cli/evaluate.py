@@ -1,0 +1,33 @@
+"""`pase evaluate`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def evaluate(
+    run: str, *, data: str | None = None, convention: Literal["mmsa", "mult", "pase"] | None = None, json: bool = False
+) -> None:
+    """Evaluate a run on its test split, once: metrics, subsets of modalities, contributions, calibration.
+
+    Args:
+        run: run folder of a complete `pase train`.
+        data: where the data are now, if they have moved, or other data to try the model on.
+        convention: how metrics are defined; that of the run if left out.
+        json: print one JSON object instead of tables.
+    """
+    from pase_msa.evaluation.evaluate import evaluate as evaluate_run
+    from pase_msa.files import strict_json
+    from pase_msa.report.run_page import report_run
+    from pase_msa.report.terminal import render_table
+    from pase_msa.training.run_folder import RunFolder
+
+    result = evaluate_run(run, data=data, convention=convention)
+    # a result on other data or in another convention is not the run's own, and is not kept
+    report = report_run(run) if RunFolder(run).evaluation.is_file() else None
+    if json:
+        print(strict_json(result))
+        return
+    print(render_table(result))
+    if report is not None:
+        print(f"report: {report}")

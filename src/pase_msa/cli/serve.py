@@ -1,0 +1,40 @@
+"""`pase serve`."""
+
+from __future__ import annotations
+
+
+def serve(
+    run: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    max_seconds: float = 120.0,
+    max_megabytes: float = 50.0,
+    clips: int = 1,
+    waiting: int = 4,
+    batch: int = 32,
+    wait: float = 0.005,
+    queue: int = 256,
+) -> None:
+    """Serve a model over HTTP: clips or features in, predictions out.
+
+    Args:
+        run: run folder, or a folder with a saved model.
+        host: address to listen on; 0.0.0.0 lets other machines in.
+        port: port to listen on.
+        max_seconds: length of the longest clip.
+        max_megabytes: size of the largest request.
+        clips: number that are read at the same time; each takes a core, and the first of each some memory.
+        waiting: number of clips that may wait; further ones are refused with status 503.
+        batch: most utterances of features that are predicted together.
+        wait: seconds that the first of them waits for others.
+        queue: number of utterances of features that may wait; further ones are refused with status 503.
+    """
+    from pase_msa.optional import need
+
+    need("fastapi", "uvicorn", "prometheus_client")
+    from pase_msa.serve.api import run_server
+    from pase_msa.serve.limits import Limits
+
+    limits = Limits(max_seconds, max_megabytes, clips, waiting, batch, wait, queue)
+    run_server(run, limits, host=host, port=port)

@@ -1,0 +1,125 @@
+"""A model as a folder: `config.json` describes how to build it, `model.safetensors` holds its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pase_msa.data.inputs import InputSpec
+from pase_msa.errors import PaSEError
+from pase_msa.files import replacing, write_json
+from pase_msa.heldout.reference import RidgeReference
+from pase_msa.models.base import Model, build_model
+from pase_msa.task import Task
+
+FORMAT = 4  # 2 since the reference has products, 3 since it has the class prior, 4 since the names below changed
+_READ = (3, FORMAT)
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+#: weights that have another name since format 4, by the beginning of the name: (format 3, format 4)
+RENAMED = (
+    ("trust.", "mixture."),
+    ("reference.waves_", "reference.fourier_"),
+    ("reference.lead_", "reference.top_"),
+    ("reference.shares", "reference.coalition_weights"),
+    ("row_potentials", "aligner.row_potentials"),
+    ("column_potentials", "aligner.column_potentials"),
+)
+#: format 3 has a tensor "banks.MODALITY.prototypes" per modality, format 4 one "bank.prototypes" of all, stacked
+_STACKED = ("prototypes", "initialised")
+
+
+def save_model(model: Model, folder: str | Path) -> Path:
+    """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    content = {
+        "reference": None if model.reference is None else model.reference.shapes,
+        "format": FORMAT,
+        "recipe": model.recipe,
+        "task": model.task.to_dict(),
+        "inputs": _saved_inputs(model, target),
+        "extraction": model.extraction,
+    }
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with replacing(target / WEIGHTS) as weights:
+        save_file(tensors, weights)
+    write_json(target / CONFIG, content)
+    return target
+
+
+def _saved_inputs(model: Model, target: Path) -> dict[str, dict[str, Any]]:
+    """Plain descriptions of the inputs; a language model's architecture and tokenizer are written to the folder."""
+    inputs = {name: dataclasses.asdict(spec) for name, spec in model.inputs.items()}
+    for name, spec in inputs.items():
+        if spec["encoder"] == "language_model":
+            # The weights are the model's own now. With architecture and tokenizer beside them, the folder is complete.
+            from pase_msa.data.pretrained import load_tokenizer
+
+            path = target / "encoders" / name
+            if Path(spec["text"]["model"]).resolve() != path.resolve():
+                shutil.rmtree(path, ignore_errors=True)
+                model.encoders[name].model.config.save_pretrained(path)  # type: ignore[union-attr,operator]
+                load_tokenizer(spec["text"]["model"]).save_pretrained(path)
+            spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
+    return inputs
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model that `save_model` wrote, in evaluation mode.
+
+    Errors:
+        PaSEError: the folder holds no model, a damaged one, or one of a format that is not read.
+    """
+    root = Path(folder)
+    if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
+        raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
+    try:
+        content = json.loads((root / CONFIG).read_text(encoding="utf-8"))
+        number = content["format"]
+        if number in _READ:
+            inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
+            task = Task.from_dict(content["task"])
+            recipe, shapes = content["recipe"], content["reference"]
+            extraction = content.get("extraction")
+    except (ValueError, KeyError, TypeError) as error:
+        raise PaSEError(f"{root / CONFIG} is damaged ({error}); save the model again.") from error
+    if number not in _READ:
+        raise PaSEError(
+            f"{root} was to hold a model of format {' or '.join(map(str, _READ))}, found {number}, which another "
+            "version wrote; train it again."
+        )
+    for spec in inputs.values():
+        if spec.text and not spec.text.get("pretrained", True):
+            spec.text["model"] = str(root / spec.text["model"])
+    model = build_model(recipe["name"], task, inputs, recipe["options"])
+    if shapes is not None:
+        model.reference = RidgeReference(task, shapes)
+    try:
+        tensors = load_file(root / WEIGHTS)
+        model.load_state_dict(tensors if number == FORMAT else upgrade(tensors, task.modalities))
+    except Exception as error:
+        raise PaSEError(f"{root / WEIGHTS} does not fit its {CONFIG}; save the model again.") from error
+    model.extraction = extraction
+    return model.eval().to(device)
+
+
+def upgrade(tensors: Mapping[str, Tensor], modalities: tuple[str, ...]) -> dict[str, Tensor]:
+    """Weights of format 3 under the names of format 4."""
+    result: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not name.startswith("banks."):
+            before, after = next(((old, new) for old, new in RENAMED if name.startswith(old)), ("", ""))
+            result[after + name.removeprefix(before)] = value
+    for part in _STACKED:
+        if f"banks.{modalities[0]}.{part}" in tensors:
+            result[f"bank.{part}"] = torch.stack([tensors[f"banks.{name}.{part}"] for name in modalities])
+    return result
