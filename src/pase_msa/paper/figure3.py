@@ -265,11 +265,11 @@ def build(results: Results) -> Section:
     return Section(
         f"Figure 3: fused features on {results.protocol.name}",
         [Table("figure3-separation", title, columns, rows, pd.DataFrame(data))],
-        [Figure("figure3", "t-SNE of the fused features, first seed.", draw(points, first_seed), points)],
+        [Figure("figure3", "Fused features in a plane by t-SNE, first seed.", draw(points, first_seed), points)],
         [
             "Measured on the features themselves. Accuracies are by folds that keep the utterances of a video "
             "together.",
-            "t-SNE draws clusters apart that are not apart in the features: a claim rests on the table, not on the "
-            "plane.",
+            "The plane by t-SNE draws clusters apart that are not apart in the features. A claim rests on the table, "
+            "not on the plane.",
         ],
     )
