@@ -22,6 +22,7 @@ from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.example_clip import speak, write_clip, write_example
 from pase_msa.media.table import extract_table
+from pase_msa.report.run_page import report_run
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import train
 
@@ -187,6 +188,7 @@ def main() -> None:
             RunConfig(data=str(work / "features"), out=str(run), label="sentiment", training=training), progress=False
         )
     found = evaluate(str(run))
+    report_run(run)
     if spoken:
         examples(run / "examples")
     (run / "model" / "README.md").write_text(card(rows, real, spoken, found))  # last: it says that all is there

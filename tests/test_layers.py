@@ -34,11 +34,10 @@ LAYERS = (
     "training",
     "evaluation",
     "report",
-    "figures",
     "language_models",
     "serve",
     "studies",
-    "reproduce",
+    "paper",
     "estimator",
     "cli",
 )

@@ -12,7 +12,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, Template
 
-from pase_msa.files import write_text
+from pase_msa.errors import PaSEError
+from pase_msa.files import read_json, write_text
 from pase_msa.metrics import headline
 from pase_msa.report import style as figures
 from pase_msa.report.modality_view import COLUMNS, contributions_plot, estimates, interval
@@ -25,6 +26,7 @@ from pase_msa.report.numbers import (
 )
 from pase_msa.report.style import Points
 from pase_msa.report.terminal import contribution_columns, result_task
+from pase_msa.training.run_folder import RunFolder
 
 Rows = Sequence[Mapping[str, Any]]
 _MOST_BARS = 16
@@ -38,7 +40,8 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
             `equilibrium`, `phases`, `data` and `environment` are shown where they are given.
         path: the HTML file; its folder is made.
         history: rows of the training log with "epoch" and any of "train/loss", "val/NAME", "phi/NAME",
-            "psi/NAME", "prediction_weight/NAME", "weight/NAME". Several rows an epoch are averaged, empty cells are skipped.
+            "psi/NAME", "prediction_weight/NAME", "weight/NAME". Several rows per epoch are averaged, empty cells are
+            skipped.
 
     Returns:
         The path.
@@ -73,6 +76,23 @@ def write_report(result: Mapping[str, Any], path: Path, *, history: Rows | None 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     return path
+
+
+def report_run(run: str | Path) -> Path:
+    """Write `report.html` in the folder of an evaluated run, unless it is there and no older than the evaluation.
+
+    Returns:
+        The path of the page.
+
+    Errors:
+        PaSEError: the run is not complete, or not evaluated yet.
+    """
+    folder = RunFolder.complete(run)
+    if not folder.evaluation.is_file():
+        raise PaSEError(f"{folder.path} is not evaluated yet; give `pase evaluate {folder.path}` first.")
+    if folder.report.is_file() and folder.report.stat().st_mtime >= folder.evaluation.stat().st_mtime:
+        return folder.report
+    return write_report(read_json(folder.evaluation), folder.report, history=folder.history())
 
 
 def template(name: str) -> Template:

@@ -42,7 +42,7 @@ def train_and_evaluate(
         if not folder.results.is_file():
             train(RunConfig.from_options(options, data=data, seed=seed, out=str(out)), progress=False)
         done = read_json(folder.results)
-        metrics = evaluate(folder.path, data=data, report=False)["metrics"] if test else None
+        metrics = evaluate(folder.path, data=data)["metrics"] if test else None
     return {
         "test": metrics,
         "valid": done["validation"],
