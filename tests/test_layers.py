@@ -38,6 +38,7 @@ LAYERS = (
     "serve",
     "studies",
     "paper",
+    "estimator_base",
     "estimator",
     "cli",
 )
