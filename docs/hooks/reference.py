@@ -65,8 +65,8 @@ def internals() -> str:
     """Every module with the first sentence of its docstring, layer by layer."""
     lines = [
         "# Internals",
-        "Modules that are not part of the [public interface](index.md). They may change with any version. The list is in "
-        "the order of the layers: a module imports only from its own layer and from those above it, and "
+        "Modules that are not part of the [public interface](index.md). They may change with any version. The list is "
+        "in the order of the layers: a module imports only from its own layer and from those above it, and "
         "`tests/test_layers.py` checks that.",
     ]
     for layer in layers():

@@ -157,7 +157,7 @@ print("\\n".join(sys.modules))
 """
 
 
-def test_whoever_only_predicts_loads_neither_lightning_nor_training(table, tmp_path):
+def test_a_prediction_loads_neither_lightning_nor_training(table, tmp_path):
     model_of(table).save_pretrained(tmp_path / "model")
     table.save(tmp_path / "table")
     command = [sys.executable, "-c", PREDICT, str(tmp_path / "model"), str(tmp_path / "table")]
