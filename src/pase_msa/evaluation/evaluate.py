@@ -155,7 +155,7 @@ def contributions(
         By modality: "mean_absolute" contribution to the score (or to the predicted class's probability) and its
         "share"; where every coalition was played, the Shapley values of the gain over the prediction without any
         modality, in the headline metric ("metric") and in log-likelihood ("nats"); on the synthetic benchmark also
-        those of the Bayes rule over the class prior, in nats ("planted"). A modality that is excluded has exactly zero.
+        those of the Bayes rule over the class prior, in nats ("ground_truth"). A modality that is excluded has exactly zero.
     """
     task = model.task
     absolute = {m: float(values.abs().mean()) for m, values in found.contributions.items()}
@@ -177,7 +177,7 @@ def contributions(
         spec = SyntheticSpec.from_dict(table.meta["spec"])
         for m, gain in true_contributions(spec, "test", table=table).items():
             if m in result:
-                result[m]["planted"] = gain
+                result[m]["ground_truth"] = gain
     return result
 
 
