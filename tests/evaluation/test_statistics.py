@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.statistics import (
-    against_rivals,
+    against_baselines,
     cluster_draws,
     cluster_swaps,
     cohens_d,
@@ -44,7 +44,7 @@ def test_the_sign_flip_test_is_exact_on_few_pairs(count):
     assert sign_flip_test(gaps) == pytest.approx(naive_flips(gaps))
 
 
-def test_the_smallest_p_value_is_that_of_all_pairs_on_one_side():
+def test_the_smallest_p_value_is_that_of_pairs_of_one_sign():
     assert sign_flip_test([1.0, 2, 3, 4, 5]) == pytest.approx(2 / 2**5)
     assert sign_flip_test([1.0]) == 1
     assert sign_flip_test([0.0, 0, 0]) == 1
@@ -106,7 +106,7 @@ def test_effect_size():
 
 
 @pytest.mark.parametrize("values", [[], [np.nan, 1], [[1.0]]])
-def test_what_is_no_row_of_numbers_is_refused(values):
+def test_values_that_are_not_finite_are_refused(values):
     for function in (estimate, sign_flip_test, cohens_d):
         with pytest.raises(PaSEError, match="finite"):
             function(values)
@@ -132,8 +132,8 @@ def test_pairing_by_data_averages_seeds_first(table):
     np.testing.assert_allclose(paired_differences(table, "mae", "ours", "far", by=["data"]), [-0.2, -0.2])
 
 
-def test_rivals_share_the_error(table):
-    found = against_rivals(table, "mae", "ours", ["near", "far"])
+def test_p_values_are_corrected_for_the_number_of_baselines(table):
+    found = against_baselines(table, "mae", "ours", ["near", "far"])
     assert found["near"].estimate.mean == pytest.approx(-0.1)
     assert found["far"].p == pytest.approx(2 / 2**6)
     assert found["far"].p_holm == pytest.approx(4 / 2**6)
@@ -147,7 +147,7 @@ def test_rivals_share_the_error(table):
         (lambda t: t.drop(columns="mae"), "no column 'mae'"),
     ],
 )
-def test_what_does_not_pair_is_refused(change, words, table):
+def test_variants_that_do_not_pair_are_refused(change, words, table):
     with pytest.raises(PaSEError, match=words):
         paired_differences(change(table), "mae", "ours", "far")
 

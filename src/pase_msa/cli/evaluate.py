@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 
@@ -19,13 +18,16 @@ def evaluate(
     """
     from pase_msa.evaluation.evaluate import evaluate as evaluate_run
     from pase_msa.files import strict_json
+    from pase_msa.report.run_page import report_run
     from pase_msa.report.terminal import render_table
+    from pase_msa.training.run_folder import RunFolder
 
     result = evaluate_run(run, data=data, convention=convention)
+    # a result on other data or in another convention is not the run's own, and is not kept
+    report = report_run(run) if RunFolder(run).evaluation.is_file() else None
     if json:
         print(strict_json(result))
         return
     print(render_table(result))
-    report = Path(run) / "report.html"
-    if report.is_file():
+    if report is not None:
         print(f"report: {report}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import as_text
 from pase_msa.errors import PaSEError
+
+if TYPE_CHECKING:
+    import h5py
 
 EPSILON = 1e-5
 """Seconds; intervals that share less time do not overlap."""
@@ -33,6 +35,8 @@ class ComputationalSequence:
     @classmethod
     def all_of(cls, file: h5py.File) -> dict[str, ComputationalSequence]:
         """The sequences of an open file, by name."""
+        import h5py
+
         sequences = {}
         for name, root in file.items():
             data = root["data"] if isinstance(root, h5py.Group) and "data" in root else root

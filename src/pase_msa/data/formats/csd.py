@@ -29,7 +29,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pase_msa.data.columns import Array
@@ -37,20 +36,28 @@ from pase_msa.data.computational_sequence import EPSILON, ComputationalSequence,
 from pase_msa.data.reading import as_text, modality_name, real, split_name
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.optional import need
 
 
 def sniff(path: Path) -> bool:
     """Whether `path` is a `.csd` file, a folder with some, or an HDF5 file of sequences."""
     if path.is_dir():
         return any(file.suffix == ".csd" for file in path.iterdir())
-    if path.suffix.lower() in (".hdf5", ".h5") and h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            return bool(ComputationalSequence.all_of(file))
+    if path.suffix.lower() in (".hdf5", ".h5"):
+        need("h5py")
+        import h5py
+
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                return bool(ComputationalSequence.all_of(file))
     return path.suffix == ".csd"
 
 
 def read(path: Path, out: Path | None = None) -> FeatureTable:
     """The sequences as a feature table, in memory or streamed to `out`."""
+    need("h5py")
+    import h5py
+
     with ExitStack() as stack:
         sequences: dict[str, ComputationalSequence] = {}
         for file in sorted(path.glob("*.csd")) if path.is_dir() else [path]:

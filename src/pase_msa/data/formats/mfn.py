@@ -18,15 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import modality_name, real, split_name, strip_zeros
 from pase_msa.data.table import SPLITS, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.optional import need
+
+if TYPE_CHECKING:
+    import h5py
 
 _BLOCK = 256
 
@@ -86,6 +89,8 @@ def _files(path: Path) -> dict[str, dict[str, Path]]:
 
 
 def _dataset(file: h5py.File, path: Path) -> Any:
+    import h5py
+
     names = list(file)
     name = next((name for name in ("d1", "data") if name in names), names[0] if len(names) == 1 else None)
     if name is None or not isinstance(file[name], h5py.Dataset):
@@ -94,6 +99,9 @@ def _dataset(file: h5py.File, path: Path) -> Any:
 
 
 def _open(path: Path) -> h5py.File:
+    need("h5py")
+    import h5py
+
     try:
         return h5py.File(path, "r")
     except OSError as error:
