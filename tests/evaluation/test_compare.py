@@ -1,4 +1,4 @@
-"""Comparison of evaluated runs: sums against the metrics, verdicts on planted differences, refusals."""
+"""Comparison of evaluated runs: sums against the metrics, verdicts on constructed differences, refusals."""
 
 import dataclasses
 import json

@@ -177,8 +177,8 @@ def contributions(
         By modality: "mean_absolute", the mean absolute contribution to the score (or to the probability of the
         predicted class), and "share", its part of the sum over modalities. With five modalities or fewer also the
         Shapley values of the gain over the prediction without any modality: in the headline metric ("metric") and in
-        log-likelihood ("nats", per utterance). On the synthetic benchmark also "planted": those of the Bayes rule over
-        the class prior, in nats per utterance. A modality that is excluded has exactly zero.
+        log-likelihood ("nats", per utterance). On the synthetic benchmark also "ground_truth": those of the Bayes rule
+        over the class prior, in nats per utterance. A modality that is excluded has exactly zero.
     """
     task = model.task
     absolute = {m: float(values.abs().mean()) for m, values in inference.contributions.items()}
@@ -193,7 +193,7 @@ def contributions(
         spec = SyntheticSpec.from_dict(table.meta["spec"])
         for m, gain in true_contributions(spec, "test", table=table).items():
             if m in result:
-                result[m]["planted"] = gain
+                result[m]["ground_truth"] = gain
     return result
 
 
