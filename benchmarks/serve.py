@@ -1,11 +1,11 @@
-"""From a clip to an answer, and a server under load.
+"""The time from a clip to a result, and a server under load.
 
     python -m benchmarks.serve [RUN] [--seconds 15]
 
-RUN is a run folder whose model reads clips (runs/tryout by default, made by `make media`). Prints seconds by stage for
-a clip of about ten seconds, the peak memory, and for rising numbers of clients p50, p95 and what was answered, on the
-loopback; a client that is told to come back (503) waits a moment and counts it. Twice saturation is twice as many
-clients as there may be requests running and waiting.
+RUN is a run folder whose model predicts for clips (runs/tryout by default, made by `make media`). Prints seconds by
+stage for a clip of about ten seconds, and the peak memory. Then, for rising numbers of clients on the loopback: median
+and 95th percentile of the response time, and the status codes. A client whose request is refused (503) waits a moment
+before the next one. The largest number of clients is twice that of the requests that can run and wait.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from benchmarks.extract import example
 from pase_msa.serve.clips import ClipPredictor
 
 PORT = 8765
-WAITING, QUEUE, ROWS = 2, 64, 4  # clips that may wait, utterances that may, utterances of a request
+WAITING, QUEUE, ROWS = 2, 64, 4  # clips that can wait, utterances that can wait, utterances per request
 
 
 def stages(run: Path, clip: Path) -> None:
-    """One clip, the networks being loaded."""
+    """Print seconds by stage for one clip, and the time that loading takes."""
     began = time.perf_counter()
     predictor = ClipPredictor(run)
     print(f"loaded in {time.perf_counter() - began:.1f} s")
@@ -47,7 +47,7 @@ def stages(run: Path, clip: Path) -> None:
 
 
 async def load(ask: Callable[[], Awaitable[int]], clients: int, seconds: float) -> None:
-    """Clients that ask one after another for a while."""
+    """Let clients send one request after another for some seconds, and print the response times."""
     statuses: Counter[int] = Counter()
     spent: list[float] = []
     until = time.perf_counter() + seconds
@@ -67,11 +67,11 @@ async def load(ask: Callable[[], Awaitable[int]], clients: int, seconds: float) 
     p50, p95 = np.percentile(spent, [50, 95]) if spent else (np.nan, np.nan)
     told = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
     rate = len(spent) / (time.perf_counter() - began)
-    print(f"  {clients:4d} clients: p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.1f} answers/s ({told})", flush=True)
+    print(f"  {clients:4d} clients: p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.1f} responses/s ({told})", flush=True)
 
 
 async def loads(clip: Path, dims: dict[str, int], seconds: float) -> None:
-    """Clips, then features."""
+    """Load the server with clips, then with features."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=600, limits=limits) as http:
         content = clip.read_bytes()
@@ -91,16 +91,16 @@ async def loads(clip: Path, dims: dict[str, int], seconds: float) -> None:
         async def features() -> int:
             return (await http.post("/predict/features", json={"utterances": rows})).status_code
 
-        print(f"clips, 1 at a time, {WAITING} may wait:")
+        print(f"clips, 1 at a time, {WAITING} can wait:")
         for clients in (1, 1 + WAITING, 2 * (1 + WAITING)):
             await load(one_clip, clients, 2 * seconds)
-        print(f"features, {ROWS} utterances a request, {QUEUE} may wait:")
+        print(f"features, {ROWS} utterances per request, {QUEUE} can wait:")
         for clients in (1, 4, QUEUE // ROWS, 2 * QUEUE // ROWS):
             await load(features, clients, seconds)
 
 
 def main() -> None:
-    """Run."""
+    """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/tryout"))
     parser.add_argument("--seconds", type=float, default=15)

@@ -1,10 +1,10 @@
-"""A model to try: trained in minutes on what is at hand, so that `pase predict`, `pase demo` and `pase serve` answer.
+"""A model to try `pase predict`, `pase demo` and `pase serve` with, trained in minutes on the data that are there.
 
     python -m experiments.tryout --out runs/tryout [--mosi ../shared/data/mosi]
 
-Text is CMU-MOSI's transcripts where the folder is there (real), else made-up sentences. The voice is eSpeak NG's in
-either case, and how it speaks is drawn from the label with noise: audio is synthetic, so no figure of this model says
-anything about real voices. Vision is absent. The model card, `model/README.md` in the run folder, says so with figures.
+Text is the transcripts of CMU-MOSI where the folder is there (real), else made-up sentences. The voice is synthetic in
+either case: eSpeak NG speaks, and its prosody is drawn from the label with noise. So no figure of this model holds for
+real voices. Vision is absent. The model card, `model/README.md` in the run folder, states this with figures.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pase_msa.report.run_page import report_run
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import train
 
-SPOKEN = {"train": 240, "valid": 60, "test": 60}  # utterances that are said aloud; all others have text alone
+SPOKEN = {"train": 240, "valid": 60, "test": 60}  # utterances that are spoken; all others have text alone
 MADE_UP = {"train": 600, "valid": 120, "test": 120}
 NOISE = 1.5  # standard deviation of what is added to the label before it becomes prosody
 VOICES = ("en-us", "en-us+f2", "en-us+m3", "en-us+f4", "en-us+m1")
@@ -50,7 +50,7 @@ MIXED = (
 
 
 def prosody(sentiment: float, generator: random.Random) -> dict[str, int]:
-    """How a voice sounds at a sentiment: brighter, livelier, faster and louder the better."""
+    """Prosody of a voice at a sentiment: the more positive, the higher, livelier, faster and louder."""
     heard = max(-3.0, min(3.0, sentiment + generator.gauss(0, NOISE)))
     return {
         "pitch": round(45 + 9 * heard + generator.gauss(0, 4)),
@@ -61,18 +61,18 @@ def prosody(sentiment: float, generator: random.Random) -> dict[str, int]:
 
 
 def transcripts(mosi: Path) -> list[dict[str, Any]]:
-    """Rows of id, video, split, sentiment and text: CMU-MOSI's, or made up where it is not there."""
+    """Rows of id, video, split, sentiment and text: those of CMU-MOSI, or made-up ones where it is not there."""
     if (mosi / "utterances.csv").is_file():
         with (mosi / "utterances.csv").open(newline="") as stream:
             rows: list[dict[str, Any]] = [row for row in csv.DictReader(stream) if row["text"].strip()]
         return [{key: row[key] for key in ("id", "video", "split", "sentiment", "text")} for row in rows]
     generator = random.Random(0)
-    rows, seen = [], set()
+    rows, used = [], set()
     for split, count in MADE_UP.items():
         while count:
             text, score = sentence(generator)
-            if text not in seen:  # no sentence in two splits
-                seen.add(text)
+            if text not in used:  # no sentence in two splits
+                used.add(text)
                 name = f"{split}{count}"
                 rows.append({"id": name, "video": name, "split": split, "sentiment": score, "text": text})
                 count -= 1
@@ -80,7 +80,7 @@ def transcripts(mosi: Path) -> list[dict[str, Any]]:
 
 
 def say(rows: list[dict[str, Any]], folder: Path) -> int:
-    """Have some rows said aloud (column `path`); returns how many. What was said before is not said again."""
+    """Have some rows spoken (column `path`), and return how many; files that are there are not made again."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen: list[dict[str, Any]] = []
     for split, count in SPOKEN.items():
@@ -99,7 +99,7 @@ def say(rows: list[dict[str, Any]], folder: Path) -> int:
 
 
 def examples(folder: Path) -> None:
-    """Clips for the page."""
+    """Write the example clips of the page."""
     import numpy as np
 
     from pase_msa.media.example_clip import portrait
@@ -124,8 +124,8 @@ def examples(folder: Path) -> None:
         write_clip(path, sound=whole, rate=rate, frames=frames, frame_rate=10)
 
 
-def card(rows: list[dict[str, Any]], real: bool, spoken: int, found: dict[str, Any]) -> str:
-    """The model card."""
+def card(rows: list[dict[str, Any]], real: bool, spoken: int, result: dict[str, Any]) -> str:
+    """The text of the model card."""
     counts = {split: sum(row["split"] == split for row in rows) for split in SPOKEN}
     words = "the transcripts of CMU-MOSI (real; Zadeh et al., 2016)" if real else "made-up sentences (synthetic)"
     audio = (
@@ -135,16 +135,16 @@ def card(rows: list[dict[str, Any]], real: bool, spoken: int, found: dict[str, A
         else "absent, because no speech synthesis is installed"
     )
     licence = "CMU-MOSI is distributed for research, and so is what is trained on it." if real else ""
-    metrics = ", ".join(f"{key} {value:.3f}" for key, value in found["metrics"].items() if isinstance(value, float))
+    metrics = ", ".join(f"{key} {value:.3f}" for key, value in result["metrics"].items() if isinstance(value, float))
     return f"""# A model to try
 
-PaSE on features that `pase extract` makes, so that clips can be answered. It is there to show the way from a clip to an
-answer, not to be relied on.
+PaSE on features that `pase extract` makes, so that it can predict for clips. It shows the way from a clip to a result.
+Do not rely on its predictions.
 
 - **Text: {words}.** {len(rows)} utterances ({counts["train"]} train, {counts["valid"]} valid, {counts["test"]} test),
   read word by word by MiniLM.
-- **Audio: {audio}.** What it has learned about voices is what was put in; it does not carry over to people.
-- **Vision: absent.** The model has not seen a face.
+- **Audio: {audio}.** It has learned the prosody that was put in, which does not carry over to people.
+- **Vision: absent.** The model was trained without faces.
 - **Labels:** sentiment from -3 to 3{", as annotated in CMU-MOSI" if real else ", by the rule that made the sentences"}.
 - **Test split**, read once after training: {metrics}.{" The audio in it is synthetic, too." if spoken else ""}
 - English only. Transcripts of new clips come from a small recogniser, which makes mistakes.
@@ -155,7 +155,7 @@ Made by `python -m experiments.tryout`. {licence}
 
 
 def main() -> None:
-    """Run; what is there already is kept."""
+    """Entry point; files that are there already are kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tryout"))
     parser.add_argument("--mosi", type=Path, default=Path("../shared/data/mosi"))
@@ -163,14 +163,14 @@ def main() -> None:
     options = parser.parse_args()
     run, work = options.out, options.out.with_name(options.out.name + "_data")
     if (run / "model" / "README.md").is_file():
-        print(f"{run} is there already; remove it to make it anew")
+        print(f"{run} is there already; remove it to make it again")
         return
     rows = transcripts(options.mosi)
     real = (options.mosi / "utterances.csv").is_file()
     print("text: CMU-MOSI's transcripts (real)" if real else f"text: made up, since {options.mosi} is not there")
     try:
         spoken = say(rows, work / "speech")
-        print(f"audio: {spoken} utterances said by eSpeak NG, prosody drawn from the label (synthetic)")
+        print(f"audio: {spoken} utterances spoken by eSpeak NG, prosody drawn from the label (synthetic)")
     except PaSEError as error:
         spoken = 0
         print(f"audio: absent ({error})")
@@ -187,12 +187,12 @@ def main() -> None:
         train(
             RunConfig(data=str(work / "features"), out=str(run), label="sentiment", training=training), progress=False
         )
-    found = evaluate(str(run))
+    result = evaluate(str(run))
     report_run(run)
     if spoken:
         examples(run / "examples")
-    (run / "model" / "README.md").write_text(card(rows, real, spoken, found))  # last: it says that all is there
-    print(json.dumps(found["metrics"]))
+    (run / "model" / "README.md").write_text(card(rows, real, spoken, result))  # last, because it marks the end
+    print(json.dumps(result["metrics"]))
     print(f"next: pase demo {run}")
 
 
