@@ -3,8 +3,8 @@
     python -m benchmarks.export [--run RUN] [--rounds 40] [--json]
 
 Without a run, models of the usual size with random weights: three modalities (text one vector of 384, audio 40 steps
-of 74, vision 40 steps of 35), three coalitions with weight. Rounds alternate between the two, so that a busy machine
-slows both alike; the figure is the median time of a prediction. Loading is not counted.
+of 74, vision 40 steps of 35), three coalitions. Rounds alternate between the two, so that a busy machine slows both
+alike; the figure is the median time of a prediction. Loading is not counted.
 """
 
 from __future__ import annotations

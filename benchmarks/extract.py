@@ -33,7 +33,7 @@ RATE = 25  # frames per second
 
 
 def example(path: Path) -> Path:
-    """About ten seconds of synthetic speech over a portrait."""
+    """Write a clip of about ten seconds of speech."""
     sound, rate = speak(TEXT)
     count = round(len(sound) / rate * RATE)
     frames = (portrait(640, 360, i / count) for i in range(count))
@@ -41,7 +41,7 @@ def example(path: Path) -> Path:
 
 
 def one_clip(path: Path) -> None:
-    """Print seconds by stage, for the first and for later clips."""
+    """Seconds by stage, first and later clip."""
     began = time.perf_counter()
     extractor = Extractor()
     print(f"networks loaded in {time.perf_counter() - began:.1f} s")
@@ -56,7 +56,7 @@ def one_clip(path: Path) -> None:
 
 
 def long_clip(folder: Path) -> None:
-    """Extract ten minutes of video in a process of its own, and print its time and memory."""
+    """Ten minutes in utterances, in a process of its own."""
     code = (
         "import sys, resource; from pase_msa.media.pipeline import Extractor; "
         "n = sum(1 for _ in Extractor().extract_utterances(sys.argv[1])); "
@@ -73,7 +73,7 @@ def long_clip(folder: Path) -> None:
 
 
 def many(path: Path, folder: Path, count: int) -> None:
-    """Print the speed of two processes and of one, after their networks are loaded."""
+    """Two processes against one, each after its networks were loaded."""
     spent = {}
     for jobs in (1, 2):
         for part, size in (("warm", 2 * jobs), ("timed", count)):
@@ -92,15 +92,15 @@ def many(path: Path, folder: Path, count: int) -> None:
 
 
 def peak(who: int) -> float:
-    """Peak of the resident memory in GiB."""
+    """Peak memory of a process or of its children, in GiB."""
     return resource.getrusage(who).ru_maxrss / 2**20
 
 
 def main() -> None:
-    """Entry point."""
+    """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=24)
-    parser.add_argument("--long", action="store_true", help="also ten minutes of video")
+    parser.add_argument("--long", action="store_true", help="ten minutes of video, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""Made-up sentences with a sentiment, for a machine without transcripts."""
+"""Made-up sentences with a sentiment, for machines without the transcripts of CMU-MOSI."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 
 from pase_msa import plugins
 from pase_msa.data.inputs import InputSpec
-from pase_msa.data.transcripts import TextConfig, settle
+from pase_msa.data.transcripts import TextConfig, resolve_text
 from pase_msa.encoders.base import Encoder, build_encoders
 from pase_msa.errors import PaSEError
 from tests.toys import make_bert
@@ -22,7 +22,7 @@ each_encoder = pytest.mark.parametrize("name", ENCODERS)
 def spec_of(tmp_path_factory):
     """What an encoder is built from: real features, or token ids for one that refuses these."""
     folder = make_bert(tmp_path_factory.mktemp("bert"))
-    text = settle(TextConfig(model=str(folder), frozen=False), ["good film", "bad"])
+    text = resolve_text(TextConfig(model=str(folder), frozen=False), ["good film", "bad"])
 
     def spec(name, **options):
         try:

@@ -196,7 +196,7 @@ def test_a_crafted_array_cannot_reach_memory(write, data, reason):
 @pytest.mark.parametrize(
     "data", [b"", b"garbage", b"\x80\x05", pickle.dumps(PLAIN, 4)[:-20], b"\x80\xff.", b"PK\x03\x04zip"]
 )
-def test_garbage_and_cut_files_are_the_users_to_mend(write, data):
+def test_garbage_and_cut_files_are_refused_in_a_sentence(write, data):
     with pytest.raises(PaSEError, match="damaged or cut short"):
         load_pickle(write(data))
 

@@ -90,7 +90,7 @@ def test_what_the_paper_prints_is_marked_as_quoted(made):
 def test_a_file_states_what_it_rests_on(made):
     text = (made.out / "table3.md").read_text()
     assert f"Seeds 1, 2; {2 * VARIANTS_OF_TABLE3} runs, of which 0 failed." in text
-    assert "test split, which is read once a run" in text
+    assert "test split, which is read once per run" in text
     assert "pase reproduce table3 --data" in text
     assert "## table3\n" in (made.out / "ledger.md").read_text()
 

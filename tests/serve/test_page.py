@@ -161,8 +161,11 @@ class Browser:
 
     def press(self, place, text=None):
         """Press the first visible element of a place, with a text on it."""
-        wanted = (e for e in self.all(place) if e.is_displayed() and text in (None, e.text.strip()))
-        self.soon(lambda: next(e for e in wanted if e.is_displayed())).click()
+
+        def element():
+            return next(e for e in self.all(place) if e.is_displayed() and text in (None, e.text.strip()))
+
+        self.soon(element).click()
 
     def mask(self, number):
         """Clear or set the box of a modality."""

@@ -23,7 +23,7 @@ def _table(**features):
     return FeatureTable.build(rows, Schema({n: np.shape(v[1])[-1] for n, v in features.items()}, {}))
 
 
-def test_an_utterance_alone_gets_what_it_gets_among_others(predictor):
+def test_a_prediction_does_not_depend_on_the_other_utterances(predictor):
     table = synthetic_table(tiny_spec())
     among = list(predictor.predict(table))
     for row in (0, 7):
@@ -33,16 +33,16 @@ def test_an_utterance_alone_gets_what_it_gets_among_others(predictor):
         assert alone.contributions == pytest.approx(among[row].contributions, abs=1e-6)
 
 
-def test_a_modality_that_the_data_lack_contributes_nothing(predictor):
+def test_a_modality_that_the_data_lack_contributes_zero(predictor):
     rng = np.random.default_rng(0)
-    found = list(predictor.predict(_table(text=rng.normal(size=(4, 2, DIMS["text"])))))
-    assert all(row.contributions["audio"] == pytest.approx(0, abs=1e-6) for row in found)
+    predictions = list(predictor.predict(_table(text=rng.normal(size=(4, 2, DIMS["text"])))))
+    assert all(row.contributions["audio"] == pytest.approx(0, abs=1e-6) for row in predictions)
 
 
-def test_an_utterance_without_any_modality_gets_the_base(predictor):
-    found = list(predictor.predict(_table(text=[None, *np.ones((3, DIMS["text"]))])))
-    assert np.isfinite(found[0].score)
-    assert set(found[0].contributions.values()) == {0.0}
+def test_an_utterance_without_any_modality_is_predicted_without_contributions(predictor):
+    predictions = list(predictor.predict(_table(text=[None, *np.ones((3, DIMS["text"]))])))
+    assert np.isfinite(predictions[0].score)
+    assert set(predictions[0].contributions.values()) == {0.0}
 
 
 def test_data_with_none_of_the_modalities_are_refused(predictor):
@@ -60,7 +60,7 @@ def test_an_unknown_split_is_refused(predictor):
         predictor.predict(synthetic_table(tiny_spec()), split="dev")
 
 
-def test_csv_has_a_header_and_a_line_an_utterance(predictor):
+def test_csv_has_a_header_and_one_line_per_utterance(predictor):
     stream = io.StringIO()
     assert write_predictions(predictor.predict(synthetic_table(tiny_spec())), stream) == 80
     assert stream.getvalue().splitlines()[0] == (

@@ -39,7 +39,7 @@ def reproduce(
         runs: folder of the runs; runs/reproduce/DATA if left out.
         language_model: names of the language models of table5.
         base_url: URL of their server, or "local", as for `pase ask`.
-        page: Markdown page of all results that are there, made anew.
+        page: folder of Markdown pages, one per data set, of all results that stand beside --out.
         jobs: worker processes.
         threads: of each worker; jobs x threads is the number of cores in use.
         backend: loky for processes of this machine, ray for a Ray cluster.

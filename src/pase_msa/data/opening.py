@@ -1,4 +1,4 @@
-"""Open whatever the user points at."""
+"""Open a data set in any format that has a reader."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def open_table(path: str | Path, *, format: str | None = None, out: str | Path |
 
     Args:
         path: our own table, a folder of arrays, or a published file.
-        format: name of the reader; found from the content if left out.
+        format: name of the reader; recognised by the content if left out.
         out: folder to stream the converted table to; in memory if left out.
 
     Errors:
-        PaSEError: nothing is there, or no reader knows it.
+        PaSEError: nothing is there, or no reader recognises it.
     """
     source = Path(path)
     if not source.exists():
@@ -36,8 +36,8 @@ def open_table(path: str | Path, *, format: str | None = None, out: str | Path |
         if reader.sniff(source):
             return reader.read(source, target)  # type: ignore[no-any-return]
     raise PaSEError(
-        f"{source} is in no format that is known here ({', '.join(plugins.names('data.formats'))}); "
-        "name one with --format, or write utterances.csv and one NAME.npy a modality beside it."
+        f"{source} is in no format that has a reader here ({', '.join(plugins.names('data.formats'))}); "
+        "name one with --format, or write utterances.csv and beside it one NAME.npy per modality."
     )
 
 

@@ -1,4 +1,4 @@
-"""The feature table: utterances in rows, one ragged column a modality, in memory-mapped Arrow."""
+"""The feature table: one row per utterance, one ragged column per modality, in memory-mapped Arrow."""
 
 from __future__ import annotations
 
@@ -62,11 +62,12 @@ class Schema:
     text: bool = False
 
     def __post_init__(self) -> None:
-        taken = [*_RESERVED, *self.labels]
+        # Arrow's columns of features have a prefix, so "text" may be both, and MFN's files call a modality "video"
+        taken = {*_RESERVED, *self.labels} - {"text", "video"}
         for name in self.labels:
             if name in _RESERVED:
                 raise PaSEError(f"A label column cannot be called {name!r}, which the table uses; rename it.")
-        if clash := [name for name in self.modalities if name in taken and name != "text"]:
+        if clash := [name for name in self.modalities if name in taken]:
             raise PaSEError(f"Modality {clash[0]!r} has the name of another column; rename one of them.")
 
     def arrow(self) -> pa.Schema:
@@ -83,7 +84,7 @@ class Schema:
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance]) -> Schema:
-        """The schema of utterances in memory."""
+        """The schema that fits utterances in memory: sizes and kinds follow from the first values that are there."""
         dims: dict[str, int] = {}
         kinds: dict[str, LabelKind] = {}
         text = False
@@ -106,7 +107,8 @@ class FeatureTable:
     Attributes:
         dataset: the Hugging Face `datasets.Dataset` beneath, memory-mapped where the table lies on disk.
         schema: modalities with their sizes, labels with their kinds, whether there is text.
-        meta: source, format, notes; whatever the reader knew. `meta["synthetic"]` marks generated data.
+        meta: source, format and notes of the reader. `meta["synthetic"]` marks generated data, `meta["extraction"]`
+            holds the record of how the features were extracted (`pase_msa.data.extraction`).
     """
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, meta: dict[str, Any]) -> None:
@@ -137,11 +139,15 @@ class FeatureTable:
 
     @property
     def texts(self) -> list[str | None] | None:
-        """Transcripts, or None where the table has none."""
+        """Transcripts, one (or None) per row; None where the table has no text column."""
         return self.dataset.data.column("text").to_pylist() if self.schema.text else None
 
     def sequences(self, modality: str) -> SequenceColumn:
-        """The ragged column of a modality."""
+        """The ragged column of a modality.
+
+        Errors:
+            PaSEError: the table has no such modality.
+        """
         if modality not in self.schema.modalities:
             raise PaSEError(
                 f"The table has the modalities {', '.join(self.schema.modalities) or 'none'}, "
@@ -153,7 +159,11 @@ class FeatureTable:
         return self._columns[modality]
 
     def labels(self, name: str) -> list[Any]:
-        """Values of a label column: floats or class names, None where unknown."""
+        """Values of a label column, one per row: floats or class names, None where unknown.
+
+        Errors:
+            PaSEError: the table has no such label.
+        """
         if name not in self.schema.labels:
             raise PaSEError(
                 f"The table has the labels {', '.join(self.schema.labels) or 'none'}, not {name!r}; name one of these."
@@ -164,24 +174,23 @@ class FeatureTable:
         return values
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Rows of a split."""
+        """Numbers of the rows in a split, ascending, int64 [n]; empty where there is no such split."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def check_splits(self) -> None:
         """Refuse splits that share a video, and an unknown split name."""
-        known = set(self.splits.tolist()) - {""}
-        if unknown := known - set(SPLITS):
+        if unknown := set(self.splits.tolist()) - {"", *SPLITS}:
             raise PaSEError(f"Splits are called {', '.join(SPLITS)}; the table has {sorted(unknown)[0]!r}; rename it.")
-        home: dict[str, str] = {}
+        split_of: dict[str, str] = {}
         for video, split in zip(self.videos, self.splits.tolist(), strict=True):
-            if split and home.setdefault(video, split) != split:
+            if split and split_of.setdefault(video, split) != split:
                 raise PaSEError(
-                    f"Video {video!r} is in both the {home[video]} and the {split} split, so results would "
+                    f"Video {video!r} is in both the {split_of[video]} and the {split} split, so results would "
                     "be too good; put all its utterances in one split."
                 )
 
     def nonfinite(self) -> dict[str, dict[str, int]]:
-        """NaN and infinite values a modality: {"values": ..., "rows": ..., "total": ...}."""
+        """NaN and infinite values by modality: {"values": ..., "rows": ..., "total": ...}, the counts."""
         report = {}
         for name in self.schema.modalities:
             column = self.sequences(name)
@@ -213,7 +222,7 @@ class FeatureTable:
         return FeatureTable.build(chosen, self.schema, meta=dict(self.meta))
 
     def utterance(self, row: int) -> Utterance:
-        """One row."""
+        """One row, with its features as views."""
         return Utterance(
             self.ids[row],
             self.videos[row],
@@ -232,7 +241,7 @@ class FeatureTable:
         path: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> FeatureTable:
-        """A table from rows: in memory, or streamed to the folder `path` (made whole or not at all).
+        """A table from rows: in memory, or streamed to the folder `path`, which is written whole or not at all.
 
         Errors:
             PaSEError: a row does not fit the schema (the sentence names row, modality and shape).
@@ -257,7 +266,11 @@ class FeatureTable:
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureTable:
-        """A table from its folder, memory-mapped."""
+        """A table from the folder that `build` or `save` wrote, memory-mapped.
+
+        Errors:
+            PaSEError: the folder holds no table, or a damaged one.
+        """
         folder = Path(path)
         if not (folder / ARROW).exists() or not (folder / META).exists():
             raise PaSEError(f"{folder} was to be a feature table ({ARROW} and {META}); use `pase convert` to make one.")

@@ -4,9 +4,8 @@ A pickle is a program: `pickle.load` runs whatever it names. Published feature f
 numbers, text and plain containers, so these names are allowed and any other is refused before it is looked
 up.
 
-NumPy's own constructors are not handed out either: a crafted dtype state makes them read object pointers
-from the file's bytes, which is as good as running its code. The stand-ins here build arrays from checked
-parts.
+NumPy's own constructors are not used either: a crafted dtype state makes them read object pointers from the
+file's bytes, which amounts to running its code. The classes here build arrays from checked parts instead.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _SIMPLE = re.compile(r"[biufcSUO]\d*")
 
 
 class _Refused(Exception):
-    """What the file asks for is not allowed; the sentence goes into the PaSEError."""
+    """The file names something that is not allowed; the message becomes part of the PaSEError."""
 
 
 class _Dtype:
@@ -81,12 +80,12 @@ def _array(data: Any, dtype: Any, shape: Any, order: str) -> Any:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        found = self._allowed.get((module, name))
-        if found is None and module in ("builtins", "__builtin__"):
-            found = _PLAIN.get(name)
-        if found is None:
+        allowed = self._allowed.get((module, name))
+        if allowed is None and module in ("builtins", "__builtin__"):
+            allowed = _PLAIN.get(name)
+        if allowed is None:
             raise _Refused(f"{module}.{name}")
-        return found
+        return allowed
 
     @cached_property
     def _allowed(self) -> dict[tuple[str, str], Any]:
@@ -132,7 +131,7 @@ class _Unpickler(pickle.Unpickler):
 
     def _bytearray(self, *content: Any) -> bytearray:
         if content and not isinstance(content[0], str | bytes | bytearray | list):
-            raise _Refused("a block of zeros")  # a number asks for that many bytes, a terabyte if it likes
+            raise _Refused("a block of zeros")  # a number would allocate that many bytes, such as a terabyte
         return bytearray(*content)
 
     def _bytes(self, *content: Any) -> bytes:

@@ -77,7 +77,8 @@ def metrics_from_sums(
         s = dict(zip(names, sums.T, strict=True))
         accuracy, f1 = {}, {}
         for kind in ("nonneg", "negpos"):
-            accuracy[kind], f1[kind] = _binary(*(s[f"{kind}/{part}"] for part in _CONFUSION), convention)
+            tp, fp, fn, tn = (s[f"{kind}/{part}"] for part in _CONFUSION)
+            accuracy[kind], f1[kind] = _binary(tp, fp, fn, tn, convention)
         return {
             **{f"acc2_{kind}": values for kind, values in accuracy.items()},
             **{f"f1_{kind}": values for kind, values in f1.items()},

@@ -83,7 +83,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
         raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
     try:
-        content = json.loads((root / CONFIG).read_text())
+        content = json.loads((root / CONFIG).read_text(encoding="utf-8"))
         number = content["format"]
         if number in _READ:
             inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}

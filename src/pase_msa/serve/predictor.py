@@ -14,20 +14,20 @@ import torch
 from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.evaluation.inference import infer
+from pase_msa.evaluation.inference import Inference, infer
 from pase_msa.models.base import Model
 
 
 @dataclass
 class Prediction:
-    """What is said about one utterance.
+    """The prediction for one utterance.
 
     Attributes:
         id: the utterance's.
         score: predicted score (regression), else None.
         label: predicted class (classification), else None.
-        confidence: calibrated probability that the class, or the score's polarity, is right.
-        contributions: by modality, in the score's unit (or in probability of the predicted class).
+        confidence: calibrated probability that the class, or the sign of the score, is right.
+        contributions: Shapley value by modality, in the score's unit (or in probability of the predicted class).
         probabilities: by class name.
     """
 
@@ -39,11 +39,11 @@ class Prediction:
     probabilities: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: without what does not apply."""
-        answer = {"score": self.score} if self.label is None else {"label": self.label}
+        """Plain containers for JSON, with either the score or the label."""
+        value = {"score": self.score} if self.label is None else {"label": self.label}
         return {
             "id": self.id,
-            **answer,
+            **value,
             "confidence": self.confidence,
             "contributions": self.contributions,
             "probabilities": self.probabilities,
@@ -51,20 +51,23 @@ class Prediction:
 
 
 class Predictor:
-    """A saved model that predicts.
+    """A saved model that predicts feature tables.
 
     Args:
         source: a run folder or a folder that `save_pretrained` wrote.
         device: torch device.
+
+    Errors:
+        PaSEError: there is no model, or one of another version.
     """
 
     def __init__(self, source: str | Path, device: str = "cpu") -> None:
-        home = Path(source)
-        self.model = Model.from_pretrained(home / "model" if (home / "model").is_dir() else home, device=device)
+        root = Path(source)
+        self.model = Model.from_pretrained(root / "model" if (root / "model").is_dir() else root, device=device)
 
     @property
     def extraction(self) -> dict[str, Any] | None:
-        """How the features were made that the model was trained on (`pase_msa.media.record`); None if unknown."""
+        """The record of how the training features were extracted (`pase_msa.media.record`); None without one."""
         return self.model.extraction
 
     def predict(
@@ -73,9 +76,9 @@ class Predictor:
         """Predictions in the order of the rows. Labels are not read.
 
         Args:
-            data: a table, or where it is.
-            split: this one only.
-            empty: answer data in which there is nothing to read by what is said without any modality.
+            data: a table, or its path.
+            split: predict only this split; all rows if None.
+            empty: accept data with none of the model's modalities, and give the prediction without any modality.
 
         Errors:
             PaSEError: no such split, feature sizes other than in training, features that were extracted otherwise than
@@ -90,22 +93,22 @@ class Predictor:
             )
         return self._rows(table, dataset.rows, infer(self.model, dataset))
 
-    def _rows(self, table: FeatureTable, rows: Any, found: Any) -> Iterator[Prediction]:
+    def _rows(self, table: FeatureTable, rows: Any, inference: Inference) -> Iterator[Prediction]:
         task = self.model.task
-        shares = torch.stack(list(found.contributions.values()), dim=1).tolist()
+        contributions = torch.stack(list(inference.contributions.values()), dim=1).tolist()
         for i, row in enumerate(rows.tolist()):
             yield Prediction(
                 table.ids[row],
-                None if found.score is None else float(found.score[i]),
-                None if found.score is not None else task.classes[int(found.predicted[i])],
-                float(found.confidence[i]),
-                dict(zip(task.modalities, shares[i], strict=True)),
-                dict(zip(task.classes, found.probabilities[i].tolist(), strict=True)),
+                None if inference.score is None else float(inference.score[i]),
+                None if inference.score is not None else task.classes[int(inference.predicted[i])],
+                float(inference.confidence[i]),
+                dict(zip(task.modalities, contributions[i], strict=True)),
+                dict(zip(task.classes, inference.probabilities[i].tolist(), strict=True)),
             )
 
 
 def write_predictions(predictions: Iterable[Prediction], stream: TextIO, *, as_json: bool = False) -> int:
-    """Write CSV, or one JSON object a line; returns how many."""
+    """Write CSV, or one JSON object per line; returns the number of predictions."""
     count = 0
     writer: Any = None
     for prediction in predictions:
