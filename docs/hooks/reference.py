@@ -30,8 +30,8 @@ def command_line() -> str:
     overview, names = _help(), commands()
     parts = [
         "# Command line",
-        "What `pase --help` and `pase COMMAND --help` print. `python -m pase_msa` is the same command. Exit status: 0 for "
-        "success, 2 for a mistake in what was asked for (one sentence says which), 1 for an error of the program.",
+        "What `pase --help` and `pase COMMAND --help` print. `python -m pase_msa` is the same command. Exit status: 0 "
+        "for success, 2 for a mistake in what was asked for (one sentence says which), 1 for an error of the program.",
         f"```text\n{overview}\n```",
     ]
     for name in names:
@@ -47,9 +47,9 @@ def _help(*words: str) -> str:
     from pase_msa.cli.main import main
 
     printed = io.StringIO()
-    with mock.patch.dict(os.environ, {"COLUMNS": "110"}), contextlib.redirect_stdout(printed):
-        with contextlib.suppress(SystemExit):
-            main([*words, "--help"])
+    wide = mock.patch.dict(os.environ, {"COLUMNS": "110"})
+    with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
     return printed.getvalue().strip()
 
 
@@ -65,9 +65,9 @@ def internals() -> str:
     """Every module with the first sentence of its docstring, layer by layer."""
     lines = [
         "# Internals",
-        "Modules that are not part of the [public interface](index.md). They may change with any version. The list is in the "
-        "order of the layers: a module imports only from its own layer and from those above it, and `tests/test_layers.py` "
-        "checks that.",
+        "Modules that are not part of the [public interface](index.md). They may change with any version. The list "
+        "is in the order of the layers: a module imports only from its own layer and from those above it, and "
+        "`tests/test_layers.py` checks that.",
     ]
     for layer in layers():
         found = sorted((SOURCE / layer).rglob("*.py")) if (SOURCE / layer).is_dir() else [SOURCE / f"{layer}.py"]
