@@ -42,7 +42,7 @@ demo: setup
 	$(BIN)/pase evaluate runs/demo
 
 test: setup $(VENV)/.media $(VENV)/.egemaps
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations 10 tests
 
 check: setup $(VENV)/.media
 	$(BIN)/ruff format --check .

@@ -3,8 +3,8 @@
     python -m benchmarks.export [--run RUN] [--rounds 40] [--json]
 
 Without a run, models of the usual size with random weights: three modalities (text one vector of 384, audio 40 steps
-of 74, vision 40 steps of 35), three trusted coalitions. Rounds alternate between the two, so that a busy machine slows
-both alike; the figure is the median time of a prediction. Loading is not counted.
+of 74, vision 40 steps of 35), three coalitions. Rounds alternate between the two, so that a busy machine slows both
+alike; the figure is the median time of a prediction. Loading is not counted.
 """
 
 from __future__ import annotations
@@ -83,16 +83,16 @@ def main() -> None:
         models = {name: usual(name) for name in ("pase", "concat")}
     else:
         models = {Path(options.run).name: Predictor(options.run).model}
-    found = []
+    rows = []
     for name, model in models.items():
         with tempfile.TemporaryDirectory() as folder:
             for count in (1, 64):
-                found.append({"model": name, "batch": count, **compare(model, options.rounds, count, Path(folder))})
+                rows.append({"model": name, "batch": count, **compare(model, options.rounds, count, Path(folder))})
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(rows))
         return
-    print("milliseconds a prediction, one thread")
-    for row in found:
+    print("milliseconds per prediction, one thread")
+    for row in rows:
         ratio = row["pytorch"] / row["onnx"]
         print(
             f"{row['model']:8s} batch {row['batch']:3d}: PyTorch {row['pytorch']:8.2f}, "

@@ -2,8 +2,8 @@
 
     python -m benchmarks.extract [--clips 24]
 
-Clips are ten seconds of synthetic speech over a moving portrait, 640 x 360 at 25 frames a second. Every process runs on
-one thread.
+Clips are ten seconds of synthetic speech over a moving portrait, 640 x 360 at 25 frames per second. Every process runs
+on one thread.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ TEXT = (
     "I watched this film with my family last weekend, and I have to say that it surprised me. "
     "The story is slow at first, but the actors are wonderful and the ending is really great. Go and see it."
 )
-RATE = 25  # frames a second
+RATE = 25  # frames per second
 
 
 def example(path: Path) -> Path:
-    """About ten seconds of somebody talking."""
+    """Write a clip of about ten seconds of speech."""
     sound, rate = speak(TEXT)
     count = round(len(sound) / rate * RATE)
     frames = (portrait(640, 360, i / count) for i in range(count))
@@ -92,12 +92,12 @@ def many(path: Path, folder: Path, count: int) -> None:
 
 
 def peak(who: int) -> float:
-    """GiB."""
+    """Peak memory of a process or of its children, in GiB."""
     return resource.getrusage(who).ru_maxrss / 2**20
 
 
 def main() -> None:
-    """Run."""
+    """Run all parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--long", action="store_true", help="ten minutes of video, too")

@@ -112,7 +112,7 @@ def digest(arrays: Mapping[str, torch.Tensor]) -> str:
 
 def line(name: str, run: Path) -> str:
     """What is printed of a run."""
-    evaluate(run, report=False)
+    evaluate(run)
     weights = digest(load_file(run / "model" / "model.safetensors"))
     table = pd.read_csv(run / "predictions.csv").select_dtypes("number")
     said = hashlib.sha256(np.ascontiguousarray(table.to_numpy(dtype=np.float64)).tobytes()).hexdigest()
@@ -124,7 +124,7 @@ def line(name: str, run: Path) -> str:
 
 
 class Stop(Callback):
-    """LossBeforeAfter the process's training in the middle of the third epoch, as a kill does."""
+    """Ends the process's training in the middle of the third epoch, as a kill does."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Raise."""

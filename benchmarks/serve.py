@@ -1,11 +1,11 @@
-"""From a clip to an answer, and a server under load.
+"""From a clip to its result, and a server under load.
 
     python -m benchmarks.serve [RUN] [--seconds 15]
 
 RUN is a run folder whose model reads clips (runs/tryout by default, made by `make media`). Prints seconds by stage for
-a clip of about ten seconds, the peak memory, and for rising numbers of clients p50, p95 and what was answered, on the
-loopback; a client that is told to come back (503) waits a moment and counts it. Twice saturation is twice as many
-clients as there may be requests running and waiting.
+a clip of about ten seconds and the peak memory. Then, for rising numbers of clients on the loopback, it prints p50, p95
+and the statuses of the responses; a client that gets 503 waits a moment and tries again. Twice saturation is twice as
+many clients as there may be requests running and waiting.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from benchmarks.extract import example
 from pase_msa.serve.clips import ClipPredictor
 
 PORT = 8765
-WAITING, QUEUE, ROWS = 2, 64, 4  # clips that may wait, utterances that may, utterances of a request
+WAITING, QUEUE, ROWS = 2, 64, 4  # clips that may wait, utterances that may wait, utterances per request
 
 
 def stages(run: Path, clip: Path) -> None:
-    """One clip, the networks being loaded."""
+    """Seconds by stage for one clip, three times after the networks are loaded."""
     began = time.perf_counter()
     predictor = ClipPredictor(run)
     print(f"loaded in {time.perf_counter() - began:.1f} s")
     for which in ("first", "second", "third"):
         began = time.perf_counter()
-        answer = predictor.predict(clip)
+        result = predictor.predict(clip)
         spent = time.perf_counter() - began
-        parts = ", ".join(f"{stage} {value:.2f}" for stage, value in answer.seconds.items())
-        print(f"{which} time: {answer.duration:.1f} s of media in {spent:.2f} s ({parts})")
+        parts = ", ".join(f"{stage} {value:.2f}" for stage, value in result.seconds.items())
+        print(f"{which} time: {result.duration:.1f} s of media in {spent:.2f} s ({parts})")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
 
 
-async def load(ask: Callable[[], Awaitable[int]], clients: int, seconds: float) -> None:
-    """Clients that ask one after another for a while."""
+async def load(send: Callable[[], Awaitable[int]], clients: int, seconds: float) -> None:
+    """Send requests for a while: each client sends the next one when it has the response."""
     statuses: Counter[int] = Counter()
     spent: list[float] = []
     until = time.perf_counter() + seconds
@@ -55,7 +55,7 @@ async def load(ask: Callable[[], Awaitable[int]], clients: int, seconds: float) 
     async def client() -> None:
         while time.perf_counter() < until:
             began = time.perf_counter()
-            status = await ask()
+            status = await send()
             statuses[status] += 1
             if status == 200:
                 spent.append(time.perf_counter() - began)
@@ -65,13 +65,13 @@ async def load(ask: Callable[[], Awaitable[int]], clients: int, seconds: float) 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
     p50, p95 = np.percentile(spent, [50, 95]) if spent else (np.nan, np.nan)
-    told = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
+    counts = ", ".join(f"{count} x {status}" for status, count in sorted(statuses.items()))
     rate = len(spent) / (time.perf_counter() - began)
-    print(f"  {clients:4d} clients: p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.1f} answers/s ({told})", flush=True)
+    print(f"  {clients:4d} clients: p50 {p50:.3f} s, p95 {p95:.3f} s, {rate:.1f} responses/s ({counts})", flush=True)
 
 
 async def loads(clip: Path, dims: dict[str, int], seconds: float) -> None:
-    """Clips, then features."""
+    """Load with clips, then with features."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{PORT}", timeout=600, limits=limits) as http:
         content = clip.read_bytes()
@@ -94,13 +94,13 @@ async def loads(clip: Path, dims: dict[str, int], seconds: float) -> None:
         print(f"clips, 1 at a time, {WAITING} may wait:")
         for clients in (1, 1 + WAITING, 2 * (1 + WAITING)):
             await load(one_clip, clients, 2 * seconds)
-        print(f"features, {ROWS} utterances a request, {QUEUE} may wait:")
+        print(f"features, {ROWS} utterances per request, {QUEUE} may wait:")
         for clients in (1, 4, QUEUE // ROWS, 2 * QUEUE // ROWS):
             await load(features, clients, seconds)
 
 
 def main() -> None:
-    """Run."""
+    """Run both parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", default=Path("runs/tryout"))
     parser.add_argument("--seconds", type=float, default=15)

@@ -1,7 +1,7 @@
-"""How much faster a study is with two workers than with one: `python -m benchmarks.studies`.
+"""The speed of a study with two workers against one: `python -m benchmarks.studies`.
 
-The cells are single-threaded trainings on the synthetic benchmark. Workers are started and warmed up beforehand, since
-a study takes hours and the start of a worker seconds; the time of a cold start is printed beside.
+The cells are single-threaded trainings on the synthetic benchmark. Workers are started and warmed up before, since
+a study takes hours and the start of a worker seconds; the time with a cold start is printed too.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ RUN = {
 }
 
 
-def measure(home: Path, data: str, jobs: int, cells: int) -> float:
+def measure(root: Path, data: str, jobs: int, cells: int) -> float:
     """Seconds of a study of so many cells in a fresh folder."""
     plan = Study("benchmark", {"concat": RUN}, [data], list(range(1, cells + 1)))
     some = study_cells(plan, test=False)
     began = time.perf_counter()
-    table = run_cells(some, study_cell, home=home, jobs=jobs, progress=False)
+    table = run_cells(some, study_cell, root=root, jobs=jobs, progress=False)
     assert list(table.status) == ["done"] * cells
     return time.perf_counter() - began
 
@@ -38,13 +38,13 @@ def main() -> None:
     """Print the table."""
     print(f"{CELLS} cells of {EPOCHS} epochs, one thread each; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
-        home, data = Path(folder), str(Path(folder) / "data")
+        root, data = Path(folder), str(Path(folder) / "data")
         synthetic_table(path=data)
         cold = {}
         warm = {}
         for jobs in (1, 2):
-            cold[jobs] = measure(home / f"cold{jobs}", data, jobs, jobs)
-            warm[jobs] = measure(home / f"warm{jobs}", data, jobs, CELLS)
+            cold[jobs] = measure(root / f"cold{jobs}", data, jobs, jobs)
+            warm[jobs] = measure(root / f"warm{jobs}", data, jobs, CELLS)
     print("| workers | first cell of each, s | all cells, s | cells a minute |")
     print("| --- | --- | --- | --- |")
     for jobs, seconds in warm.items():

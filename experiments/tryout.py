@@ -1,10 +1,10 @@
-"""A model to try: trained in minutes on what is at hand, so that `pase predict`, `pase demo` and `pase serve` answer.
+"""A model to try `pase predict`, `pase demo` and `pase serve` with, trained in minutes on the data at hand.
 
     python -m experiments.tryout --out runs/tryout [--mosi ../shared/data/mosi]
 
-Text is CMU-MOSI's transcripts where the folder is there (real), else made-up sentences. The voice is eSpeak NG's in
-either case, and how it speaks is drawn from the label with noise: audio is synthetic, so no figure of this model says
-anything about real voices. Vision is absent. The model card, `model/README.md` in the run folder, says so with figures.
+Text is CMU-MOSI's transcripts where the folder exists (real), else made-up sentences. The voice is eSpeak NG's either
+way, and its pitch, pace and loudness are drawn from the label with noise. So audio is synthetic, and no figure of this
+model holds for real voices. Vision is absent. The model card, `model/README.md` in the run folder, has the figures.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.example_clip import speak, write_clip, write_example
 from pase_msa.media.table import extract_table
+from pase_msa.report.run_page import report_run
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import train
 
-SPOKEN = {"train": 240, "valid": 60, "test": 60}  # utterances that are said aloud; all others have text alone
+SPOKEN = {"train": 240, "valid": 60, "test": 60}  # utterances with a voice; all others have text alone
 MADE_UP = {"train": 600, "valid": 120, "test": 120}
-NOISE = 1.5  # standard deviation of what is added to the label before it becomes prosody
+NOISE = 1.5  # standard deviation of the noise that is added to the label before it becomes prosody
 VOICES = ("en-us", "en-us+f2", "en-us+m3", "en-us+f4", "en-us+m1")
 
 #: file name, words, and the sentiment of the voice, in [-3, 3]
@@ -49,18 +50,18 @@ MIXED = (
 
 
 def prosody(sentiment: float, generator: random.Random) -> dict[str, int]:
-    """How a voice sounds at a sentiment: brighter, livelier, faster and louder the better."""
-    heard = max(-3.0, min(3.0, sentiment + generator.gauss(0, NOISE)))
+    """Prosody of a sentiment: the better, the higher, livelier, faster and louder."""
+    noisy = max(-3.0, min(3.0, sentiment + generator.gauss(0, NOISE)))
     return {
-        "pitch": round(45 + 9 * heard + generator.gauss(0, 4)),
-        "span": round(50 + 13 * heard),
-        "speed": round(165 + 12 * heard + generator.gauss(0, 8)),
-        "volume": round(90 + 10 * heard),
+        "pitch": round(45 + 9 * noisy + generator.gauss(0, 4)),
+        "span": round(50 + 13 * noisy),
+        "speed": round(165 + 12 * noisy + generator.gauss(0, 8)),
+        "volume": round(90 + 10 * noisy),
     }
 
 
 def transcripts(mosi: Path) -> list[dict[str, Any]]:
-    """Rows of id, video, split, sentiment and text: CMU-MOSI's, or made up where it is not there."""
+    """Rows of id, video, split, sentiment and text: CMU-MOSI's, or made up where the file does not exist."""
     if (mosi / "utterances.csv").is_file():
         with (mosi / "utterances.csv").open(newline="") as stream:
             rows: list[dict[str, Any]] = [row for row in csv.DictReader(stream) if row["text"].strip()]
@@ -79,7 +80,7 @@ def transcripts(mosi: Path) -> list[dict[str, Any]]:
 
 
 def say(rows: list[dict[str, Any]], folder: Path) -> int:
-    """Have some rows said aloud (column `path`); returns how many. What was said before is not said again."""
+    """Synthesise the speech of some rows (column `path`); returns how many. Files that exist are not made again."""
     folder.mkdir(parents=True, exist_ok=True)
     chosen: list[dict[str, Any]] = []
     for split, count in SPOKEN.items():
@@ -98,7 +99,7 @@ def say(rows: list[dict[str, Any]], folder: Path) -> int:
 
 
 def examples(folder: Path) -> None:
-    """Clips for the page."""
+    """Write the example clips of the page."""
     import numpy as np
 
     from pase_msa.media.example_clip import portrait
@@ -114,8 +115,8 @@ def examples(folder: Path) -> None:
             write_example(path, text, size=(480, 360), **prosody(sentiment, calm))
             continue
         parts, rate = [], 22_050
-        for said, mood in MIXED:
-            sound, rate = speak(said, **prosody(mood, calm))
+        for words, mood in MIXED:
+            sound, rate = speak(words, **prosody(mood, calm))
             parts += [sound, np.zeros(round(0.9 * rate), np.int16)]
         whole = np.concatenate(parts)
         count = round(len(whole) / rate * 10)
@@ -123,7 +124,7 @@ def examples(folder: Path) -> None:
         write_clip(path, sound=whole, rate=rate, frames=frames, frame_rate=10)
 
 
-def card(rows: list[dict[str, Any]], real: bool, spoken: int, found: dict[str, Any]) -> str:
+def card(rows: list[dict[str, Any]], real: bool, spoken: int, evaluation: dict[str, Any]) -> str:
     """The model card."""
     counts = {split: sum(row["split"] == split for row in rows) for split in SPOKEN}
     words = "the transcripts of CMU-MOSI (real; Zadeh et al., 2016)" if real else "made-up sentences (synthetic)"
@@ -134,16 +135,17 @@ def card(rows: list[dict[str, Any]], real: bool, spoken: int, found: dict[str, A
         else "absent, because no speech synthesis is installed"
     )
     licence = "CMU-MOSI is distributed for research, and so is what is trained on it." if real else ""
-    metrics = ", ".join(f"{key} {value:.3f}" for key, value in found["metrics"].items() if isinstance(value, float))
+    numbers = {key: value for key, value in evaluation["metrics"].items() if isinstance(value, float)}
+    metrics = ", ".join(f"{key} {value:.3f}" for key, value in numbers.items())
     return f"""# A model to try
 
-PaSE on features that `pase extract` makes, so that clips can be answered. It is there to show the way from a clip to an
-answer, not to be relied on.
+PaSE on features that `pase extract` makes, so that clips can be predicted. It shows the way from a clip to a prediction
+and is not to be relied on.
 
 - **Text: {words}.** {len(rows)} utterances ({counts["train"]} train, {counts["valid"]} valid, {counts["test"]} test),
   read word by word by MiniLM.
-- **Audio: {audio}.** What it has learned about voices is what was put in; it does not carry over to people.
-- **Vision: absent.** The model has not seen a face.
+- **Audio: {audio}.** What the model has learned about voices is what was put in, so it does not hold for people.
+- **Vision: absent.** The model was trained without faces.
 - **Labels:** sentiment from -3 to 3{", as annotated in CMU-MOSI" if real else ", by the rule that made the sentences"}.
 - **Test split**, read once after training: {metrics}.{" The audio in it is synthetic, too." if spoken else ""}
 - English only. Transcripts of new clips come from a small recogniser, which makes mistakes.
@@ -154,7 +156,7 @@ Made by `python -m experiments.tryout`. {licence}
 
 
 def main() -> None:
-    """Run; what is there already is kept."""
+    """Make the model; steps that an earlier run has finished are not repeated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/tryout"))
     parser.add_argument("--mosi", type=Path, default=Path("../shared/data/mosi"))
@@ -169,7 +171,7 @@ def main() -> None:
     print("text: CMU-MOSI's transcripts (real)" if real else f"text: made up, since {options.mosi} is not there")
     try:
         spoken = say(rows, work / "speech")
-        print(f"audio: {spoken} utterances said by eSpeak NG, prosody drawn from the label (synthetic)")
+        print(f"audio: {spoken} utterances spoken by eSpeak NG, prosody drawn from the label (synthetic)")
     except PaSEError as error:
         spoken = 0
         print(f"audio: absent ({error})")
@@ -186,11 +188,13 @@ def main() -> None:
         train(
             RunConfig(data=str(work / "features"), out=str(run), label="sentiment", training=training), progress=False
         )
-    found = evaluate(str(run))
+    evaluation = evaluate(str(run))
+    report_run(run)
     if spoken:
         examples(run / "examples")
-    (run / "model" / "README.md").write_text(card(rows, real, spoken, found))  # last: it says that all is there
-    print(json.dumps(found["metrics"]))
+    # last, since it marks the run as complete
+    (run / "model" / "README.md").write_text(card(rows, real, spoken, evaluation))
+    print(json.dumps(evaluation["metrics"]))
     print(f"next: pase demo {run}")
 
 

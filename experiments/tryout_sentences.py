@@ -1,4 +1,4 @@
-"""Sentences with a sentiment, for where no transcripts are at hand. They are made up, and sound like it."""
+"""Made-up sentences with a sentiment, for machines without the transcripts of CMU-MOSI."""
 
 from __future__ import annotations
 

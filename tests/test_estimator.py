@@ -1,4 +1,4 @@
-"""The scikit-learn estimators: conventions, kinds of input, and no trace left behind."""
+"""The scikit-learn estimators: conventions, kinds of input, and the program's global state."""
 
 import contextlib
 import io
@@ -108,20 +108,20 @@ def test_confidence_and_contributions(regressor, classifier):
     assert np.abs(shares["text"]).mean() > np.abs(shares["vision"]).mean()
 
 
-def test_the_equilibrium_is_reported(regressor, classifier):
+def test_every_modality_is_reported(regressor, classifier):
     for model in (regressor, classifier):
-        found = model.modality_report_
-        assert found["mode"] == "held_out"
-        assert json.loads(json.dumps(found, allow_nan=False)) == found
-        assert list(found["modalities"]) == ["text", "audio", "vision"]
-        # two videos are no ground for a verdict
-        assert found["counts"]["validation_videos"] == 2
-        assert {row["verdict"] for row in found["modalities"].values()} == {"undecided"}
-        assert found["reference_weight"] == pytest.approx(float(model.model_.mixture.reference))
-        assert sum(found["coalition_weights"].values()) == pytest.approx(1)
+        report = model.modality_report_
+        assert report["mode"] == "held_out"
+        assert json.loads(json.dumps(report, allow_nan=False)) == report
+        assert list(report["modalities"]) == ["text", "audio", "vision"]
+        # two videos are too few for a verdict
+        assert report["counts"]["validation_videos"] == 2
+        assert {row["verdict"] for row in report["modalities"].values()} == {"undecided"}
+        assert report["reference_weight"] == pytest.approx(float(model.model_.mixture.reference))
+        assert sum(report["coalition_weights"].values()) == pytest.approx(1)
 
 
-def test_the_equilibrium_can_be_the_papers():
+def test_balancing_can_be_that_of_the_paper():
     quick = QUICK | {"epochs": 2}
     model = PaSERegressor(**quick, balancing="sgm").fit(X, Y, groups=VIDEOS)
     assert model.modality_report_ is None
@@ -132,7 +132,7 @@ def test_the_equilibrium_can_be_the_papers():
     np.testing.assert_array_equal(plain.predict(X), model.predict(X))
 
 
-def test_any_model_may_be_held_to_new_videos(tmp_path):
+def test_any_model_can_be_balanced_on_held_out_evidence(tmp_path):
     quick = {**QUICK, "epochs": 2, "model": "concat"}
     plain = PaSERegressor(**quick).fit(X, Y, groups=VIDEOS)
     assert plain.modality_report_ is None
@@ -142,12 +142,12 @@ def test_any_model_may_be_held_to_new_videos(tmp_path):
     assert 0 < held.modality_report_["reference_weight"] <= 1
     expected = held.predict(X)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(held)).predict(X), expected)
-    held.model_ = Model.from_pretrained(held.save(tmp_path / "model"))  # a folder keeps trust and reference
+    held.model_ = Model.from_pretrained(held.save(tmp_path / "model"))  # a folder keeps mixture and reference
     np.testing.assert_array_equal(held.predict(X), expected)
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_next_to_no_data_are_enough_and_decide_nothing(count):
+def test_very_few_samples_train_and_give_no_verdict(count):
     y = np.linspace(-3, 3, count)
     model = PaSERegressor(**QUICK | {"epochs": 1}).fit({"text": A[:count], "vision": X["vision"][:count]}, y)
     assert {row["verdict"] for row in model.modality_report_["modalities"].values()} == {"undecided"}
@@ -160,6 +160,16 @@ def test_a_class_may_be_missing_from_validation():
     model = PaSEClassifier(**QUICK | {"epochs": 1}).fit(X, names, validation=(some(few), names[few]))
     assert {row["verdict"] for row in model.modality_report_["modalities"].values()} == {"undecided"}
     assert model.predict_proba(X).shape == (N, 3)
+
+
+def test_the_public_classes_document_their_own_methods():
+    """The reference shows the members of a class itself."""
+    methods = {"fit", "predict", "score", "confidence", "contributions", "save"}
+    for kind, further in ((PaSERegressor, set()), (PaSEClassifier, {"predict_proba"})):
+        for name in methods | further:
+            text = vars(kind)[name].__doc__
+            assert text, name
+            assert "Args:" in text, name
 
 
 def test_scikit_learn_conventions():
@@ -209,7 +219,7 @@ def state():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_leaves_no_trace(tmp_path, monkeypatch, fails):
+def test_fitting_preserves_global_state(tmp_path, monkeypatch, fails):
     monkeypatch.chdir(tmp_path)
     before, draws, out = state(), random.getstate(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -234,30 +244,30 @@ def test_a_failed_fit_changes_nothing(classifier):
     np.testing.assert_array_equal(model.predict(X), classifier.predict(X))
 
 
-def test_groups_are_not_parted(monkeypatch):
-    import pase_msa.estimator as module
+def test_the_samples_of_a_group_are_in_one_split(monkeypatch):
+    import pase_msa.estimator_base as module
 
-    seen = {}
+    given = {}
     real = module.prepare
 
     def spy(config, table):
-        seen["videos"], seen["splits"] = np.array(table.videos), table.splits
+        given["videos"], given["splits"] = np.array(table.videos), table.splits
         return real(config, table)
 
     monkeypatch.setattr(module, "prepare", spy)
     PaSERegressor(**QUICK | {"epochs": 1}).fit(X, Y, groups=VIDEOS)
-    train, valid = (set(seen["videos"][seen["splits"] == split]) for split in ("train", "valid"))
+    train, valid = (set(given["videos"][given["splits"] == split]) for split in ("train", "valid"))
     assert not train & valid
-    assert (seen["splits"] == "valid").sum() == 8  # the two whole groups that fit into 15 % of 60
+    assert (given["splits"] == "valid").sum() == 8  # the two whole groups that fit into 15 % of 60
     PaSEClassifier(**QUICK | {"epochs": 1}, validation_fraction=0.3).fit(X, NAMES)
     for name in set(NAMES):
-        share = (seen["splits"][name == NAMES] == "valid").mean()
+        share = (given["splits"][name == NAMES] == "valid").mean()
         assert 0.3 <= share < 0.4
     PaSERegressor(**QUICK | {"epochs": 1}).fit(some(range(40)), Y[:40], validation=(some(range(40, N)), Y[40:]))
-    assert (seen["splits"] == np.array(["train"] * 40 + ["valid"] * 20)).all()
+    assert (given["splits"] == np.array(["train"] * 40 + ["valid"] * 20)).all()
 
 
-def test_the_same_input_in_other_clothes(regressor):
+def test_lists_tensors_and_arrays_give_the_same_predictions(regressor):
     expected = regressor.predict(X)
     as_lists = {name: list(values) for name, values in X.items()}
     as_tensors = {
@@ -266,13 +276,13 @@ def test_the_same_input_in_other_clothes(regressor):
         "vision": torch.tensor(X["vision"]),
     }
     backwards = dict(reversed(X.items()))
-    for clothes in (as_lists, as_tensors, backwards):
-        np.testing.assert_array_equal(regressor.predict(clothes), expected)
+    for given in (as_lists, as_tensors, backwards):
+        np.testing.assert_array_equal(regressor.predict(given), expected)
     empty_is_absent = {**X, "audio": [np.zeros((0, 5)) if v is None else v for v in X["audio"]]}
     np.testing.assert_array_equal(regressor.predict(empty_is_absent), expected)
 
 
-def test_a_sample_does_not_depend_on_its_neighbours(regressor):
+def test_the_prediction_of_a_sample_does_not_depend_on_the_others(regressor):
     alone = [regressor.predict(some([i]))[0] for i in range(8)]
     np.testing.assert_allclose(alone, regressor.predict(X)[:8], atol=1e-5)
 
@@ -283,7 +293,7 @@ def test_an_absent_modality_may_be_left_out(regressor):
     np.testing.assert_array_equal(regressor.predict({**X, "audio": None}), expected)
 
 
-def test_what_is_not_finite_is_the_training_mean(regressor):
+def test_numbers_that_are_not_finite_are_replaced_by_the_training_mean(regressor):
     gaps = {**X, "text": np.where(np.arange(4) == 2, np.nan, A)}
     scaler = regressor.model_.scalers["text"]
     filled = {**X, "text": np.where(np.arange(4) == 2, scaler.mean.numpy(), A)}
@@ -339,12 +349,12 @@ MISTAKES = {
     "no sample": (lambda: PaSERegressor().fit({"a": []}, []), "holds no sample"),
     "all absent": (lambda: PaSERegressor().fit({"a": [None] * N}, Y), "No sample of X has the modality 'a'"),
     "other length": (lambda: PaSERegressor().fit({"a": A, "b": A[:5]}, Y), "found a 60, b 5"),
-    "one number a sample": (lambda: PaSERegressor().fit({"a": A[:, 0]}, Y), r"must have the shape \(samples"),
+    "one number per sample": (lambda: PaSERegressor().fit({"a": A[:, 0]}, Y), r"must have the shape \(samples"),
     "sizes differ": (lambda: PaSERegressor().fit({"a": [A[0], A[1, :2]]}, Y[:2]), "4 features in one sample"),
     "strings": (lambda: PaSERegressor().fit({"audio": ["so good"] * N}, Y), "only the modality 'text'"),
     "one string": (lambda: PaSERegressor().fit({"text": "so good"}, Y), "not a str"),
     "a dot": (lambda: PaSERegressor().fit({"a.b": A}, Y), "rename it"),
-    "a word of torch's": (lambda: PaSERegressor().fit({"keys": A}, Y), "rename it"),
+    "a name that torch uses": (lambda: PaSERegressor().fit({"keys": A}, Y), "rename it"),
     "y of other length": (lambda: PaSERegressor().fit({"a": A}, Y[:5]), "one value a sample, 60 here"),
     "y in columns": (lambda: PaSERegressor().fit({"a": A}, Y[:, None]), "one value a sample"),
     "NaN in y": (lambda: PaSERegressor().fit({"a": A}, np.where(Y > 2, np.nan, Y)), "NaN or infinite"),
@@ -363,7 +373,7 @@ MISTAKES = {
     "option": (lambda: PaSERegressor(model_options={"widht": 2}).fit({"a": A}, Y), "did you mean 'width'"),
     "model": (lambda: PaSERegressor(model="pas").fit({"a": A}, Y), "did you mean 'pase'"),
     "balancing": (lambda: PaSERegressor(balancing="heldout").fit({"a": A}, Y), "did you mean 'held_out'"),
-    "nothing to grade by": (
+    "no losses to grade by": (
         lambda: PaSERegressor(model="concat", balancing="sgm").fit({"a": A}, Y),
         "no alignment losses",
     ),
@@ -373,7 +383,7 @@ MISTAKES = {
     "seed": (lambda: PaSERegressor(random_state=-1).fit({"a": A}, Y), "seed"),
     "fraction": (lambda: PaSERegressor(validation_fraction=1.5).fit({"a": A}, Y), "between 0 and 1"),
     "range": (lambda: PaSERegressor(label_range=(3, -3)).fit({"a": A}, Y), "low < high"),
-    "a word for a list": (lambda: PaSERegressor(modalities="a").fit({"a": A}, Y), r"write \['a'\]"),
+    "a string for a list": (lambda: PaSERegressor(modalities="a").fit({"a": A}, Y), r"write \['a'\]"),
     "unknown choice": (lambda: PaSERegressor(modalities=["b"]).fit({"a": A}, Y), "not 'b'"),
 }
 

@@ -34,11 +34,11 @@ LAYERS = (
     "training",
     "evaluation",
     "report",
-    "figures",
     "language_models",
     "serve",
     "studies",
-    "reproduce",
+    "paper",
+    "estimator_base",
     "estimator",
     "cli",
 )

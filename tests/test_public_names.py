@@ -1,14 +1,13 @@
-"""The names that others rely on: there, with their signatures, and at no cost until they are used."""
+"""The exported names: their signatures, and which packages each of them loads."""
 
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import pase_msa
+from tests.loading import layers, packages, run_each
 
 NAMES = {
     "shapley_values",
@@ -93,7 +92,44 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = pase_msa.PASE
 
 
-def test_importing_the_package_imports_nothing_heavy():
-    code = "import sys, pase_msa; pase_msa.PaSEError; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert not {"torch", "numpy", "lightning", "datasets"} & set(done.stdout.split())
+_TABLE = {"torch", "datasets", "pandas", "pyarrow"}
+_WHOLE = _TABLE | {"lightning", "safetensors", "scipy", "sklearn", "joblib"}
+#: name -> packages that it may load; what torch and lightning load themselves does not count
+LOADS = {
+    "Batch": {"torch"},
+    "FeatureTable": _TABLE,
+    "Outputs": {"torch"},
+    "PaSE": _WHOLE,
+    "PaSEClassifier": _WHOLE,
+    "PaSEError": set(),
+    "PaSERegressor": _WHOLE,
+    "PrototypeBank": {"torch"},
+    "ShapleyModulation": {"torch", "lightning"},
+    "Task": {"torch"},
+    "__version__": set(),
+    "alignment_loss": {"torch"},
+    "calibration_loss": {"torch"},
+    "diagnose": _WHOLE,
+    "entropic_plan": {"torch"},
+    "modulation_factors": {"torch"},
+    "open_table": _TABLE,
+    "shapley_values": {"torch"},
+}
+#: layers that a single piece must not load
+WHOLE = {"data", "encoders", "heldout", "models", "training", "evaluation", "estimator", "report", "cli"}
+
+
+@pytest.mark.parametrize(
+    "preload", [(), ("torch",), ("torch", "lightning")], ids=lambda names: "+".join(names) or "none"
+)
+def test_a_name_loads_only_what_it_needs(preload):
+    names = [name for name, may in LOADS.items() if tuple(p for p in ("torch", "lightning") if p in may) == preload]
+    codes = {name: f"from pase_msa import {name}" for name in names}
+    for name, (modules, _) in run_each(codes, preload).items():
+        assert packages(modules) <= LOADS[name], name
+        if LOADS[name] <= {"torch", "lightning"}:
+            assert not layers(modules) & WHOLE, name
+
+
+def test_the_list_of_what_is_loaded_is_complete():
+    assert set(LOADS) == NAMES

@@ -20,7 +20,7 @@ def test_no_sentence_is_in_two_splits(tmp_path):
     assert len({row["text"] for row in rows}) == len(rows) == sum(tryout.MADE_UP.values())
 
 
-def test_it_answers_and_says_what_is_made(tmp_path, monkeypatch):
+def test_the_model_predicts_and_its_card_names_synthetic_data(tmp_path, monkeypatch):
     def silent(*given):
         raise PaSEError("There is no voice.")
 

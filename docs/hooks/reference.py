@@ -47,8 +47,8 @@ def _help(*words: str) -> str:
     from pase_msa.cli.main import main
 
     printed = io.StringIO()
-    wide = mock.patch.dict(os.environ, {"COLUMNS": "110"})
-    with wide, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+    width = mock.patch.dict(os.environ, {"COLUMNS": "110"})
+    with width, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([*words, "--help"])
     return printed.getvalue().strip()
 
@@ -65,8 +65,8 @@ def internals() -> str:
     """Every module with the first sentence of its docstring, layer by layer."""
     lines = [
         "# Internals",
-        "Modules that are not part of the [public interface](index.md). They may change with any version. The list "
-        "is in the order of the layers: a module imports only from its own layer and from those above it, and "
+        "Modules that are not part of the [public interface](index.md). They may change with any version. The list is "
+        "in the order of the layers: a module imports only from its own layer and from those above it, and "
         "`tests/test_layers.py` checks that.",
     ]
     for layer in layers():

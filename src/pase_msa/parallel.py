@@ -1,4 +1,4 @@
-"""Where parallel work runs (processes of this machine or a Ray cluster, through joblib), and on how many threads."""
+"""Where parallel work runs, and on how many threads: processes of this machine or a Ray cluster, through joblib."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ Backend = Literal["loky", "ray"]
 
 @contextlib.contextmanager
 def threads(count: int | None, *, numpy: bool = False) -> Iterator[None]:
-    """Torch's threads for a while, and NumPy's if asked for; None leaves them. Serves as a decorator too.
+    """Set the number of torch's threads inside the block; also usable as a decorator.
 
-    Sums in another order round differently, so what must come out the same everywhere is computed on one thread.
+    Threads change the order of sums, which changes rounding. Results that must be equal on every machine are computed
+    on one thread.
+
+    Args:
+        count: of threads; None leaves the number as it is.
+        numpy: whether to limit NumPy's threads too.
     """
     import torch
 
@@ -35,9 +40,18 @@ def threads(count: int | None, *, numpy: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def parallel_backend(backend: Backend, jobs: int, threads: int) -> Iterator[None]:
-    """joblib's backend, and a Ray of our own where none is running."""
+    """Choose joblib's backend inside the block; where no Ray is running, start one and stop it at the end.
+
+    Args:
+        backend: "loky" for processes of this machine, or "ray".
+        jobs: worker processes.
+        threads: per worker.
+
+    Errors:
+        PaSEError: Ray is not installed.
+    """
     if backend == "loky":
-        # workers of a killed run leave soon after their task
+        # after 20 s without a task a worker ends, so that those of a killed run do not stay
         with parallel_config(backend="loky", idle_worker_timeout=20):
             yield
         return

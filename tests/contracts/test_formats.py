@@ -78,7 +78,7 @@ def test_a_damaged_file_is_refused_in_a_sentence(name, damage, example, tmp_path
 
 
 @each_format
-def test_what_is_of_no_format_is_neither_recognised_nor_read(name, tmp_path):
+def test_files_of_no_format_are_neither_recognised_nor_read(name, tmp_path):
     reader = plugins.load("data.formats", name)
     (tmp_path / "notes.txt").write_text("nothing")
     plain = dump(tmp_path / "list.pkl", [1, 2, 3])

@@ -80,7 +80,7 @@ def test_a_row_that_ends_early_has_unknown_cells(folder):
         (lambda f: (f / "utterances.csv").write_text(CSV.replace("a2", "a1")), ["'a1' stands there twice"]),
     ],
 )
-def test_what_is_wrong_is_named(folder, change, words):
+def test_each_fault_of_a_folder_is_named(folder, change, words):
     change(folder)
     with pytest.raises(PaSEError) as caught:
         open_table(folder)
@@ -88,10 +88,10 @@ def test_what_is_wrong_is_named(folder, change, words):
         assert word in str(caught.value)
 
 
-def test_a_path_that_is_nothing_known_is_refused(tmp_path):
+def test_a_path_without_a_readable_format_is_refused(tmp_path):
     with pytest.raises(PaSEError, match="There is no"):
         open_table(tmp_path / "nowhere")
-    with pytest.raises(PaSEError, match="no format that is known here"):
+    with pytest.raises(PaSEError, match="no format that has a reader here"):
         open_table(tmp_path)
     with pytest.raises(PaSEError, match=r"utterances\.csv, found none"):
         open_table(tmp_path, format="folder")

@@ -23,7 +23,7 @@ def default():
 
 
 @pytest.mark.parametrize("utility", ["log_likelihood", "accuracy"])
-def test_the_default_modalities_are_worth_differently(default, utility):
+def test_the_default_modalities_contribute_differently(default, utility):
     on_test = true_contributions(SyntheticSpec(), utility=utility, table=default)
     truth = true_contributions(SyntheticSpec(), "population", utility)
     for values in (on_test, truth):
@@ -41,7 +41,7 @@ def test_contributions_sum_to_the_score_above_the_prior(default, utility):
     assert total == pytest.approx(scores[utility] - prior)
 
 
-def test_a_stronger_modality_is_worth_more():
+def test_a_stronger_modality_contributes_more():
     values = []
     for strength in (0.0, 0.5, 1.0, 2.0):
         modalities = dict(PAIR.modalities) | {"a": replace(PAIR.modalities["a"], strength=strength)}
@@ -50,7 +50,7 @@ def test_a_stronger_modality_is_worth_more():
     assert np.all(np.diff(values) > 0.1)
 
 
-def test_a_zero_strength_modality_is_worth_nothing_even_where_noise_is_shared():
+def test_a_modality_of_strength_zero_contributes_nothing_even_with_shared_noise():
     modalities = {"a": ModalitySpec(redundancy=0.9), "b": ModalitySpec(strength=0.0, redundancy=0.9)}
     values = true_contributions(SyntheticSpec(modalities), "population")
     assert values["b"] == pytest.approx(0, abs=1e-12)
@@ -69,18 +69,18 @@ def test_equal_modalities_share_equally_and_redundancy_lowers_the_sum():
     assert sums[-1] == pytest.approx(true_contributions(lone, "population")["a"], abs=0.03)
 
 
-def test_missing_lowers_the_value():
+def test_missing_lowers_the_contribution():
     modalities = dict(PAIR.modalities) | {"a": replace(PAIR.modalities["a"], missing=0.6)}
     values = true_contributions(replace(PAIR, modalities=modalities), "population")
     assert 0.1 < values["a"] < values["b"] - 0.1
 
 
-def test_dominance_leaves_the_truth_alone():
+def test_dominance_leaves_the_true_contributions_as_they_are():
     steep = with_both(PAIR, dominance=4.0)
     assert true_contributions(steep, "population") == true_contributions(PAIR, "population")
 
 
-def test_deception_is_worth_nothing_on_new_utterances_and_much_in_training():
+def test_deception_contributes_in_training_and_not_on_new_utterances():
     modalities = {"a": replace(PAIR.modalities["a"], strength=0.0, deception=1.0), "b": PAIR.modalities["b"]}
     spec = replace(PAIR, modalities=modalities)
     table = synthetic_table(spec)
@@ -95,7 +95,7 @@ def test_deception_is_worth_nothing_on_new_utterances_and_much_in_training():
     assert 0.05 < values[1] < values[0] - 0.08
 
 
-def test_identity_and_clumping_are_worth_nothing():
+def test_identity_and_clumping_contribute_nothing():
     modalities = {"a": replace(PAIR.modalities["a"], strength=0.0, identity=3.0), "b": PAIR.modalities["b"]}
     spec = replace(PAIR, modalities=modalities)
     values, clumped = (true_contributions(replace(spec, clumping=c), "population") for c in (0.0, 0.8))
@@ -103,7 +103,7 @@ def test_identity_and_clumping_are_worth_nothing():
     assert values["b"] == pytest.approx(clumped["b"], abs=0.03)
 
 
-def test_a_synergy_pair_tells_the_polarity_only_together():
+def test_a_synergy_pair_shows_the_polarity_only_together():
     spec = replace(with_both(PAIR, noise=0.3), synergy=("a", "b"), test=4000)
     table = synthetic_table(spec)
     scores = {names: bayes_score(spec, table, table.rows("test"), frozenset(names)) for names in ("", "a", "b", "ab")}
@@ -130,14 +130,14 @@ def test_each_modality_alone_is_clearly_below_all_together(default):
         assert alone["log_likelihood"] < joint["log_likelihood"] - 0.1
 
 
-def test_nothing_read_is_the_prior(default):
+def test_without_modalities_the_scores_are_those_of_the_prior(default):
     scores = bayes_score(SyntheticSpec(), default, default.rows("test"), frozenset())
     assert scores["accuracy"] == pytest.approx(1 / 7)
     assert scores["log_likelihood"] == pytest.approx(np.log(1 / 7))
     assert np.isnan(scores["corr"])
 
 
-def test_classification_has_the_scores_of_classes_only():
+def test_classification_has_no_scores_of_a_regression():
     spec = SyntheticSpec(kind="classification", classes=("sad", "happy", "angry", "neutral"))
     table = synthetic_table(spec)
     scores = bayes_score(spec, table, table.rows("test"), frozenset(spec.modalities))
@@ -157,6 +157,6 @@ def test_classification_has_the_scores_of_classes_only():
         (lambda: bayes_score(PAIR, synthetic_table(PAIR), [], frozenset("a")), "one row"),
     ],
 )
-def test_mistakes_are_refused(call, words):
+def test_mistakes_are_refused_in_a_sentence(call, words):
     with pytest.raises(PaSEError, match=words):
         call()

@@ -28,7 +28,7 @@ def messages(report, severity):
     return " ".join(item["message"] for item in report["problems"] if item["severity"] == severity)
 
 
-def test_a_sound_table_has_its_numbers_and_no_problem():
+def test_a_table_without_faults_has_its_numbers_and_no_problem():
     report = inspect_table(table(source="x", format="folder"))
     assert report["utterances"] == 30
     assert list(report["splits"]) == ["train", "valid", "test"]
@@ -121,7 +121,7 @@ def test_each_fault_of_a_modality_is_a_sentence(made, severity, words):
     assert words in messages(inspect_table(made()), severity)
 
 
-def test_a_modality_that_train_lacks_and_one_that_thins_out_are_told():
+def test_a_modality_absent_from_train_and_one_of_unequal_presence_are_reported():
     lacks = table(Utterance("x", "x", "valid", {}, {"hands": [1.0, 2.0]}))
     assert "hands is absent from the whole train split" in messages(inspect_table(lacks), "error")
     made = [Utterance(row.id, row.video, row.split, row.labels, dict(row.features)) for row in rows()]
@@ -132,7 +132,7 @@ def test_a_modality_that_train_lacks_and_one_that_thins_out_are_told():
     assert "face is present in very different shares of the splits" in messages(inspect_table(thin), "warning")
 
 
-def test_no_labels_and_nothing_to_learn_from():
+def test_missing_labels_and_missing_modalities_are_reported():
     made = [Utterance("a", "a", "train"), Utterance("b", "b", "valid")]
     report = inspect_table(FeatureTable.build(made, Schema.of(made)))
     assert "neither a modality nor text" in messages(report, "error")
@@ -141,7 +141,7 @@ def test_no_labels_and_nothing_to_learn_from():
     assert report["problems"][0]["severity"] == "error"
 
 
-def test_the_report_reads_on_a_terminal():
+def test_the_report_is_rendered_for_a_terminal():
     meta = {"source": "[x]", "format": "folder", "notes": ["A note [here]."], "synthetic": True}
     made = table(Utterance("x", "train0", "test"), **meta)
     text = render(inspect_table(made))

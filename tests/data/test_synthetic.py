@@ -41,7 +41,7 @@ def default() -> FeatureTable:
     return synthetic_table()
 
 
-def test_the_seed_determines_everything(default):
+def test_the_seed_determines_every_number(default):
     assert synthetic_table().fingerprint() == default.fingerprint()
     assert synthetic_table(SyntheticSpec(seed=1)).fingerprint() != default.fingerprint()
 
@@ -60,12 +60,12 @@ def test_the_seed_determines_everything(default):
     ],
     ids=["default", "regression", "classification"],
 )
-def test_options_that_are_left_out_move_no_number(spec, labels, sizes, frame):
+def test_options_at_their_default_change_no_number(spec, labels, sizes, frame):
     """Numbers from before there were deception, identity, clumping and synergy."""
     table = synthetic_table(spec)
     assert list(table.labels(spec.task.label)[:6]) == labels
-    found = [np.abs(table.sequences(name).frames(range(len(table)))).mean(dtype=float) for name in spec.modalities]
-    np.testing.assert_allclose(found, sizes, atol=2e-6)
+    means = [np.abs(table.sequences(name).frames(range(len(table)))).mean(dtype=float) for name in spec.modalities]
+    np.testing.assert_allclose(means, sizes, atol=2e-6)
     np.testing.assert_allclose(table.sequences("audio")[3][0, :3], frame, atol=2e-6)
 
 
@@ -79,7 +79,7 @@ def test_a_table_on_disk_is_the_same(tmp_path):
     assert bayes_posterior(SMALL, opened, [0, 1], ALL).shape == (2, 5)
 
 
-def test_the_table_says_what_it_is(default):
+def test_the_table_is_marked_as_synthetic(default):
     assert default.meta["format"] == "synthetic"
     assert "not human data" in default.meta["note"]
     assert default.meta["label_range"] == [-3, 3]
@@ -99,7 +99,7 @@ def test_splits_are_by_video(default):
     assert np.unique(synthetic_table(SMALL).videos, return_counts=True)[1].max() == 7
 
 
-def test_lengths_are_as_asked(default):
+def test_lengths_follow_the_spec(default):
     for name, modality in SyntheticSpec().modalities.items():
         column = default.sequences(name)
         lengths = column.lengths[column.present]
@@ -107,20 +107,20 @@ def test_lengths_are_as_asked(default):
         assert np.isfinite(column.frames(default.rows("test"))).all()
 
 
-def test_missing_rates_are_as_asked_and_no_utterance_is_empty():
+def test_missing_rates_follow_the_spec_and_no_utterance_is_empty():
     modalities = {
         name: replace(m, missing=rate)
         for (name, m), rate in zip(SMALL.modalities.items(), (0.5, 0.3, 0.0), strict=True)
     }
     table = synthetic_table(replace(SMALL, modalities=modalities, train=2000))
-    found = [1 - table.sequences(name).present.mean() for name in modalities]
-    np.testing.assert_allclose(found, (0.5, 0.3, 0.0), atol=0.04)
+    rates = [1 - table.sequences(name).present.mean() for name in modalities]
+    np.testing.assert_allclose(rates, (0.5, 0.3, 0.0), atol=0.04)
     sparse = {name: replace(m, missing=0.9) for name, m in SMALL.modalities.items()}
     table = synthetic_table(replace(SMALL, modalities=sparse))
     assert np.any([table.sequences(name).present for name in sparse], axis=0).all()
 
 
-def test_one_split_or_modality_does_not_move_the_others():
+def test_a_change_of_one_split_or_modality_leaves_the_others():
     table = synthetic_table(SMALL)
     changed = dict(SMALL.modalities) | {"audio": replace(SMALL.modalities["audio"], strength=0.1)}
     other = synthetic_table(replace(SMALL, modalities=changed, train=11))
@@ -149,8 +149,8 @@ def test_codes_and_maps():
 def test_the_posterior_is_that_of_the_joint_gaussian(spec, coalition):
     table = synthetic_table(spec)
     rows = table.rows("valid")
-    found = bayes_posterior(spec, table, rows, coalition)
-    for row, probabilities in zip(rows, found, strict=True):
+    posterior = bayes_posterior(spec, table, rows, coalition)
+    for row, probabilities in zip(rows, posterior, strict=True):
         frames = {name: table.sequences(name)[int(row)] for name in spec.modalities if name in coalition}
         there = {name: value.astype(float) for name, value in frames.items() if value is not None}
         classes = spec.task.num_classes
@@ -181,11 +181,11 @@ def check_one_law(spec):
     assert from_frames.mean() == pytest.approx(sampled.mean(), abs=0.015)
 
 
-def test_frames_and_sampled_evidence_follow_one_law():
+def test_frames_and_sampled_evidence_have_the_same_distribution():
     check_one_law(SMALL)
 
 
-def test_dominance_changes_nothing_of_what_is_known_but_the_speed_of_learning():
+def test_dominance_changes_the_speed_of_learning_and_no_information():
     flat = {"text": ModalitySpec(noise=0.5)}
     steep = {"text": ModalitySpec(noise=0.5, dominance=2.0)}
     losses = []
@@ -246,7 +246,7 @@ def test_jitter_spreads_labels_and_keeps_the_class():
     np.testing.assert_array_equal(true_classes(spread, table, rows), true_classes(SMALL, plain, rows))
 
 
-def test_a_redundancy_of_one_leaves_nothing_to_add_but_frames():
+def test_with_a_redundancy_of_one_a_second_modality_adds_frames_only():
     # long sequences: the frames' own noise, the only thing that is not shared, averages out
     same = ModalitySpec(dim=4, noise=0.8, redundancy=1.0, length=(400, 400))
     spec = SyntheticSpec({"a": same, "b": replace(same, strength=0.5, noise=0.9)})
@@ -279,7 +279,7 @@ def test_generation_is_quick():
         ({"deception": 1.0, "redundancy": 0.2}, r"redundancy \(with deception\) .* must be 0, found 0.2"),
     ],
 )
-def test_a_bad_modality_is_refused(options, words):
+def test_an_impossible_modality_is_refused(options, words):
     with pytest.raises(PaSEError, match=words):
         ModalitySpec(**options)
 
@@ -312,12 +312,12 @@ def test_a_bad_modality_is_refused(options, words):
         ),
     ],
 )
-def test_a_bad_benchmark_is_refused(options, words):
+def test_an_impossible_benchmark_is_refused(options, words):
     with pytest.raises(PaSEError, match=words):
         SyntheticSpec(**options)
 
 
-def test_the_bayes_rule_refuses_another_world(default):
+def test_the_bayes_rule_refuses_a_table_of_another_spec(default):
     with pytest.raises(PaSEError, match="same spec"):
         bayes_posterior(SyntheticSpec(seed=5), default, [0], frozenset({"text"}))
     with pytest.raises(PaSEError, match="'smell'"):

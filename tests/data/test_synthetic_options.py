@@ -59,12 +59,12 @@ def table_of(option):
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("coalition", subsets(BOTH.modalities), ids=lambda names: "+".join(sorted(names)))
-def test_the_posterior_is_that_of_all_that_is_hidden(option, coalition):
+def test_the_posterior_sums_over_all_hidden_variables(option, coalition):
     spec, table = OPTIONS[option], table_of(option)
     # of both kinds, in no order: training and other rows have different rules
     rows = np.random.default_rng(0).permutation(12)
-    found = bayes_posterior(spec, table, rows, coalition)
-    for row, probabilities in zip(rows, found, strict=True):
+    posterior = bayes_posterior(spec, table, rows, coalition)
+    for row, probabilities in zip(rows, posterior, strict=True):
         frames = {name: table.sequences(name)[int(row)] for name in spec.modalities if name in coalition}
         there = {name: value.astype(float) for name, value in frames.items() if value is not None}
         number, training = spec.task.num_classes, table.splits[row] == "train"
@@ -77,27 +77,27 @@ def test_the_posterior_is_calibrated(option):
     check_calibrated(OPTIONS[option])
 
 
-def test_frames_and_sampled_evidence_follow_one_law():
+def test_frames_and_sampled_evidence_have_the_same_distribution():
     check_one_law(BOTH)
 
 
-def test_deception_holds_in_training_and_nowhere_else():
+def test_deception_agrees_with_the_label_in_training_only():
     spec = SyntheticSpec({"a": ModalitySpec(dim=4, strength=0.0, deception=1.0)}, train=3000, valid=0, test=3000)
     table = synthetic_table(spec)
     codes, moments = class_codes(spec), []
     for split, correlation in (("train", 1.0), ("test", 0.0)):
         rows = table.rows(split)
-        found = observed_evidence(spec, table, rows).means["a"]
-        shown = codes[true_classes(spec, table, rows)]
-        assert np.mean(np.sum(found * shown, axis=1)) == pytest.approx(correlation, abs=0.08)
-        moments.append(found.T @ found / len(rows))
+        evidence = observed_evidence(spec, table, rows).means["a"]
+        expected = codes[true_classes(spec, table, rows)]
+        assert np.mean(np.sum(evidence * expected, axis=1)) == pytest.approx(correlation, abs=0.08)
+        moments.append(evidence.T @ evidence / len(rows))
     # what they mean cannot be seen from the features
     np.testing.assert_allclose(*moments, atol=0.12)
     posterior = bayes_posterior(spec, table, table.rows("test"), frozenset("a"))
     np.testing.assert_allclose(posterior, 1 / 7, atol=1e-9)
 
 
-def test_deception_keeps_to_the_drawing_when_folds_are_cut():
+def test_deception_follows_the_split_of_the_drawing_when_folds_are_made():
     table = table_of("deception")
     rows = table.rows("train")
     moved = [replace(table.utterance(int(row)), split="test") for row in rows]
@@ -106,7 +106,7 @@ def test_deception_keeps_to_the_drawing_when_folds_are_cut():
     np.testing.assert_array_equal(there, here)
 
 
-def test_identity_tells_the_video_and_leaves_the_evidence_alone():
+def test_identity_separates_videos_and_leaves_the_evidence_as_it_is():
     plain = SyntheticSpec({"a": ModalitySpec(dim=6, noise=0.5)}, train=400, valid=0, test=40)
     spec = replace(plain, modalities={"a": replace(plain.modalities["a"], identity=3.0)})
     table, without = synthetic_table(spec), synthetic_table(plain)
@@ -133,7 +133,7 @@ def test_clumped_labels_agree_within_a_video_and_stay_uniform():
     assert np.mean(apart[1:] == apart[:-1]) == pytest.approx(1 / 7, abs=0.01)
 
 
-def test_an_identity_and_clumped_labels_reward_folds_that_cut_through_videos():
+def test_identity_and_clumped_labels_reward_folds_that_split_videos():
     modality = ModalitySpec(dim=24, strength=0.0, identity=3.0)
     spec = SyntheticSpec({"a": modality}, train=400, valid=0, test=400, clumping=0.8, classes=3)
     table = synthetic_table(spec)
@@ -156,7 +156,7 @@ def test_the_sign_mirrors_the_class():
     assert np.mean(evidence["text"][:, 0] ** 2) == pytest.approx(1.2**2 + 0.5**2, rel=0.06)
 
 
-def test_older_tables_and_dictionaries_stay_readable():
+def test_older_tables_and_dictionaries_can_be_read():
     assert SyntheticSpec.from_dict(BOTH.to_dict()) == BOTH
     table = synthetic_table(SMALL)
     options = ("deception", "identity", "clumping", "synergy")
@@ -169,6 +169,6 @@ def test_older_tables_and_dictionaries_stay_readable():
     np.testing.assert_array_equal(bayes_posterior(SMALL, table, [0], ALL), expected)
 
 
-def test_another_pair_is_another_world():
+def test_another_synergy_pair_is_another_benchmark():
     with pytest.raises(PaSEError, match="same spec"):
         bayes_posterior(replace(JOINED, synergy=("text", "audio")), table_of("synergy"), [0], frozenset({"text"}))

@@ -36,12 +36,12 @@ def test_rows_come_back_ragged_with_presence_labels_and_text():
     assert table.labels("mood") == ["glad", "sad", None, "glad", "sad", None, "glad"]
     assert table.texts[1:3] == ["Text 1", None]
     assert table.rows("valid").tolist() == [1, 4]
-    for made, kept in zip(utterances(), (table.utterance(i) for i in range(7)), strict=True):
-        assert (made.id, made.video, made.split, made.text) == (kept.id, kept.video, kept.split, kept.text)
-        assert dict(made.labels) == kept.labels
+    for made, stored in zip(utterances(), (table.utterance(i) for i in range(7)), strict=True):
+        assert (made.id, made.video, made.split, made.text) == (stored.id, stored.video, stored.split, stored.text)
+        assert dict(made.labels) == stored.labels
 
 
-def test_the_schema_is_found_from_rows():
+def test_the_schema_follows_from_rows():
     assert Schema.of(utterances()) == SCHEMA
 
 
@@ -93,7 +93,7 @@ def test_a_table_is_written_whole_or_not_at_all(tmp_path):
     assert len(FeatureTable.build(utterances(), SCHEMA, path=tmp_path / "t")) == 7
 
 
-def test_a_damaged_table_says_so(tmp_path):
+def test_a_damaged_table_is_refused_in_a_sentence(tmp_path):
     FeatureTable.build(utterances(), SCHEMA, path=tmp_path / "t")
     (tmp_path / "t" / META).write_text("{")
     with pytest.raises(PaSEError, match="damaged"):
@@ -117,7 +117,7 @@ def test_a_row_that_does_not_fit_is_named(features, words):
         assert word in str(caught.value)
 
 
-def test_no_rows_and_doubled_ids_are_refused():
+def test_no_rows_and_duplicate_ids_are_refused():
     with pytest.raises(PaSEError, match="found none"):
         FeatureTable.build([], SCHEMA)
     with pytest.raises(PaSEError, match="'u0' stands there twice"):
@@ -162,7 +162,7 @@ def test_splits_that_share_a_video_or_have_strange_names_are_refused():
         FeatureTable.build([*utterances(), strange], SCHEMA).check_splits()
 
 
-def test_nonfinite_values_are_kept_and_counted():
+def test_nonfinite_values_stay_and_are_counted():
     broken = np.array([[np.nan, 1], [-np.inf, np.inf], [0, 0]])
     table = FeatureTable.build([*utterances(), Utterance("u9", "v0", "train", {}, {"audio": broken})], SCHEMA)
     counts = table.nonfinite()
@@ -171,7 +171,7 @@ def test_nonfinite_values_are_kept_and_counted():
     np.testing.assert_array_equal(table.sequences("audio")[7], broken)
 
 
-def test_a_table_is_json_outside(tmp_path):
+def test_the_description_of_a_table_is_json(tmp_path):
     FeatureTable.build(utterances(), SCHEMA, path=tmp_path / "t")
     description = json.loads((tmp_path / "t" / META).read_text())
     assert description["schema"]["modalities"] == {"audio": 2, "face": 3}

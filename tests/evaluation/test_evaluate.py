@@ -1,4 +1,4 @@
-"""The final evaluation and the attribution beneath it."""
+"""The final evaluation and the attribution of predictions to modalities."""
 
 import dataclasses
 import json
@@ -14,6 +14,8 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation import evaluate as evaluation
 from pase_msa.evaluation.evaluate import evaluate, subsets
 from pase_msa.evaluation.inference import attribute, infer, predict_coalitions
+from pase_msa.models.base import Model
+from pase_msa.report.run_page import report_run
 from pase_msa.shapley import attribution
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import train
@@ -22,11 +24,11 @@ from tests.toys import tiny_spec, toy_batch, toy_model, toy_task
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    home = tmp_path_factory.mktemp("evaluate")
-    synthetic_table(tiny_spec(), path=home / "data")
+    root = tmp_path_factory.mktemp("evaluate")
+    synthetic_table(tiny_spec(), path=root / "data")
     config = RunConfig(
-        data=str(home / "data"),
-        out=str(home / "run"),
+        data=str(root / "data"),
+        out=str(root / "run"),
         model={"name": "pase", "width": 8},
         encoders={"default": {"hidden": 8}},
         training=TrainingConfig(epochs=3, batch_size=16, threads=1, accelerator="cpu"),
@@ -49,13 +51,33 @@ def test_shapley_values_of_the_metric_add_up_to_the_gain_over_no_modality(run):
     result = evaluate(run.path)
     total = sum(part["nats"] for part in result["contributions"].values())
     assert np.isfinite(total)
-    assert set(result["contributions"]["text"]) == {"share", "mean_absolute", "metric", "nats", "planted"}
+    assert set(result["contributions"]["text"]) == {"share", "mean_absolute", "metric", "nats", "ground_truth"}
 
 
 def test_the_test_split_is_read_once(run, monkeypatch):
     first = evaluate(run.path)
     monkeypatch.setattr(evaluation, "open_data", lambda path: pytest.fail("the data were read again"))
     assert evaluate(run.path) == json.loads(run.evaluation.read_text()) == first
+
+
+def test_it_writes_numbers_and_no_page_which_can_be_made_later(run):
+    run.report.unlink(missing_ok=True)
+    evaluate(run.path)
+    assert run.predictions.is_file()
+    assert not run.report.exists()
+    assert report_run(run.path) == run.report
+    drawn = run.report.stat().st_mtime_ns
+    assert report_run(run.path).stat().st_mtime_ns == drawn, "it was drawn again"
+    run.evaluation.unlink()
+    evaluate(run.path)
+    report_run(run.path)
+    assert run.report.stat().st_mtime_ns > drawn
+
+
+def test_only_an_evaluated_run_has_a_page(run):
+    run.evaluation.unlink(missing_ok=True)
+    with pytest.raises(PaSEError, match="not evaluated yet"):
+        report_run(run.path)
 
 
 def test_changed_data_are_refused(run, tmp_path, monkeypatch):
@@ -66,7 +88,7 @@ def test_changed_data_are_refused(run, tmp_path, monkeypatch):
         evaluate(run.path)
 
 
-def test_other_data_can_be_named_and_leave_no_trace(run, tmp_path):
+def test_a_result_on_other_data_is_returned_and_not_written(run, tmp_path):
     run.evaluation.unlink(missing_ok=True)
     synthetic_table(tiny_spec(seed=5), path=tmp_path / "other")
     assert evaluate(run.path, data=str(tmp_path / "other"))["count"] == 16
@@ -76,36 +98,34 @@ def test_other_data_can_be_named_and_leave_no_trace(run, tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3, 9])
 def test_attribution_is_efficient(count):
     players = tuple(f"m{i}" for i in range(count))
-    games, matrix = attribution(players)
-    assert games[0] == frozenset()
-    assert games[-1] == frozenset(players)
-    worth = np.random.default_rng(0).normal(size=len(games))
+    coalitions, matrix = attribution(players)
+    assert coalitions[0] == frozenset()
+    assert coalitions[-1] == frozenset(players)
+    worth = np.random.default_rng(0).normal(size=len(coalitions))
     assert (matrix @ worth).sum() == pytest.approx(worth[-1] - worth[0])
 
 
 def test_a_dummy_gets_nothing_also_when_sampled():
     players = tuple(f"m{i}" for i in range(9))
-    games, matrix = attribution(players)
-    worth = np.array([sum(2.0 for name in game if name != "m4") for game in games])
-    found = dict(zip(players, matrix @ worth, strict=True))
-    assert found["m4"] == pytest.approx(0)
-    assert found["m1"] == pytest.approx(2)
+    coalitions, matrix = attribution(players)
+    worth = np.array([sum(2.0 for name in coalition if name != "m4") for coalition in coalitions])
+    values = dict(zip(players, matrix @ worth, strict=True))
+    assert values["m4"] == pytest.approx(0)
+    assert values["m1"] == pytest.approx(2)
 
 
-def test_contributions_add_up_to_the_score_less_the_base(run):
+def test_contributions_add_up_to_the_score_minus_the_base(run):
     table = synthetic_table(tiny_spec())
-    from pase_msa.models.base import Model
-
     model = Model.from_pretrained(run.model)
     dataset = make_dataset(table, load_columns(table, model.inputs), np.arange(len(table)), None)
-    found = infer(model, dataset)
-    total = torch.stack(list(found.contributions.values())).sum(0)
-    torch.testing.assert_close(total, found.score - found.base, atol=1e-5, rtol=0)
+    inference = infer(model, dataset)
+    total = torch.stack(list(inference.contributions.values())).sum(0)
+    torch.testing.assert_close(total, inference.score - inference.base, atol=1e-5, rtol=0)
     small = infer(model, dataset, batch_size=3)
-    torch.testing.assert_close(found.score, small.score, atol=1e-6, rtol=0)
+    torch.testing.assert_close(inference.score, small.score, atol=1e-6, rtol=0)
 
 
-def test_playing_a_coalition_is_predicting_with_the_others_withheld():
+def test_the_prediction_of_a_coalition_is_that_with_the_other_modalities_masked():
     model = toy_model().eval()
     batch = toy_batch()
 
@@ -130,13 +150,13 @@ def test_subsets_of_many_modalities_are_singles_leave_one_out_and_all():
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 def test_a_modality_that_changes_nothing_contributes_exactly_nothing(kind):
     task = toy_task(kind)
-    games, matrix = attribution(task.modalities)
+    coalitions, matrix = attribution(task.modalities)
     generator = torch.Generator().manual_seed(0)
-    said = {game: torch.randn(50, task.num_classes, generator=generator) for game in games if "audio" not in game}
-    logits = torch.stack([said[game - {"audio"}] for game in games])
-    # what is the same is not computed in the same way, batch for batch
-    found = attribute(task, logits + 1e-7 * torch.randn(logits.shape, generator=generator), matrix, 1.0)
-    assert (found.contributions["audio"] == 0).all()
-    assert not found.contributions["audio"].signbit().any()
-    value = found.probabilities.amax(1) if found.score is None else found.score
-    assert torch.allclose(torch.stack(list(found.contributions.values())).sum(0), value - found.base, atol=1e-5)
+    without = {c: torch.randn(50, task.num_classes, generator=generator) for c in coalitions if "audio" not in c}
+    logits = torch.stack([without[coalition - {"audio"}] for coalition in coalitions])
+    # equal predictions differ by rounding, because batches are put together differently
+    inference = attribute(task, logits + 1e-7 * torch.randn(logits.shape, generator=generator), matrix, 1.0)
+    assert (inference.contributions["audio"] == 0).all()
+    assert not inference.contributions["audio"].signbit().any()
+    value = inference.probabilities.amax(1) if inference.score is None else inference.score
+    assert torch.allclose(torch.stack(list(inference.contributions.values())).sum(0), value - inference.base, atol=1e-5)

@@ -325,7 +325,7 @@ def test_nothing_half_written_is_left(result, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "picture.png").write_text("the old one")
-    monkeypatch.setattr("pase_msa.report.diagnosis_picture.os.replace", fails)
+    monkeypatch.setattr("pase_msa.files.os.replace", fails)
     with pytest.raises(PaSEError, match="No space left"):
         plot_diagnosis(result, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_text() == "the old one"

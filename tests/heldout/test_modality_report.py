@@ -23,7 +23,7 @@ from pase_msa.heldout.modality_report import (
     summary_lines,
 )
 from pase_msa.heldout.verdict import Evidence
-from pase_msa.report.run_page import render_table
+from pase_msa.report.terminal import render_table
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import prepare, train
 

@@ -2,12 +2,10 @@
 
 import dataclasses
 import json
-import re
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from pase_msa.data.dataset import evaluation_loader
 from pase_msa.data.synthetic.generate import synthetic_table
@@ -201,22 +199,6 @@ def test_all_state_is_in_buffers_and_nothing_is_trained():
     assert all(
         torch.equal(*pair) for pair in zip(model(toy_batch(), COALITIONS), other(toy_batch(), COALITIONS), strict=True)
     )
-
-
-def test_a_model_of_the_old_names_is_loaded(tmp_path):
-    """Buffers of the reference had other names; the values are the same."""
-    model, batch = toy_model(), toy_batch()
-    model.reference = toy_reference()
-    model.mixture.set({EVERYONE: 1.0}, 0.5)
-    folder = model.eval().save_pretrained(tmp_path / "model")
-    renamed = {}
-    for key, value in load_file(folder / "model.safetensors").items():
-        key = re.sub(r"^reference\.fourier_", "reference.waves_", key)
-        key = re.sub(r"^reference\.top_", "reference.lead_", key)
-        renamed[re.sub(r"^reference\.coalition_weights$", "reference.shares", key)] = value
-    assert {"reference.waves_text", "reference.lead_audio", "reference.shares"} <= set(renamed)
-    save_file(renamed, folder / "model.safetensors")
-    assert torch.equal(Model.from_pretrained(folder)(batch).probabilities, model(batch).probabilities)
 
 
 def test_a_model_of_another_format_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from pase_msa.media.clip import Span, Track, Word
 
 
 def naive(values, times, spans):
-    """Mean and deviation a span; the nearest frame where a span has none."""
+    """Mean and deviation per span; the nearest frame where a span has none."""
     rows = []
     for span in spans:
         inside = [i for i, t in enumerate(times) if span.start <= t < span.end]
@@ -29,16 +29,16 @@ def naive(values, times, spans):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_pooling_is_what_a_loop_does(seed):
+def test_pooling_agrees_with_a_loop(seed):
     rng = np.random.default_rng(seed)
     times = np.arange(40) / 10
     values = rng.normal(size=(40, 3))
     values[rng.random((40, 3)) < 0.3] = np.nan
     edges = np.sort(rng.uniform(0, 4, 12))
     spans = [Span(a, b) for a, b in itertools.pairwise(edges)]
-    found = pool(Track(values, times), spans, deviations=True)
-    np.testing.assert_allclose(found, naive(values, times, spans), rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(pool(Track(values, times), spans, deviations=False), found[:, :3])
+    pooled = pool(Track(values, times), spans, deviations=True)
+    np.testing.assert_allclose(pooled, naive(values, times, spans), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(pool(Track(values, times), spans, deviations=False), pooled[:, :3])
 
 
 def test_a_span_far_from_every_frame_is_unknown():
@@ -48,9 +48,9 @@ def test_a_span_far_from_every_frame_is_unknown():
 
 def test_a_window_without_a_word_is_unknown():
     track = Track(np.ones((2, 2)), np.array([0.1, 0.2]), by_word=True)
-    found = pool(track, [Span(0.0, 0.25), Span(0.25, 0.5)], deviations=False)
-    assert found[0].tolist() == [1, 1]
-    assert np.isnan(found[1]).all()
+    pooled = pool(track, [Span(0.0, 0.25), Span(0.25, 0.5)], deviations=False)
+    assert pooled[0].tolist() == [1, 1]
+    assert np.isnan(pooled[1]).all()
 
 
 @given(st.floats(0, 100), st.floats(0.01, 60), st.floats(0.05, 5))

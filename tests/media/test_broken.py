@@ -1,4 +1,4 @@
-"""Broken and odd media: one sentence, or a modality that is absent."""
+"""Broken and odd media are refused with one sentence, or a modality is absent."""
 
 import numpy as np
 import pytest
@@ -47,80 +47,80 @@ def test_a_stream_without_its_end_is_read_as_far_as_it_goes(extractor, tmp_path,
     path = write_clip(tmp_path / "whole.mkv", sound=sound, rate=rate, frames=frames)
     content = path.read_bytes()
     (tmp_path / "part.mkv").write_bytes(content[: 2 * len(content) // 3])
-    found = extractor.extract_clip(tmp_path / "part.mkv")
-    assert found.features
+    clip = extractor.extract_clip(tmp_path / "part.mkv")
+    assert clip.features
 
 
 def test_no_sound(extractor, tmp_path):
     path = write_clip(tmp_path / "a.mp4", frames=[portrait(160, 120, i / 9) for i in range(10)])
-    found = extractor.extract_clip(path)
-    assert list(found.features) == ["vision"]
-    assert found.aligned == "window"
-    assert len(found.features["vision"]) == 2  # a second in windows of half a second
-    assert "There is no sound, so audio is absent." in found.notes
+    clip = extractor.extract_clip(path)
+    assert list(clip.features) == ["vision"]
+    assert clip.aligned == "window"
+    assert len(clip.features["vision"]) == 2  # a second in windows of half a second
+    assert "There is no sound, so audio is absent." in clip.notes
 
 
 def test_no_pictures(extractor, media):
-    found = extractor.extract_clip(media / "sound.wav")
-    assert list(found.features) == ["text", "audio"]
-    assert found.faces == []
+    clip = extractor.extract_clip(media / "sound.wav")
+    assert list(clip.features) == ["text", "audio"]
+    assert clip.faces == []
 
 
 def test_silence(extractor, tmp_path):
     frames = [portrait(160, 120, i / 9) for i in range(10)]
     path = write_clip(tmp_path / "a.mp4", sound=np.zeros(RATE, np.int16), rate=RATE, frames=frames)
-    found = extractor.extract_clip(path)
-    assert list(found.features) == ["vision"]
-    assert "The sound is silent, so audio is absent." in found.notes
+    clip = extractor.extract_clip(path)
+    assert list(clip.features) == ["vision"]
+    assert "The sound is silent, so audio is absent." in clip.notes
 
 
 def test_sound_without_speech_has_no_text(extractor, tmp_path):
     rng = np.random.default_rng(0)
     path = write_clip(tmp_path / "a.wav", sound=rng.normal(0, 2000, 2 * RATE).astype(np.int16), rate=RATE)
-    found = extractor.extract_clip(path)
-    assert list(found.features) == ["audio"]
-    assert found.text is None
-    assert "Nobody speaks, so text is absent." in found.notes
+    clip = extractor.extract_clip(path)
+    assert list(clip.features) == ["audio"]
+    assert clip.text is None
+    assert "Nobody speaks, so text is absent." in clip.notes
 
 
 def test_a_text_for_a_silent_clip_is_kept(extractor, tmp_path):
     frames = [portrait(160, 120, i / 9) for i in range(10)]
     path = write_clip(tmp_path / "a.mp4", sound=np.zeros(RATE, np.int16), rate=RATE, frames=frames)
-    found = extractor.extract_clip(path, "He only looks.")
-    assert found.text == "He only looks."
-    assert {name: len(values) for name, values in found.features.items()} == {"text": 3, "vision": len(found.steps)}
-    assert found.aligned == "window"
+    clip = extractor.extract_clip(path, "He only looks.")
+    assert clip.text == "He only looks."
+    assert {name: len(values) for name, values in clip.features.items()} == {"text": 3, "vision": len(clip.steps)}
+    assert clip.aligned == "window"
 
 
 def test_no_face(extractor, tmp_path):
     sound, rate = speak("Nobody is to be seen here.")
-    found = extractor.extract_clip(write_clip(tmp_path / "a.mp4", sound=sound, rate=rate, frames=noise(15)))
-    assert list(found.features) == ["text", "audio"]
-    assert "No face was found, so vision is absent." in found.notes
+    clip = extractor.extract_clip(write_clip(tmp_path / "a.mp4", sound=sound, rate=rate, frames=noise(15)))
+    assert list(clip.features) == ["text", "audio"]
+    assert "No face was found, so vision is absent." in clip.notes
 
 
 def test_a_face_that_comes_late(extractor, tmp_path):
     sound, rate = speak("First there is nobody, but then somebody comes.")
     frames = [*noise(15, (160, 120)), *(portrait(160, 120, 0.5) for _ in range(15))]
-    found = extractor.extract_clip(write_clip(tmp_path / "a.mp4", sound=sound, rate=rate, frames=frames))
-    seen = np.isfinite(found.features["vision"]).all(1)
+    clip = extractor.extract_clip(write_clip(tmp_path / "a.mp4", sound=sound, rate=rate, frames=frames))
+    seen = np.isfinite(clip.features["vision"]).all(1)
     assert not seen[0]
     assert seen[-1]
-    assert any(note.startswith("A face was found in") for note in found.notes)
+    assert any(note.startswith("A face was found in") for note in clip.notes)
 
 
-def test_a_video_that_is_called_a_text(extractor, media, tmp_path):
+def test_a_video_under_the_name_of_a_text(extractor, media, tmp_path):
     (tmp_path / "a.txt").write_bytes((media / "video.mp4").read_bytes())
     assert list(extractor.extract_clip(tmp_path / "a.txt").features) == ["text", "audio", "vision"]
 
 
-def test_a_sound_that_is_called_a_video(extractor, media, tmp_path):
+def test_a_sound_under_the_name_of_a_video(extractor, media, tmp_path):
     (tmp_path / "a.mp4").write_bytes((media / "sound.wav").read_bytes())
     assert list(extractor.extract_clip(tmp_path / "a.mp4").features) == ["text", "audio"]
 
 
 @pytest.mark.parametrize("content", [b"This is a text.", bytes(range(256)) * 20])
-def test_no_media_that_is_called_a_video(content, extractor, tmp_path):
+def test_other_content_under_the_name_of_a_video(content, extractor, tmp_path):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(PaSEError) as error:
         extractor.extract_clip(tmp_path / "a.mp4")
@@ -128,13 +128,13 @@ def test_no_media_that_is_called_a_video(content, extractor, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"  \n", b"\xff\xfe\x00binary\x00"])
-def test_no_text_that_is_called_a_text(content, extractor, tmp_path):
+def test_other_content_under_the_name_of_a_text(content, extractor, tmp_path):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(PaSEError, match=r"a\.txt was to (be|hold) a text"):
         extractor.extract_clip(tmp_path / "a.txt")
 
 
-def test_a_playlist_leads_nowhere(extractor, media, tmp_path):
+def test_a_playlist_opens_no_other_file(extractor, media, tmp_path):
     (tmp_path / "a.m3u8").write_text(
         f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{media / 'video.mp4'}\n#EXT-X-ENDLIST\n"
     )
@@ -143,8 +143,8 @@ def test_a_playlist_leads_nowhere(extractor, media, tmp_path):
 
 
 def test_one_frame(extractor, tmp_path):
-    found = extractor.extract_clip(write_clip(tmp_path / "a.mp4", frames=[portrait(160, 120, 0.5)]))
-    assert found.features["vision"].shape == (1, 23)
+    clip = extractor.extract_clip(write_clip(tmp_path / "a.mp4", frames=[portrait(160, 120, 0.5)]))
+    assert clip.features["vision"].shape == (1, 23)
 
 
 def test_a_photograph(extractor, tmp_path):
@@ -181,7 +181,7 @@ def test_huge_pictures_are_refused(extractor, tmp_path):
     assert "9000 x 8000 pixels, more than 64 million" in one_sentence(error)
 
 
-def test_a_probe_tells_what_a_file_holds(media):
+def test_a_probe_gives_size_rates_and_duration(media):
     info = probe(media / "video.mp4")
     assert (info.width, info.height, info.frame_rate, info.sample_rate) == (320, 240, 10.0, 22_050)
     assert info.duration > 2

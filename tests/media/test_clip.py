@@ -1,4 +1,4 @@
-"""A clip is read: words with times, steps that agree, faces over time, and the same again from the record."""
+"""One clip: words with times, steps that agree, faces over time, and the same features again from the record."""
 
 import itertools
 
@@ -22,7 +22,7 @@ def test_speech_is_recognised_with_times(clip):
     assert all(0 <= word.confidence <= 1 for word in clip.words)
 
 
-def test_every_modality_has_a_step_a_word(clip, extractor):
+def test_every_modality_has_one_step_per_word(clip, extractor):
     assert clip.aligned == "word"
     assert list(clip.features) == ["text", "audio", "vision"]
     for name, values in clip.features.items():
@@ -61,15 +61,15 @@ def test_the_same_clip_gives_the_same_features(clip, extractor, media):
 
 
 def test_a_given_text_is_aligned(extractor, media, clip):
-    found = extractor.extract_clip(media / "video.mp4", SENTENCE)
-    assert found.timing == "aligned"
-    assert [word.text for word in found.words] == SENTENCE.split()
-    heard = {word.text.lower().strip(",."): word for word in clip.words}
-    for word in found.words:
-        known = heard.get(word.text.lower().strip(",."))
-        if known is not None:  # two ways to tell when a word is said
-            assert word.start < known.end + 0.15
-            assert word.end > known.start - 0.15
+    extracted = extractor.extract_clip(media / "video.mp4", SENTENCE)
+    assert extracted.timing == "aligned"
+    assert [word.text for word in extracted.words] == SENTENCE.split()
+    recognised = {word.text.lower().strip(",."): word for word in clip.words}
+    for word in extracted.words:
+        recognised_word = recognised.get(word.text.lower().strip(",."))
+        if recognised_word is not None:  # two methods agree on the time of a word
+            assert word.start < recognised_word.end + 0.15
+            assert word.end > recognised_word.start - 0.15
 
 
 def test_a_word_that_no_dictionary_has_stands_between_its_neighbours(extractor, media):
@@ -81,30 +81,30 @@ def test_a_word_that_no_dictionary_has_stands_between_its_neighbours(extractor, 
 
 
 def test_a_text_that_cannot_be_aligned_is_spread_over_the_speech(extractor, media):
-    found = extractor.extract_clip(media / "video.mp4", "xyzzyq qqrt zzkw")
-    assert found.timing == "spread"
-    assert any("spread" in note for note in found.notes)
-    assert found.words[0].start == pytest.approx(found.speech[0].start)
-    assert found.words[-1].end == pytest.approx(found.speech[-1].end)
+    extracted = extractor.extract_clip(media / "video.mp4", "xyzzyq qqrt zzkw")
+    assert extracted.timing == "spread"
+    assert any("spread" in note for note in extracted.notes)
+    assert extracted.words[0].start == pytest.approx(extracted.speech[0].start)
+    assert extracted.words[-1].end == pytest.approx(extracted.speech[-1].end)
 
 
 def test_text_alone_has_words_without_times(extractor, tmp_path):
     (tmp_path / "a.txt").write_text("What a fine day.")
-    for found in (extractor.extract_clip(None, "What a fine day."), extractor.extract_clip(tmp_path / "a.txt")):
-        assert list(found.features) == ["text"]
-        assert found.features["text"].shape == (4, 384)
-        assert found.words[0].start is None
-        assert found.duration is None
+    for extracted in (extractor.extract_clip(None, "What a fine day."), extractor.extract_clip(tmp_path / "a.txt")):
+        assert list(extracted.features) == ["text"]
+        assert extracted.features["text"].shape == (4, 384)
+        assert extracted.words[0].start is None
+        assert extracted.duration is None
 
 
 def test_a_part_of_a_clip_has_the_clock_of_the_file(extractor, media, clip):
     middle = clip.words[4].start
-    found = extractor.extract_clip(media / "video.mp4", start=middle)
-    assert found.start == middle
-    assert found.duration == pytest.approx(clip.duration - middle)
-    assert min(word.start for word in found.words) >= middle
-    assert min(face.time for face in found.faces) >= middle
-    assert max(face.time for face in found.faces) <= clip.duration
+    extracted = extractor.extract_clip(media / "video.mp4", start=middle)
+    assert extracted.start == middle
+    assert extracted.duration == pytest.approx(clip.duration - middle)
+    assert min(word.start for word in extracted.words) >= middle
+    assert min(face.time for face in extracted.faces) >= middle
+    assert max(face.time for face in extracted.faces) <= clip.duration
 
 
 def test_a_part_outside_the_clip_is_refused(extractor, media):
@@ -134,31 +134,33 @@ def test_long_media_without_speech_are_cut_evenly(tmp_path):
 
 @pytest.mark.parametrize("align", ["window", "frame"])
 def test_other_alignments(align, media):
-    found = Extractor(ExtractConfig(["audio", "vision"], align=align, window=0.25)).extract_clip(media / "video.mp4")
-    assert found.aligned == align
-    lengths = {name: len(values) for name, values in found.features.items()}
+    extracted = Extractor(ExtractConfig(["audio", "vision"], align=align, window=0.25)).extract_clip(
+        media / "video.mp4"
+    )
+    assert extracted.aligned == align
+    lengths = {name: len(values) for name, values in extracted.features.items()}
     if align == "window":
-        assert set(lengths.values()) == {int(np.ceil(found.duration / 0.25))}
+        assert set(lengths.values()) == {int(np.ceil(extracted.duration / 0.25))}
     else:
-        assert lengths == {name: len(track.values) for name, track in found.tracks.items()}
+        assert lengths == {name: len(track.values) for name, track in extracted.tracks.items()}
         assert lengths["audio"] > 10 * lengths["vision"]
 
 
 @pytest.mark.parametrize(("name", "dim"), [("egemaps", 50), ("whisper", 384)])
 def test_other_extractors_of_sound(name, dim, media):
     extractor = Extractor(ExtractConfig(["audio"], {"audio": {"extractor": name}}))
-    found = extractor.extract_clip(media / "sound.wav", SENTENCE)
-    assert found.features["audio"].shape == (len(SENTENCE.split()), dim)
-    assert np.isfinite(found.features["audio"]).all()
+    extracted = extractor.extract_clip(media / "sound.wav", SENTENCE)
+    assert extracted.features["audio"].shape == (len(SENTENCE.split()), dim)
+    assert np.isfinite(extracted.features["audio"]).all()
     assert extractor.record["modalities"]["audio"]["extractor"] == name
 
 
 def test_the_record_makes_the_same_extractor(clip, extractor, media):
     again = Extractor.from_record(extractor.record)
     assert again.record == extractor.record
-    found = again.extract_clip(media / "video.mp4")
+    extracted = again.extract_clip(media / "video.mp4")
     for name, values in clip.features.items():
-        np.testing.assert_array_equal(found.features[name], values)
+        np.testing.assert_array_equal(extracted.features[name], values)
 
 
 def test_the_record_names_every_file_of_weights(extractor):
@@ -169,10 +171,10 @@ def test_the_record_names_every_file_of_weights(extractor):
     assert len(record["modalities"]["text"]["model_sha256"]) == 64
 
 
-def test_other_options_are_another_record(extractor):
+def test_other_options_give_another_record(extractor):
     other = Extractor(ExtractConfig(extractors={"vision": {"rate": 10}}))
-    said = difference(extractor.record, other.record, ["text", "vision"])
-    assert said == "the options of vision had rate 5.0 in training and have 10.0 here"
+    sentence = difference(extractor.record, other.record, ["text", "vision"])
+    assert sentence == "the options of vision had rate 5.0 in training and have 10.0 here"
     assert difference(extractor.record, other.record, ["text", "audio"]) is None
 
 
@@ -184,7 +186,7 @@ def test_a_record_of_other_weights_is_refused(extractor):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "sentence"),
     [
         ({"modalities": []}, "needs a modality"),
         ({"extractors": {"smell": {}}}, "'smell', which is not among the modalities"),
@@ -195,6 +197,6 @@ def test_a_record_of_other_weights_is_refused(extractor):
         ({"extractors": {"audio": {"cepstra": 50}}}, "cepstra <= mels"),
     ],
 )
-def test_mistaken_options_are_told(options, said):
-    with pytest.raises(PaSEError, match=said):
+def test_mistaken_options_are_refused(options, sentence):
+    with pytest.raises(PaSEError, match=sentence):
         Extractor(ExtractConfig(**options))

@@ -1,4 +1,4 @@
-"""The face is where it is, its geometry obeys the laws of geometry, and its expression is what the network says."""
+"""Faces: place of the box, laws of the geometry, expression against the quantised network."""
 
 import numpy as np
 import pytest
@@ -129,11 +129,11 @@ def test_the_largest_or_the_most_central_face_is_followed():
     chosen = {}
     for which in ("largest", "central"):
         track = FaceTrack(Config(face=which))
-        found = track.find(image)
-        assert len(found) == 2
-        chosen[which] = track.choose(found, image, None)
-        # once chosen, it is kept whatever the rule says
+        faces = track.find(image)
+        assert len(faces) == 2
+        chosen[which] = track.choose(faces, image, None)
+        # once chosen, it is followed whatever the rule
         for other in ("largest", "central"):
             track.config.face = other
-            assert track.choose(found, image, chosen[which]) is chosen[which]
+            assert track.choose(faces, image, chosen[which]) is chosen[which]
     assert chosen["largest"].box[0] < chosen["central"].box[0]

@@ -1,4 +1,4 @@
-"""Which clips are meant."""
+"""The list of clips from a folder, a manifest or a file."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_a_manifest(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "sentence"),
     [
         ("file\na.mp4\n", "needs a column 'path'"),
         ("path\n", "no clip"),
@@ -44,9 +44,9 @@ def test_a_manifest(tmp_path):
         ("path,text\n,\n", "line 2: a clip needs a path or a text"),
     ],
 )
-def test_a_mistaken_manifest_is_told(content, said, tmp_path):
+def test_a_mistaken_manifest_is_refused(content, sentence, tmp_path):
     (tmp_path / "clips.csv").write_text(content)
-    with pytest.raises(PaSEError, match=said):
+    with pytest.raises(PaSEError, match=sentence):
         read_clips(tmp_path / "clips.csv")
 
 

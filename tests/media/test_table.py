@@ -1,4 +1,4 @@
-"""Many clips: a table and a report, finished clips are kept, broken ones are told, models keep the record."""
+"""Many clips: table and report, resumption, broken clips, and the record in models."""
 
 import csv
 import importlib.util
@@ -73,7 +73,7 @@ def test_labels_and_splits_come_from_the_manifest(tmp_path):
     assert finished(tmp_path / "out") == before  # labels are no reason to extract again
 
 
-def test_broken_clips_are_told_and_left_out(tmp_path):
+def test_broken_clips_are_reported_and_left_out(tmp_path):
     clips = tones(tmp_path / "clips", 2)
     (clips / "empty.mp4").touch()
     (clips / "junk.mp4").write_bytes(b"junk" * 100)
@@ -85,7 +85,7 @@ def test_broken_clips_are_told_and_left_out(tmp_path):
     assert "is empty (0 bytes)" in rows["empty"]["notes"]
     assert "cannot be read" in rows["junk"]["notes"]
     assert (rows["tone0"]["status"], rows["tone0"]["modalities"]) == ("ok", "loudness")
-    # mended, it is tried again, and only it
+    # repaired, it is tried again, and only it
     before = finished(tmp_path / "out")
     (clips / "empty.mp4").write_bytes((clips / "tone0.wav").read_bytes())
     table, _ = extract_table(clips, tmp_path / "out", loudness(), jobs=1)
@@ -155,8 +155,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     lines = ["path,text,video,split,sentiment"]
     for i in range(32):
-        said, score = ("good and fine", 2) if i % 2 else ("bad and dull", -2)
-        lines.append(f",It is {said} number {i},v{i},{'valid' if i % 4 > 1 else 'train'},{score}")
+        words, score = ("good and fine", 2) if i % 2 else ("bad and dull", -2)
+        lines.append(f",It is {words} number {i},v{i},{'valid' if i % 4 > 1 else 'train'},{score}")
     (folder / "clips.csv").write_text("\n".join(lines))
     features, run = folder / "features", folder / "run"
     assert cli.main(["extract", str(folder / "clips.csv"), "--out", str(features), "--modalities", "text"]) == 0
@@ -165,7 +165,7 @@ def trained(tmp_path_factory):
     return features, run
 
 
-def test_a_model_keeps_the_record(trained):
+def test_a_model_has_the_record_of_its_features(trained):
     features, run = trained
     predictor = Predictor(run)
     assert predictor.extraction == open_table(features).meta["extraction"]
@@ -177,10 +177,10 @@ def test_a_model_refuses_features_that_were_made_otherwise(trained, tmp_path):
     (tmp_path / "a.txt").write_text("It is good.")
     config = ExtractConfig(["text"], {"text": {"lowercase": True}})
     table, _ = extract_table(tmp_path / "a.txt", tmp_path / "out", config, jobs=1)
-    said = "the options of text had lowercase False in training and have True here"
-    with pytest.raises(PaSEError, match=said):
+    sentence = "the options of text had lowercase False in training and have True here"
+    with pytest.raises(PaSEError, match=sentence):
         list(Predictor(run).predict(table))
-    with pytest.raises(PaSEError, match=said):
+    with pytest.raises(PaSEError, match=sentence):
         evaluate(run, data=tmp_path / "out")
 
 

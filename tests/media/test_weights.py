@@ -1,4 +1,4 @@
-"""Weights come from packages, and are the ones that were meant."""
+"""Weights come from packages, and other files are refused."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from pase_msa.media.face import MESH
 from pase_msa.media.weights import Weights, require, versions
 
 
-def test_a_package_that_is_not_there():
+def test_a_missing_package_is_named():
     weights = Weights("no-such-package", "1", "no_such_module", "a.bin", "0" * 64, "MIT")
     for attempt in (
         weights.path,

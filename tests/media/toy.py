@@ -1,4 +1,4 @@
-"""An extractor from outside the package: loudness, as slowly as one likes."""
+"""An extractor from outside the package: loudness, with a delay."""
 
 import time
 from dataclasses import dataclass

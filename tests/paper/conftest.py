@@ -56,7 +56,6 @@ def small(found):
         return trained(config, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pase_msa.evaluation.evaluate.write_report", lambda *_, **__: None)
         patch.setattr(training_cell, "train", counted)
         patch.setattr(methods, "baselines", lambda: ["concat"])
         patch.setattr(table3, "_PARTS", {name: table3._PARTS[name] for name in ("- PCL", "+ Sum")})

@@ -152,5 +152,5 @@ def test_other_data_and_an_empty_split_are_refused(folders, score_table, class_t
     assert len(load_run(folders["pase"], data=score_table).dataset)
     with pytest.raises(PaSEError, match="not those"):
         load_run(folders["pase"], data=class_table)
-    with pytest.raises(PaSEError, match="no utterance"):
+    with pytest.raises(PaSEError, match="no split 'nothing'"):
         load_run(folders["pase"], "nothing")  # type: ignore[arg-type]

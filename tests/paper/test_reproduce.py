@@ -11,11 +11,10 @@ from pase_msa import plugins
 from pase_msa.cli.main import main
 from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
-from pase_msa.paper.methods import completed
 from pase_msa.paper.protocol import Protocol
 from pase_msa.paper.quoted import quoted
 from pase_msa.paper.run import expand, names
-from pase_msa.training.config import RunConfig
+from tests.contracts.test_paper import in_sessions
 from tests.paper.conftest import two_modalities
 from tests.toys import tiny_spec
 
@@ -90,7 +89,7 @@ def test_what_the_paper_prints_is_marked_as_quoted(made):
 def test_a_file_states_what_it_rests_on(made):
     text = (made.out / "table3.md").read_text()
     assert f"Seeds 1, 2; {2 * VARIANTS_OF_TABLE3} runs, of which 0 failed." in text
-    assert "test split, which is read once a run" in text
+    assert "test split, which is read once per run" in text
     assert "pase reproduce table3 --data" in text
     assert "## table3\n" in (made.out / "ledger.md").read_text()
 
@@ -199,27 +198,6 @@ def test_groups_hold_what_is_on_disk():
     assert set(expand(["extra"])) == {name for name in names() if not name.startswith(("table", "figure"))}
 
 
-@pytest.mark.parametrize("text", ["frozen", "fine-tuned"])
-@pytest.mark.parametrize("name", names())
-def test_every_configuration_is_valid(name, text, tmp_path):
-    spec = tiny_spec("classification" if name == "table2" else "regression")
-    table = synthetic_table(spec)
-    if name == "table2":
-        table = _in_sessions(table, 3)
-    protocol = Protocol("toy", None, table, [1], text=text)
-    variants = plugins.load("paper", name).variants(protocol)
-    assert variants
-    for options in variants.values():
-        options = completed(protocol, options)
-        if options["model"]["name"] == "ridge":
-            continue
-        config = RunConfig.from_options(options)
-        for kind, given in (("models", config.model), ("balancing", config.balancing)):
-            if "name" in given:
-                rest = {key: value for key, value in given.items() if key != "name"}
-                plugins.configure(plugins.load(kind, given["name"]).Config, rest, given["name"])
-
-
 def test_fine_tuned_text_keeps_to_the_parts_that_the_paper_names():
     variants = plugins.load("paper", "table3").variants
     frozen, tuned = (
@@ -241,25 +219,12 @@ def test_table_1_has_every_baseline_on_disk():
     assert {("pase", "sgm"), ("pase", "held_out")} <= used
 
 
-def _in_sessions(table, count):
-    """The same data, its videos named as recorded in sessions."""
-    from pase_msa.data.table import FeatureTable
-
-    places = {video: place for place, video in enumerate(dict.fromkeys(table.videos))}
-    rows = []
-    for row in range(len(table)):
-        utterance = table.utterance(row)
-        utterance.video = f"Ses0{places[utterance.video] % count + 1}F_{utterance.video}"
-        rows.append(utterance)
-    return FeatureTable.build(rows, table.schema, meta={"classes": table.meta.get("classes")})
-
-
 def test_table_2_leaves_one_session_out_at_a_time(made, tmp_path, capsys):
     from pase_msa.data.table import FeatureTable
     from pase_msa.paper.table2 import sessions
 
     data = tmp_path / "iemocap_toy"
-    _in_sessions(synthetic_table(two_modalities("classification", train=60)), 3).save(data)
+    in_sessions(synthetic_table(two_modalities("classification", train=60)), 3).save(data)
     more = ("--out", str(tmp_path / "out"), "--runs", str(tmp_path / "home"))
     assert made.reproduce("table2", data=data, seeds=1, more=more) == 0
     folds = sorted((tmp_path / "home" / "sessions").glob("*/*"))

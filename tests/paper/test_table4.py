@@ -127,8 +127,8 @@ def test_each_utterance_is_predicted_from_what_it_keeps(runs, name, imputation):
     left = rates.keep(there, 0.5, 0, 1)
 
     def withheld(batch, place):  # marked absent in the batch itself
-        left = {key: flags & torch.from_numpy(left[key][place]) for key, flags in batch.present.items()}
-        return dataclasses.replace(batch, present=left)
+        present = {key: flags & torch.from_numpy(left[key][place]) for key, flags in batch.present.items()}
+        return dataclasses.replace(batch, present=present)
 
     with imputation_switched(run.model, imputation):
         expected = run.metrics(run.logits(withheld))

@@ -1,15 +1,24 @@
+"""The page of an evaluation, its terminal tables, and how numbers are written."""
+
 from __future__ import annotations
 
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
+import pase_msa
 from pase_msa.errors import PaSEError
-from pase_msa.report.numbers import format_value
-from pase_msa.report.run_page import write_report
+from pase_msa.evaluation.predictions import Predictions
+from pase_msa.evaluation.statistics import estimate
+from pase_msa.report.numbers import format_interval, format_value, mean_sd
+from pase_msa.report.prediction_view import largest_errors
+from pase_msa.report.run_page import report_run, write_report
+from pase_msa.report.style import tone
 from pase_msa.report.terminal import render_table
 from pase_msa.task import Task
 
@@ -49,8 +58,8 @@ class Page(HTMLParser):
         self.text += data
 
 
-def stood(useful: bool, **changes):
-    """A modality's standing; the other kind rests on a single validation video."""
+def report_row(useful: bool, **changes):
+    """A modality's row of the report: a useful modality, or one with a single validation video."""
     sure = {"value": 0.3, "error": 0.01, "low": 0.28, "high": 0.32, "videos": 9}
     open_ended = {"value": -0.2, "error": None, "low": None, "high": None, "videos": 1}
     held = sure if useful else open_ended
@@ -105,7 +114,7 @@ def result(task: Task, **changes):
             "mode": "held_out",
             "reference_weight": 0.4,
             "coalition_weights": {"text": 1.0},
-            "modalities": {name: stood(name == "text") for name in task.modalities},
+            "modalities": {name: report_row(name == "text") for name in task.modalities},
         },
         "environment": {"python": "3.11", "packages": {"torch": "2"}},
         **changes,
@@ -136,7 +145,7 @@ def test_the_page_is_whole_and_fetches_nothing(task, tmp_path):
     assert not re.search(r"url\(|@import|https?://", text)
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     assert len(page.alts) >= 9
-    trust = next(alt for alt in page.alts if alt.startswith("Share of the prediction"))
+    trust = next(alt for alt in page.alts if alt.startswith("Part of the prediction"))
     assert "text: 0.9 first, 0.9 last; audio: 0.2 first, 0.2 last; reference: 0.4 first" in trust
     text = next(alt for alt in page.alts if alt.startswith("text: useful"))
     assert text.count("+0.300 (+0.280 to +0.320)") == 6
@@ -144,14 +153,14 @@ def test_the_page_is_whole_and_fetches_nothing(task, tmp_path):
     for words in (
         "Synthetic data",
         "the test split was read once",
-        "switched on at epoch 2",
+        "switched on at the end of epoch 2",
         "packages.torch",
         "Modalities on new videos",
-        "40.00 % of every prediction is made by the closed-form reference",
+        "40.0 % of every prediction is made by the closed-form reference",
         "+0.280 to +0.320",
         "no interval",
         "left out of the prediction",
-        "other half of its videos",
+        "other half of the validation videos",
     ):
         assert words in page.text
 
@@ -163,7 +172,7 @@ def test_hostile_text_stays_text(field, tmp_path):
         task = Task.classification([HOSTILE, "audio"], EMOTIONS.classes)
         content = result(task, subsets={HOSTILE: CLASSES}, contributions={HOSTILE: {"share": 1.0}})
     elif field == "verdict":
-        odd = stood(False, verdict=HOSTILE, why=HOSTILE, action=HOSTILE)
+        odd = report_row(False, verdict=HOSTILE, why=HOSTILE, action=HOSTILE)
         content["modality_report"]["modalities"] = {"text": odd}
     elif field == "note":
         content["data"]["note"] = HOSTILE
@@ -185,7 +194,7 @@ OPTIONAL += ("calibration", "modality_report", "phases", "environment")
 @pytest.mark.parametrize("missing", [*[(name,) for name in OPTIONAL], OPTIONAL], ids=lambda names: names[0][:12])
 @pytest.mark.parametrize("as_none", [False, True], ids=["absent", "null"])
 def test_optional_parts_may_be_missing(missing, as_none, tmp_path, monkeypatch):
-    monkeypatch.setattr("pase_msa.report.style.png", lambda draw, **size: b"png")
+    monkeypatch.setattr("pase_msa.report.charts.png", lambda draw, **size: b"png")
     content = result(MOSI)
     for name in missing:
         content.pop(name)
@@ -226,11 +235,11 @@ def test_many_modalities_stay_readable(tmp_path):
 def test_the_terminal_table_gives_percent_and_plain_numbers():
     text = render_table(result(MOSI))
     for words in (
-        "81.23",
+        "81.2",
         "0.747",
         "0.792",
         "text+audio",
-        "70.00",
+        "70.0",
         "-0.100",
         "Synthetic data",
         "undecided",
@@ -238,9 +247,9 @@ def test_the_terminal_table_gives_percent_and_plain_numbers():
     ):
         assert words in text
     text = render_table(result(EMOTIONS))
-    assert "70.19" in text
+    assert "70.2" in text
     assert "n/a" in text
-    assert "+20.00" in text
+    assert "+20.0" in text
     assert max(map(len, render_table(result(MOSI), width=72).splitlines())) <= 72
 
 
@@ -254,3 +263,112 @@ def test_something_else_than_an_evaluation_is_refused(tmp_path):
         write_report({"metrics": SCORES}, tmp_path / "report.html")
     with pytest.raises(PaSEError, match="evaluation"):
         render_table({"task": MOSI.to_dict()})
+
+
+SCORED = Predictions(["a", "b", "c"], ["v", "v", "w"], *map(np.array, ([1.0, -2.0, 0.0], [1.5, 1.0, -0.25], np.eye(3))))
+CLASSED = Predictions(
+    ["a", "b", "c"], ["v", "v", "w"], np.array([0.0, 1.0, 1.0]), None, np.array([[0.9, 0.1], [0.6, 0.4], [0.8, 0.2]])
+)
+
+
+def test_the_largest_errors_are_ids_and_numbers():
+    scored = largest_errors(MOSI, SCORED, most=2)
+    assert scored.rows == [["b", "-2.00", "1.00", "+3.00"], ["a", "1.00", "1.50", "+0.50"]]
+    classes = largest_errors(EMOTIONS, CLASSED)
+    assert [row[0] for row in classes.rows] == ["c", "b"], "correct predictions are no errors"
+    assert [row[-1] for row in classes.rows] == ["20.0", "40.0"]
+    assert all(len(row) == len(part.columns) for part in (scored, classes) for row in part.rows)
+
+
+@pytest.mark.parametrize(("task", "predictions"), [(MOSI, SCORED), (EMOTIONS, CLASSED)], ids=["scores", "classes"])
+def test_the_page_has_single_predictions(task, predictions, tmp_path):
+    page = Page(write_report(result(task), tmp_path / "r.html", predictions=predictions).read_text(encoding="utf-8"))
+    if task is MOSI:
+        assert any(alt.startswith("Predicted against true scores") for alt in page.alts)
+    else:
+        alt = next(alt for alt in page.alts if alt.startswith("Utterances by true and predicted class"))
+        assert "happy: 1 of 1 predicted as such" in alt
+        assert "0 of 2 predicted as such" in alt
+    assert "Largest errors" in page.text
+
+
+def test_curves_that_never_change_are_a_sentence(tmp_path):
+    constant = {"phi/text": 1.0, "phi/audio": 1.0, "psi/text": 0.25, "psi/audio": 0.5}
+    history = [{"epoch": epoch, "val/mae": 1.0 - epoch / 9, **constant} for epoch in (0, 1)]
+    page = Page(write_report(result(MOSI), tmp_path / "r.html", history=history).read_text(encoding="utf-8"))
+    assert "Learning-rate factor φ: 1 in every epoch." in page.text
+    assert "Shapley value ψ: 0.25 for text, 0.5 for audio in every epoch." in page.text
+    assert not any(alt.startswith("Learning-rate factor") for alt in page.alts)
+    assert any(alt.startswith("Validation MAE") for alt in page.alts)
+
+
+def test_phases_are_explained_where_they_are_marked(tmp_path):
+    content = result(MOSI, phases={"switched_at": 0, "guarded_at": 1})
+    page = Page(write_report(content, tmp_path / "r.html", history=HISTORY).read_text(encoding="utf-8"))
+    assert any("balancing on at epoch 0; balancing off at epoch 1" in alt for alt in page.alts)
+    assert "“Balancing on” marks the epoch at whose end the warm-up was over." in page.text
+    assert "“Balancing off”" in page.text
+    assert "phase 2" not in page.text
+
+
+def test_a_colour_is_of_one_modality_only():
+    ink, colors = {"muted": "grey"}, ["blue", "red"]
+    assert [tone(name, ["text", "audio"], ink, colors) for name in ("text", "audio", "text+audio", "loss")] == [
+        "blue", "red", "grey", "grey"
+    ]  # fmt: skip
+
+
+def test_modalities_share_a_scale_or_say_that_they_do_not(tmp_path):
+    def large(row):
+        big = {"value": 30.0, "error": 1.0, "low": 28.0, "high": 32.0, "videos": 9}
+        return {**row, "reference": dict.fromkeys(row["reference"], big)}
+
+    content = result(MOSI)
+    page = Page(write_report(content, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert not any("scale of its own" in alt for alt in page.alts)
+    rows = content["modality_report"]["modalities"]
+    rows["text"] = large(rows["text"])
+    page = Page(write_report(content, tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert sum("scale of its own" in alt for alt in page.alts) == 2
+
+
+def test_a_wide_table_has_a_hint_for_small_screens(tmp_path):
+    page = Page(write_report(result(MOSI), tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert page.text.count("scroll the table sideways") == 4
+    assert 'role="region"' in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_run_folder_has_all_that_its_page_shows(evaluated, tmp_path):
+    run = evaluated["PaSE"][0]
+    page = Page(write_report(run, tmp_path / "r.html").read_text(encoding="utf-8"))
+    for words in ("Largest errors", "Learning curves", "Modalities on new videos", "Balancing was"):
+        assert words in page.text
+    (run / "report.html").unlink(missing_ok=True)
+    made = report_run(run)
+    assert made == run / "report.html"
+    before = made.stat().st_mtime_ns
+    assert report_run(run).stat().st_mtime_ns == before, "a page that is no older than the evaluation is kept"
+
+
+def test_a_page_wants_an_evaluation_and_a_place(evaluated, tmp_path):
+    with pytest.raises(PaSEError, match="name an HTML file"):
+        write_report(result(MOSI))
+    with pytest.raises(PaSEError, match="holds no run"):
+        write_report(tmp_path)
+
+
+def test_mean_and_deviation_are_written_in_one_way():
+    assert mean_sd([0.5, 0.6], "acc7") == "55.0 ± 7.1"
+    assert mean_sd([0.9], "mae") == "0.900", "a single value has no deviation"
+    assert mean_sd([math.nan], "mae") == mean_sd([]) == "n/a"
+    assert mean_sd(estimate([0.5, 0.6]), "acc7") == "55.0 ± 7.1"
+    assert mean_sd([0.01, 0.03], "acc7", signed=True) == "+2.0 ± 1.4"
+    assert mean_sd([1.0, 2.0], digits=2) == "1.50 ± 0.71"
+    assert format_interval("acc7", -0.01, 0.02, signed=True) == "[-1.0, +2.0]"
+
+
+def test_one_function_writes_the_deviation():
+    """Nothing else in the package formats mean ± sd."""
+    source = Path(pase_msa.__file__).parent
+    files = [file for file in source.rglob("*.py") if re.search(r"± \{", file.read_text(encoding="utf-8"))]
+    assert [file.relative_to(source).as_posix() for file in files] == ["report/numbers.py"]

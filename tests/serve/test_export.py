@@ -1,4 +1,4 @@
-"""A model as an ONNX file: ONNX Runtime says what PyTorch says."""
+"""A model as an ONNX file: ONNX Runtime agrees with PyTorch."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def _no_shape_checks_in_a_trace(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-def trusted(name="pase", kind="regression", **options):
+def mixed(name="pase", kind="regression", **options):
     """A trained model that predicts by coalitions, its reference included."""
     model = train_steps(toy_model(name, kind, **options), [toy_batch(kind, seed=s) for s in range(3)]).eval()
     for module in model.scalers.values():
@@ -56,14 +56,14 @@ def agree(model, file, kind="regression"):
         batch = batch.only(rows)
         with torch.no_grad():
             outputs = model(batch)
-        found = file.predict(rows)
-        np.testing.assert_allclose(found["probabilities"], outputs.probabilities.numpy(), atol=1e-4)
+        exported_outputs = file.predict(rows)
+        np.testing.assert_allclose(exported_outputs["probabilities"], outputs.probabilities.numpy(), atol=1e-4)
         sure = confidence(model.task, outputs.logits, float(model.temperature))
-        np.testing.assert_allclose(found["confidence"], sure.numpy(), atol=1e-4)
+        np.testing.assert_allclose(exported_outputs["confidence"], sure.numpy(), atol=1e-4)
         if kind == "regression":
-            np.testing.assert_allclose(found["score"], outputs.score.numpy(), atol=1e-4)
+            np.testing.assert_allclose(exported_outputs["score"], outputs.score.numpy(), atol=1e-4)
         else:
-            assert "score" not in found
+            assert "score" not in exported_outputs
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def shared(tmp_path_factory):
     """One model and its file: making a graph takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-        model = trusted("concat")
+        model = mixed("concat")
         return model, exported(model, tmp_path_factory.mktemp("export"))
 
 
@@ -84,7 +84,7 @@ def shared(tmp_path_factory):
     ids=["default", "attention-hard-zero"],
 )
 def test_onnx_runtime_agrees_with_pytorch_on_pase(kind, options, tmp_path):
-    model = trusted("pase", kind, **options)
+    model = mixed("pase", kind, **options)
     if options:
         model.mixture.set({})  # it then reads all modalities at once
     agree(model, exported(model, tmp_path), kind)

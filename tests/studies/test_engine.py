@@ -1,4 +1,4 @@
-"""The engine of studies: each cell once, whatever is killed; one table, on every backend."""
+"""The engine of studies: each cell is run once, whatever is killed, and every backend gives the same table."""
 
 import importlib.util
 import os
@@ -16,15 +16,15 @@ from pase_msa.errors import PaSEError
 from pase_msa.files import read_json
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.engine import run_cells
-from tests.studies.play import cells, moody, slow_square, unplain
+from tests.studies.example_cells import cells, moody, slow_square, unplain
 
 ROOT = Path(__file__).parents[2]
 SAME = ["name", "key", "status", "square", "nested/half", "list"]
 
 
-def start(home, backend="loky"):
+def start(root, backend="loky"):
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.studies.play", str(home), backend],
+        [sys.executable, "-m", "tests.studies.example_cells", str(root), backend],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
         start_new_session=True,
@@ -33,27 +33,27 @@ def start(home, backend="loky"):
     )
 
 
-def notes(cell, home):
-    file = cell.folder(home) / "notes"
+def notes(cell, root):
+    file = cell.folder(root) / "notes"
     return file.read_text().split() if file.exists() else []
 
 
-def results(home):
-    return {file.parent.name for file in home.glob("cells/*/result.json")}
+def results(root):
+    return {file.parent.name for file in root.glob("cells/*/result.json")}
 
 
-def run(some, function, home, **options):
-    return run_cells(some, function, home=home, progress=False, **{"jobs": 1, **options})
+def run(chosen, function, root, **options):
+    return run_cells(chosen, function, root=root, progress=False, **{"jobs": 1, **options})
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    """The table that nothing cut short."""
-    home = tmp_path_factory.mktemp("whole")
-    return run(cells(), slow_square, home, jobs=2)
+    """The table of a study that was not cut short."""
+    root = tmp_path_factory.mktemp("whole")
+    return run(cells(), slow_square, root, jobs=2)
 
 
-def test_the_table_has_a_line_a_cell_with_labels_result_and_circumstances(expected):
+def test_the_table_has_one_row_per_cell_with_labels_result_and_circumstances(expected):
     assert list(expected.name) == [f"n{number}" for number in range(6)]
     assert list(expected.square) == [0, 1, 4, 9, 16, 25]
     assert list(expected["nested/half"]) == [0, 0.5, 1, 1.5, 2, 2.5]
@@ -63,7 +63,7 @@ def test_the_table_has_a_line_a_cell_with_labels_result_and_circumstances(expect
     assert expected.versions.str.contains("pase-msa").all()
 
 
-def test_a_finished_cell_is_never_played_again(tmp_path):
+def test_a_finished_cell_is_never_run_again(tmp_path):
     first = run(cells(3), slow_square, tmp_path)
     again = run(cells(5), slow_square, tmp_path)
     pd.testing.assert_frame_equal(again.head(3), first)
@@ -80,15 +80,15 @@ def test_the_files_hold_the_table(tmp_path):
 
 
 def test_the_table_grows_while_the_study_runs(tmp_path):
-    seen = []
+    rows = []
 
-    def look(cell, folder):
+    def count_rows(cell, folder):
         file = tmp_path / "table.csv"
-        seen.append(len(pd.read_csv(file)) if file.exists() else 0)
+        rows.append(len(pd.read_csv(file)) if file.exists() else 0)
         return {}
 
-    run(cells(4), look, tmp_path)
-    assert seen == [0, 1, 2, 3]
+    run(cells(4), count_rows, tmp_path)
+    assert rows == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("whole_group", [True, False], ids=["with its workers", "alone"])
@@ -109,7 +109,7 @@ def test_a_killed_study_ends_with_the_same_table(whole_group, expected, tmp_path
     half = {cell.key for cell in cells() if notes(cell, tmp_path) == ["begun"]} - done
     table = run(cells(), slow_square, tmp_path, jobs=2)
     pd.testing.assert_frame_equal(table[SAME], expected[SAME])
-    # workers that outlive their study finish what they are at, and nobody begins it beside them
+    # workers that outlive their study finish their cells, and no other process runs these beside them
     again = half if whole_group else set()
     begun = {cell.key: notes(cell, tmp_path).count("begun") for cell in cells()}
     assert begun == {key: 2 if key in again else 1 for key in begun}
@@ -124,7 +124,7 @@ def test_two_workers_of_ray_give_the_same_table(expected, tmp_path):
     assert [notes(cell, tmp_path) for cell in cells()] == [["begun", "ended"]] * 6
 
 
-def test_a_cell_that_fails_loses_no_other_and_is_tried_again(tmp_path):
+def test_a_cell_that_fails_does_not_stop_the_others_and_is_tried_again(tmp_path):
     some = [cell for cell in cells(4) if cell.options["number"] != 2]
     table = run(some, moody, tmp_path)
     assert list(table.status) == ["done", "failed", "done"]
@@ -135,7 +135,7 @@ def test_a_cell_that_fails_loses_no_other_and_is_tried_again(tmp_path):
     assert [notes(cell, tmp_path) for cell in some] == [["begun"], ["begun"] * 2, ["begun"]]
 
 
-def test_a_worker_that_is_killed_costs_its_own_cell_only(tmp_path):
+def test_a_killed_worker_fails_its_own_cell_only(tmp_path):
     table = run(cells(5), moody, tmp_path, jobs=2)
     assert list(table.status) == ["done", "failed", "failed", "done", "done"]
     assert "killed" in table.error[2]
@@ -146,7 +146,7 @@ def test_a_result_that_json_cannot_hold_is_an_error_of_the_cell(tmp_path):
     assert "TypeError" in table.error[0]
 
 
-def test_cells_of_the_same_options_are_played_once_and_have_a_line_each(tmp_path):
+def test_cells_of_the_same_options_are_run_once_and_have_a_row_each(tmp_path):
     twins = [Cell({"number": 3}, {"name": name}) for name in ("a", "b")]
     table = run(twins, slow_square, tmp_path)
     assert list(table.name) == ["a", "b"]
@@ -154,20 +154,20 @@ def test_cells_of_the_same_options_are_played_once_and_have_a_line_each(tmp_path
     assert notes(twins[0], tmp_path) == ["begun", "ended"]
 
 
-def test_the_key_follows_from_the_options_and_from_nothing_else():
+def test_the_key_is_a_function_of_the_options_alone():
     cell = Cell({"a": 1, "b": [1.5, None]}, {"name": "x"}, {"path": "/here"})
     assert cell.key == Cell({"b": [1.5, None], "a": 1}, {"name": "y"}).key
     assert cell.key != Cell({"a": 2, "b": [1.5, None]}).key
-    # what lies on disk is found again by later versions
+    # results on disk must be found by later versions
     assert Cell({"number": 1}).key == "55c0e1505562"
 
 
-def test_what_cannot_be_a_key_is_refused(tmp_path):
+def test_options_that_json_cannot_hold_are_refused(tmp_path):
     with pytest.raises(PaSEError, match="plain"):
         run([Cell({"a": object()})], slow_square, tmp_path)
 
 
-def test_no_worker_at_all_is_refused(tmp_path):
+def test_a_study_without_workers_is_refused(tmp_path):
     with pytest.raises(PaSEError, match="1 or more jobs"):
         run(cells(1), slow_square, tmp_path, jobs=0)
 

@@ -1,4 +1,4 @@
-"""A study: the grid of a YAML, one run a cell, a table, a ledger entry; the command."""
+"""A study: the grid of a YAML file, one run per cell, a table, a ledger entry, and the command."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import yaml
 from pase_msa.cli.main import main
 from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.errors import PaSEError
-from pase_msa.report.ledger import append, ledger_entry, mean_and_sd, render_split
+from pase_msa.report.ledger import append, ledger_entry, render_split
 from pase_msa.studies.study import dataset_names, merge, read_study, run_study, study_cells
 from pase_msa.training.run import train
 from tests.toys import tiny_spec
@@ -33,7 +33,7 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     synthetic_table(tiny_spec(), path=folder / "data")
     (folder / "tiny.yaml").write_text(yaml.safe_dump({"base": BASE, "variants": VARIANTS, "seeds": 2}, sort_keys=False))
@@ -41,12 +41,12 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def table(home):
+def table(root):
     """The study of two seeds, on the test split too."""
-    return run_study(read_study(home / "tiny.yaml"), home / "out", data=[str(home / "data")], jobs=1, progress=False)
+    return run_study(read_study(root / "tiny.yaml"), root / "out", data=[str(root / "data")], jobs=1, progress=False)
 
 
-def test_the_grid_is_run_with_metrics_and_circumstances(table, home):
+def test_the_grid_is_run_with_metrics_and_circumstances(table, root):
     assert list(zip(table.variant, table.seed, strict=True)) == [
         (variant, seed) for variant in ("PaSE - PCL", "text", "ridge") for seed in (1, 2)
     ]
@@ -57,28 +57,28 @@ def test_the_grid_is_run_with_metrics_and_circumstances(table, home):
     assert (trained.epochs == 2).all()
     assert (trained.seconds_an_epoch > 0).all()
     for run, variant, seed in zip(trained.run, trained.variant, trained.seed, strict=True):
-        folder = home / "out" / run
-        kept = yaml.safe_load((folder / "config.yaml").read_text())
-        assert kept["seed"] == seed
-        assert kept["model"]["name" if variant == "text" else "calibration"] in ("concat", False)
+        folder = root / "out" / run
+        options = yaml.safe_load((folder / "config.yaml").read_text())
+        assert options["seed"] == seed
+        assert options["model"]["name" if variant == "text" else "calibration"] in ("concat", False)
     assert table.loc[4, "test/mae"] == table.loc[5, "test/mae"], "the ridge has no seed"
 
 
-def test_a_finished_study_trains_nothing_and_gives_the_same_table(table, home, monkeypatch):
+def test_a_finished_study_trains_nothing_and_gives_the_same_table(table, root, monkeypatch):
     monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *_, **__: pytest.fail("trained again"))
-    again = run_study(read_study(home / "tiny.yaml"), home / "out", data=[str(home / "data")], jobs=1, progress=False)
+    again = run_study(read_study(root / "tiny.yaml"), root / "out", data=[str(root / "data")], jobs=1, progress=False)
     pd.testing.assert_frame_equal(again, table)
 
 
-def test_a_run_that_was_cut_short_is_resumed(table, home, tmp_path, monkeypatch):
+def test_a_run_that_was_cut_short_is_resumed(table, root, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    shutil.copytree(home / "out", out)
+    shutil.copytree(root / "out", out)
     first = table.iloc[0]
     shutil.rmtree(out / "cells" / first.key)
     (out / first.run / "results.json").unlink()
     resumed = []
     monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *a, **k: resumed.append(1) or train(*a, **k))
-    again = run_study(read_study(home / "tiny.yaml"), out, data=[str(home / "data")], jobs=1, progress=False)
+    again = run_study(read_study(root / "tiny.yaml"), out, data=[str(root / "data")], jobs=1, progress=False)
     assert resumed == [1]
     same = [
         name for name in table.columns if name.split("/")[0] in ("variant", "seed", "test", "valid", "epochs", "run")
@@ -86,11 +86,11 @@ def test_a_run_that_was_cut_short_is_resumed(table, home, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(again[same], table[same])
 
 
-def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(home, tmp_path):
+def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(root, tmp_path):
     study = tmp_path / "killed.yaml"
     variants = {name: VARIANTS[name] for name in ("PaSE - PCL", "text")}
     study.write_text(yaml.safe_dump({"base": BASE, "variants": variants}, sort_keys=False))
-    words = ["study", str(study), "--data", str(home / "data"), "--seeds", "2", "--validation-only", "--out"]
+    words = ["study", str(study), "--data", str(root / "data"), "--seeds", "2", "--validation-only", "--out"]
     child = subprocess.Popen(
         [sys.executable, "-m", "pase_msa", *words, str(tmp_path / "killed")],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
@@ -113,44 +113,44 @@ def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(home
     pd.testing.assert_frame_equal(killed[same], whole[same])
 
 
-def test_validation_only_reads_no_test_split_and_testing_later_trains_nothing(home, tmp_path, monkeypatch):
-    study = read_study(home / "tiny.yaml")
-    options = {"data": [str(home / "data")], "only": ["text"], "seeds": 1, "jobs": 1, "progress": False}
+def test_validation_only_reads_no_test_split_and_testing_later_trains_nothing(root, tmp_path, monkeypatch):
+    study = read_study(root / "tiny.yaml")
+    options = {"data": [str(root / "data")], "only": ["text"], "seeds": 1, "jobs": 1, "progress": False}
     with monkeypatch.context() as without:
         without.setattr("pase_msa.studies.training_cell.evaluate", lambda *_, **__: pytest.fail("tested"))
-        found = run_study(study, tmp_path, test=False, **options)
-    assert list(found.status) == ["done"]
-    assert not [name for name in found.columns if name.startswith("test/")]
+        table = run_study(study, tmp_path, test=False, **options)
+    assert list(table.status) == ["done"]
+    assert not [name for name in table.columns if name.startswith("test/")]
     monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *_, **__: pytest.fail("trained again"))
     tested = run_study(study, tmp_path, test=True, **options)
-    assert tested.loc[0, "valid/mae"] == found.loc[0, "valid/mae"]
+    assert tested.loc[0, "valid/mae"] == table.loc[0, "valid/mae"]
     assert tested.loc[0, "test/mae"] > 0
 
 
-def test_a_variant_that_cannot_be_trained_loses_no_other(home, tmp_path):
+def test_a_variant_that_cannot_be_trained_does_not_stop_the_others(root, tmp_path):
     file = tmp_path / "half.yaml"
     bad = {"good": {"model": {"name": "concat"}}, "bad": {"model": {"name": "concat", "widht": 3}}}
     file.write_text(yaml.safe_dump({"base": {"training": BASE["training"]}, "variants": bad}, sort_keys=False))
-    found = run_study(
-        read_study(file), tmp_path / "out", data=[str(home / "data")], seeds=1, jobs=1, test=False, progress=False
+    table = run_study(
+        read_study(file), tmp_path / "out", data=[str(root / "data")], seeds=1, jobs=1, test=False, progress=False
     )
-    assert list(found.status) == ["done", "failed"]
-    assert "widht" in found.error[1]
+    assert list(table.status) == ["done", "failed"]
+    assert "widht" in table.error[1]
 
 
-def test_the_key_follows_from_configuration_data_seed_and_split(home):
-    study = read_study(home / "tiny.yaml")
+def test_the_key_is_a_function_of_configuration_data_seed_and_split(root):
+    study = read_study(root / "tiny.yaml")
 
     def keys(**options):
-        return {cell.key for cell in study_cells(study, data=[str(home / "data")], only=["text"], **options)}
+        return {cell.key for cell in study_cells(study, data=[str(root / "data")], only=["text"], **options)}
 
     one = keys(seeds=[1])
     assert keys(seeds=[1]) == one
     assert not keys(seeds=[2]) & one
     assert not keys(seeds=[1], test=False) & one
     assert not {cell.key for cell in study_cells(study, only=["text"], seeds=[1])} & one, "other data"
-    shutil.copytree(home / "data", home / "moved")
-    assert {cell.key for cell in study_cells(study, data=[str(home / "moved")], only=["text"], seeds=[1])} == one
+    shutil.copytree(root / "data", root / "moved")
+    assert {cell.key for cell in study_cells(study, data=[str(root / "moved")], only=["text"], seeds=[1])} == one
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_the_key_follows_from_configuration_data_seed_and_split(home):
         ("variants: {a: {}}\nseeds: []", "one seed or more"),
     ],
 )
-def test_what_is_no_study_is_refused(content, words, tmp_path):
+def test_a_file_that_holds_no_study_is_refused(content, words, tmp_path):
     (tmp_path / "x.yaml").write_text(content)
     with pytest.raises(PaSEError) as caught:
         read_study(tmp_path / "x.yaml")
@@ -179,39 +179,33 @@ def test_what_is_no_study_is_refused(content, words, tmp_path):
         ({"data": ["nowhere"]}, "nowhere"),
     ],
 )
-def test_a_grid_of_nothing_is_refused(options, words, home):
+def test_an_empty_grid_is_refused(options, words, root):
     with pytest.raises(PaSEError) as caught:
-        study_cells(read_study(home / "tiny.yaml"), **{"data": [str(home / "data")], **options})
+        study_cells(read_study(root / "tiny.yaml"), **{"data": [str(root / "data")], **options})
     assert words in str(caught.value)
 
 
-def test_options_that_are_none_are_refused_before_anything_runs(home, tmp_path):
+def test_unknown_options_are_refused_before_anything_runs(root, tmp_path):
     (tmp_path / "x.yaml").write_text("variants: {a: {trainning: {}}}")
     with pytest.raises(PaSEError, match="trainning"):
-        study_cells(read_study(tmp_path / "x.yaml"), data=[str(home / "data")])
+        study_cells(read_study(tmp_path / "x.yaml"), data=[str(root / "data")])
 
 
 def test_changes_are_merged_into_the_base():
     assert merge({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"b": 5}, "d": [1]}) == {"a": {"b": 5, "c": 2}, "d": [1]}
 
 
-def test_data_sets_are_told_apart_by_as_much_of_the_path_as_it_takes():
+def test_names_of_data_sets_have_as_many_parts_of_the_path_as_make_them_differ():
     assert dataset_names(["/x/mosi", "/y/mmmo"]) == {"/x/mosi": "mosi", "/y/mmmo": "mmmo"}
     assert dataset_names(["/x/mosi", "/y/mosi", None]) == {"/x/mosi": "x/mosi", "/y/mosi": "y/mosi", None: "synthetic"}
 
 
-def test_mean_and_deviation_are_written_as_the_field_does():
-    assert mean_and_sd("acc7", pd.Series([0.5, 0.6])) == "55.0 ± 7.1"
-    assert mean_and_sd("mae", pd.Series([0.9])) == "0.900 ± 0.000"
-    assert mean_and_sd("mae", pd.Series([float("nan")])) == "n/a"
-
-
-def test_the_entry_names_data_seeds_command_and_links_to_the_runs(table, home, tmp_path):
+def test_the_entry_names_data_seeds_command_and_links_to_the_runs(table, root, tmp_path):
     place = tmp_path / "experiments"
     place.mkdir()
     words = ["pase", "study", "tiny.yaml", "--only", "PaSE - PCL"]
     entry = ledger_entry(
-        table, home / "out", title="tiny", command=words, fingerprints={"data": "0123456789abcdef99"}, place=place
+        table, root / "out", title="tiny", command=words, fingerprints={"data": "0123456789abcdef99"}, place=place
     )
     assert "pase study tiny.yaml --only 'PaSE - PCL'" in entry
     assert "`data` (0123456789abcdef)" in entry
@@ -227,24 +221,24 @@ def test_the_entry_names_data_seeds_command_and_links_to_the_runs(table, home, t
     assert ledger.read_text() == f"# Ledger\n\nOld.\n\n{entry}"
 
 
-def test_the_command_prints_the_table_and_writes_the_entry(table, home, capsys):
-    words = ["study", str(home / "tiny.yaml"), "--data", str(home / "data"), "--jobs", "1", "--out", str(home / "out")]
-    assert main([*words, "--only", "text", "--only", "ridge", "--seeds", "2", "--ledger", str(home / "L.md")]) == 0
+def test_the_command_prints_the_table_and_writes_the_entry(table, root, capsys):
+    words = ["study", str(root / "tiny.yaml"), "--data", str(root / "data"), "--jobs", "1", "--out", str(root / "out")]
+    assert main([*words, "--only", "text", "--only", "ridge", "--seeds", "2", "--ledger", str(root / "L.md")]) == 0
     printed = capsys.readouterr().out
     assert "| text |" in printed
     assert "PCL" not in printed
-    assert (home / "out" / "ledger.md").read_text().startswith("## tiny\n")
-    assert "out/runs/text-data-seed1-" in (home / "L.md").read_text()
+    assert (root / "out" / "ledger.md").read_text().startswith("## tiny\n")
+    assert "out/runs/text-data-seed1-" in (root / "L.md").read_text()
 
 
-def test_failed_cells_are_told_in_one_sentence_at_the_end(home, tmp_path, capsys):
+def test_failed_cells_are_told_in_one_sentence_at_the_end(root, tmp_path, capsys):
     file = tmp_path / "bad.yaml"
     file.write_text(yaml.safe_dump({"variants": {"bad": {"model": {"name": "concat", "widht": 3}}}}, sort_keys=False))
     words = [
         "study",
         str(file),
         "--data",
-        str(home / "data"),
+        str(root / "data"),
         "--seeds",
         "1",
         "--jobs",

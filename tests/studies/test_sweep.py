@@ -1,4 +1,4 @@
-"""A sweep: what it may draw, that it goes on after a kill, and that it reads no test split."""
+"""A sweep: the values that it draws, that it goes on after a kill, and that it reads no test split."""
 
 import dataclasses
 import os
@@ -36,7 +36,7 @@ CONTENT = {
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     synthetic_table(tiny_spec(), path=folder / "data")
     (folder / "tiny.yaml").write_text(yaml.safe_dump({**CONTENT, "data": str(folder / "data")}, sort_keys=False))
@@ -44,46 +44,46 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(home):
+def trials(root):
     """Eight trials, one after the other."""
-    return run_sweep(read_sweep(home / "tiny.yaml"), home / "out", trials=8, jobs=1, progress=False)
+    return run_sweep(read_sweep(root / "tiny.yaml"), root / "out", trials=8, jobs=1, progress=False)
 
 
-def test_trials_lie_in_the_space_and_the_best_comes_first(found):
-    assert len(found) == 8
-    assert found["training.learning_rate"].between(1e-4, 1e-1).all()
-    assert set(found["model.width"]) <= {4, 8, 12}
-    assert set(found["training.schedule"]) <= {"constant", "linear"}
-    complete = found[found.state == "complete"]
+def test_trials_lie_in_the_space_and_the_best_comes_first(trials):
+    assert len(trials) == 8
+    assert trials["training.learning_rate"].between(1e-4, 1e-1).all()
+    assert set(trials["model.width"]) <= {4, 8, 12}
+    assert set(trials["training.schedule"]) <= {"constant", "linear"}
+    complete = trials[trials.state == "complete"]
     assert list(complete.value) == sorted(complete.value)
     assert complete.index[-1] == len(complete) - 1
     assert complete["training.learning_rate"].nunique() == len(complete), "every trial draws for itself"
 
 
-def test_the_best_configuration_trains_to_the_value_that_was_found(found, home, tmp_path, capsys):
-    kept = yaml.safe_load((home / "out" / "best.yaml").read_text())
-    assert kept["training"]["learning_rate"] == found["training.learning_rate"][0]
-    assert main(["train", str(home / "out" / "best.yaml"), "--out", str(tmp_path / "run")]) == 0
+def test_the_best_configuration_trains_to_the_value_of_its_trial(trials, root, tmp_path, capsys):
+    best = yaml.safe_load((root / "out" / "best.yaml").read_text())
+    assert best["training"]["learning_rate"] == trials["training.learning_rate"][0]
+    assert main(["train", str(root / "out" / "best.yaml"), "--out", str(tmp_path / "run")]) == 0
     results = yaml.safe_load((tmp_path / "run" / "results.json").read_text())
-    assert results["validation"]["mae"] == pytest.approx(found.value[0], abs=1e-6)
+    assert results["validation"]["mae"] == pytest.approx(trials.value[0], abs=1e-6)
 
 
-def test_the_same_sweep_finds_the_same_and_a_longer_one_goes_on(found, home, tmp_path):
-    sweep = read_sweep(home / "tiny.yaml")
+def test_the_same_sweep_gives_the_same_trials_and_a_longer_one_goes_on(trials, root, tmp_path):
+    sweep = read_sweep(root / "tiny.yaml")
     run_sweep(sweep, tmp_path, trials=5, jobs=1, progress=False)
     again = run_sweep(sweep, tmp_path, trials=8, jobs=1, progress=False)
-    same = [name for name in found.columns if name != "seconds"]
-    pd.testing.assert_frame_equal(again[same], found[same])
+    same = [name for name in trials.columns if name != "seconds"]
+    pd.testing.assert_frame_equal(again[same], trials[same])
     assert len(pd.read_csv(tmp_path / "trials.csv")) == 8
 
 
-def test_a_killed_sweep_goes_on(home, tmp_path):
+def test_a_killed_sweep_goes_on(root, tmp_path):
     words = [
         sys.executable,
         "-m",
         "pase_msa",
         "sweep",
-        str(home / "tiny.yaml"),
+        str(root / "tiny.yaml"),
         "--trials",
         "6",
         "--out",
@@ -101,28 +101,28 @@ def test_a_killed_sweep_goes_on(home, tmp_path):
     time.sleep(np.random.default_rng().uniform(1, 3))
     child.send_signal(signal.SIGKILL)
     child.wait(30)
-    found = run_sweep(read_sweep(home / "tiny.yaml"), tmp_path, trials=6, jobs=1, progress=False)
-    assert found.state.isin(["complete", "pruned"]).sum() == 6
-    assert (found.state == "fail").sum() <= 1
+    trials = run_sweep(read_sweep(root / "tiny.yaml"), tmp_path, trials=6, jobs=1, progress=False)
+    assert trials.state.isin(["complete", "pruned"]).sum() == 6
+    assert (trials.state == "fail").sum() <= 1
 
 
-def test_trials_that_are_behind_are_cut_short(home, tmp_path):
+def test_trials_that_are_worse_than_most_are_cut_short(root, tmp_path):
     content = {
         "base": {**CONTENT["base"], "training": {**CONTENT["base"]["training"], "epochs": 8, "patience": 8}},
         "space": {"training.learning_rate": {"low": 1e-6, "high": 1e-1, "log": True}},
-        "data": str(home / "data"),
+        "data": str(root / "data"),
     }
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(content))
-    found = run_sweep(read_sweep(tmp_path / "x.yaml"), tmp_path / "out", trials=14, jobs=1, progress=False)
-    pruned = found[found.state == "pruned"]
+    trials = run_sweep(read_sweep(tmp_path / "x.yaml"), tmp_path / "out", trials=14, jobs=1, progress=False)
+    pruned = trials[trials.state == "pruned"]
     assert len(pruned)
     assert (pruned.epochs < 8).all()
     shares = importances(tmp_path / "out")
-    complete = (found.state == "complete").sum()
+    complete = (trials.state == "complete").sum()
     assert shares == ({"training.learning_rate": 1.0} if complete >= 10 else {})
 
 
-def test_the_test_split_is_never_read(found, home, tmp_path, monkeypatch):
+def test_the_test_split_is_never_read(trials, root, tmp_path, monkeypatch):
     table = synthetic_table(tiny_spec())
 
     def poisoned(row):
@@ -135,31 +135,31 @@ def test_the_test_split_is_never_read(found, home, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "open_data", lambda path: other)
     sweeping._table.cache_clear()
     try:
-        again = run_sweep(read_sweep(home / "tiny.yaml"), tmp_path, trials=2, jobs=1, progress=False)
+        again = run_sweep(read_sweep(root / "tiny.yaml"), tmp_path, trials=2, jobs=1, progress=False)
     finally:
         sweeping._table.cache_clear()
-    expected = found[found.trial < 2]
+    expected = trials[trials.trial < 2]
     assert list(again.value) == list(expected.value)
 
 
-def test_a_trial_that_cannot_be_trained_is_told_and_the_others_count(home, tmp_path):
-    content = {**CONTENT, "data": str(home / "data"), "space": {"training.batch_size": {"choices": [0, 16]}}}
+def test_a_trial_that_cannot_be_trained_is_reported_and_the_others_count(root, tmp_path):
+    content = {**CONTENT, "data": str(root / "data"), "space": {"training.batch_size": {"choices": [0, 16]}}}
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(content))
-    found = run_sweep(read_sweep(tmp_path / "x.yaml"), tmp_path / "out", trials=8, jobs=1, progress=False)
-    failed = found[found.state == "fail"]
+    trials = run_sweep(read_sweep(tmp_path / "x.yaml"), tmp_path / "out", trials=8, jobs=1, progress=False)
+    failed = trials[trials.state == "fail"]
     assert len(failed)
     assert failed.error.str.contains("batch_size").all()
-    assert set(found[found.state == "complete"]["training.batch_size"]) == {16}
+    assert set(trials[trials.state == "complete"]["training.batch_size"]) == {16}
 
 
-def test_another_sweep_in_the_folder_is_refused(found, home):
-    sweep = read_sweep(home / "tiny.yaml")
+def test_another_sweep_in_the_folder_is_refused(trials, root):
+    sweep = read_sweep(root / "tiny.yaml")
     with pytest.raises(PaSEError, match="other options"):
-        run_sweep(dataclasses.replace(sweep, base={}), home / "out", jobs=1, progress=False)
+        run_sweep(dataclasses.replace(sweep, base={}), root / "out", jobs=1, progress=False)
 
 
-def test_values_go_where_their_names_say(home):
-    options = options_of(read_sweep(home / "tiny.yaml"), {"model.width": 8, "modalities": ["text"]})
+def test_values_are_set_at_their_dotted_names(root):
+    options = options_of(read_sweep(root / "tiny.yaml"), {"model.width": 8, "modalities": ["text"]})
     assert options["model"] == {"name": "concat", "width": 8}
     assert options["modalities"] == ["text"]
 
@@ -177,16 +177,16 @@ def test_values_go_where_their_names_say(home):
         ("{training.monitor: {choices: [mae]}}", "incomparable"),
     ],
 )
-def test_what_is_no_space_is_refused(space, words, tmp_path):
+def test_a_file_that_holds_no_space_is_refused(space, words, tmp_path):
     (tmp_path / "x.yaml").write_text(f"space: {space}\n")
     with pytest.raises(PaSEError) as caught:
         read_sweep(tmp_path / "x.yaml")
     assert words in str(caught.value)
 
 
-def test_the_command_prints_the_best_trials_and_what_to_do_next(found, home, capsys):
-    words = ["sweep", str(home / "tiny.yaml"), "--trials", "8", "--jobs", "1", "--out", str(home / "out")]
+def test_the_command_prints_the_best_trials_and_what_to_do_next(trials, root, capsys):
+    words = ["sweep", str(root / "tiny.yaml"), "--trials", "8", "--jobs", "1", "--out", str(root / "out")]
     assert main(words) == 0
     printed = capsys.readouterr().out
-    assert f"next: pase train {home / 'out' / 'best.yaml'}" in printed
-    assert printed.splitlines()[2].startswith(f"| {found.trial[0]} |")
+    assert f"next: pase train {root / 'out' / 'best.yaml'}" in printed
+    assert printed.splitlines()[2].startswith(f"| {trials.trial[0]} |")

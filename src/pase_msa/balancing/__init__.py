@@ -1,1 +1,1 @@
-"""Balancing of modalities: one module a method."""
+"""Balancing of modalities: one module per method."""

@@ -53,11 +53,9 @@ def ask(
     """
     from pase_msa.errors import PaSEError
     from pase_msa.files import replacing, strict_json
-    from pase_msa.optional import need
 
     if data is None or model is None:
         raise PaSEError("`pase ask` needs data and a language model; name them with --data and --model.")
-    need("ask", "requests", "rich")
     import rich.console
     import rich.progress
 

@@ -17,7 +17,7 @@ def demo(
     """
     from pase_msa.optional import need
 
-    need("demo", "gradio")
+    need("gradio")
     from pase_msa.serve.page import launch
 
     launch(run, host=host, port=port, max_seconds=max_seconds, max_megabytes=max_megabytes)

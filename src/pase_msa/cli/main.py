@@ -20,6 +20,7 @@ import pase_msa
 from pase_msa import cli
 from pase_msa.cli import options
 from pase_msa.errors import PaSEError
+from pase_msa.optional import EXTRAS, how_to_install
 
 if TYPE_CHECKING:
     import jsonargparse
@@ -63,7 +64,7 @@ def overview() -> str:
             "",
             _ABOUT,
             "",
-            *(f"  {name:{width}}  {text}" for name, text in table.items()),
+            *(f"    {name:{width}}  {text}" for name, text in table.items()),
             "",
             "`pase COMMAND --help` lists the options of a command; `pase --version` prints the version.",
         ]
@@ -158,6 +159,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 parse(words).run()
         except PaSEError as error:
             print(f"pase: {' '.join(str(error).split())}", file=sys.stderr)
+            return 2
+        except ModuleNotFoundError as error:
+            package = str(error.name).partition(".")[0]
+            if package not in EXTRAS:
+                raise
+            print(f"pase: {how_to_install(package)}", file=sys.stderr)
             return 2
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

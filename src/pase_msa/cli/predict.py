@@ -25,7 +25,7 @@ def predict(
         run: run folder, or a folder with a saved model.
         clip: video, audio or text file.
         text: transcript of the clip, or a text in place of one.
-        without: modalities to withhold from a clip, divided by commas.
+        without: modalities of the clip to mask, divided by commas.
         data: features, in any format that PaSE reads; no labels are needed.
         out: file to write; standard output if left out.
         split: of the features, predict this one only.
@@ -41,7 +41,7 @@ def predict(
     if data is None:
         raise PaSEError("`pase predict` needs a clip, or features: name a file after the run, or data with --data.")
     if without:
-        raise PaSEError("--without withholds modalities from a clip; from data, leave their columns out.")
+        raise PaSEError("--without masks modalities of a clip; from data, leave their columns out.")
     _predict_features(run, data, split, out, as_json=json)
 
 

@@ -32,7 +32,7 @@ def serve(
     """
     from pase_msa.optional import need
 
-    need("demo", "fastapi", "uvicorn")
+    need("fastapi", "uvicorn", "prometheus_client")
     from pase_msa.serve.api import run_server
     from pase_msa.serve.limits import Limits
 

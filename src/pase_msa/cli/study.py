@@ -47,7 +47,7 @@ def study(
     table = run_cells(
         cells,
         study_cell,
-        home=root,
+        root=root,
         jobs=jobs,
         threads=threads,
         backend=backend,

@@ -28,7 +28,7 @@ def sweep(
         jobs: worker processes.
         threads: of each worker; jobs x threads is the number of cores in use.
     """
-    from pase_msa.studies.sweep import importances, read_sweep, run_sweep, shown
+    from pase_msa.studies.sweep import best_trials, importances, read_sweep, run_sweep
 
     plan = read_sweep(sweep)
     plan = plan if data is None else replace(plan, data=data)
@@ -36,7 +36,7 @@ def sweep(
     progress = sys.stderr.isatty()
     table = run_sweep(plan, root, trials=trials, jobs=jobs, threads=threads, seed=seed, progress=progress)
     counts = table["state"].value_counts()
-    print("\n".join(shown(table, plan)))
+    print("\n".join(best_trials(table, plan)))
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     for name, share in importances(root).items():
         print(f"{name}: {100 * share:.0f} % of the spread")

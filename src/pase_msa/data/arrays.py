@@ -1,4 +1,4 @@
-"""A feature table from what is in memory: arrays, lists of arrays, lists of texts."""
+"""A feature table from data in memory: arrays, lists of arrays, lists of texts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Samples:
     """N samples of one or more modalities.
 
     Attributes:
-        features: modality name -> one array [T_i, D] or [D] a sample, None where absent.
-        text: one transcript a sample, None where absent; None if "text" does not come as transcripts.
+        features: modality name -> one array [T_i, D] or [D] per sample, None where absent.
+        text: one transcript per sample, None where absent; None if "text" does not come as transcripts.
         names: all modalities that were given, "text" included, in the order given.
     """
 
@@ -37,7 +37,7 @@ class Samples:
         return any(value is not None for value in self.features.get(name, []))
 
     def joined(self, other: Samples) -> Samples:
-        """These samples and then others; a modality that only one side has is absent from the other."""
+        """These samples followed by others; a modality that only one of both has is absent from the other's samples."""
 
         def rows(part: Samples, name: str) -> list[Array | None]:
             return part.features.get(name) or [None] * len(part)
@@ -69,10 +69,10 @@ def read_samples(source: Any) -> Samples:
         )
     if wrong := [name for name in source if not isinstance(name, str) or not name]:
         raise PaSEError(f"The names of modalities in X must be words, found {wrong[0]!r}.")
-    found = {name: _rows(name, value) for name, value in source.items() if value is not None}
-    if not found:
+    given = {name: _rows(name, value) for name, value in source.items() if value is not None}
+    if not given:
         raise PaSEError("X holds no modality; give one or more, such as {'audio': array of shape (samples, features)}.")
-    counts = {name: len(rows) for name, rows in found.items()}
+    counts = {name: len(rows) for name, rows in given.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise PaSEError(f"Every modality in X needs the same number of samples, found {listed}.")
@@ -81,7 +81,7 @@ def read_samples(source: Any) -> Samples:
         raise PaSEError("X holds no sample; give one or more.")
     features, text = {}, None
     for name in source:
-        rows = found.get(name, [None] * count)
+        rows = given.get(name, [None] * count)
         if any(isinstance(row, str) for row in rows):
             text = _texts(name, rows)
         else:
@@ -106,7 +106,7 @@ def table_from_samples(
         label: name of the label column, there if `labels` are.
         kind: "real" or "class".
         labels: real values or class names [N].
-        videos: what each sample was cut from [N]; by default a video each.
+        videos: what each sample was cut from [N]; by default each is a video of its own.
         splits: "train", "valid", "test" or "" [N]; by default "".
         meta: the table's.
     """
@@ -131,14 +131,14 @@ def table_from_samples(
 
 
 def _rows(name: str, value: Any) -> list[Any]:
-    """One entry a sample, not looked into yet."""
+    """One entry per sample; its content is checked later."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
         raise PaSEError(
-            f"X[{name!r}] must be an array or a list with one entry a sample, not a {type(value).__name__}."
+            f"X[{name!r}] must be an array or a list with one entry per sample, not a {type(value).__name__}."
         )
     if not isinstance(value, list | tuple):
         value = np.asarray(value)

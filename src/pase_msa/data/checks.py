@@ -7,20 +7,20 @@ from typing import Any, Literal
 
 from pase_msa.data.table import SPLITS
 
-Found = tuple[Literal["error", "warning"], str]
+Finding = tuple[Literal["error", "warning"], str]
 
 
 def find_problems(report: dict[str, Any]) -> list[dict[str, str]]:
-    """Problems in a report of `inspect_table`, errors first, each a "severity" and a "message".
+    """The problems in a report of `inspect_table`, errors first, each with a "severity" and a "message".
 
     An error is something that training refuses, or that makes its results mean nothing.
     """
-    found = [*_splits(report), *_modalities(report), *_labels(report), *_text(report)]
-    found.sort(key=lambda item: item[0] != "error")
-    return [{"severity": severity, "message": message} for severity, message in found]
+    findings = [*_splits(report), *_modalities(report), *_labels(report), *_text(report)]
+    findings.sort(key=lambda finding: finding[0] != "error")
+    return [{"severity": severity, "message": message} for severity, message in findings]
 
 
-def _splits(report: dict[str, Any]) -> Iterator[Found]:
+def _splits(report: dict[str, Any]) -> Iterator[Finding]:
     splits = report["splits"]
     if videos := report["overlap"]:
         some = ", ".join(videos[:3]) + (" ..." if len(videos) > 3 else "")
@@ -46,7 +46,7 @@ def _splits(report: dict[str, Any]) -> Iterator[Found]:
         yield "warning", f"{splits['']['utterances']} utterances are in no split and are left out."
 
 
-def _modalities(report: dict[str, Any]) -> Iterator[Found]:
+def _modalities(report: dict[str, Any]) -> Iterator[Finding]:
     if not report["modalities"] and not report["text"]:
         yield "error", "There is neither a modality nor text, so there is nothing to learn from."
     for name, part in report["modalities"].items():
@@ -57,8 +57,8 @@ def _modalities(report: dict[str, Any]) -> Iterator[Found]:
         if "train" in rates and not rates["train"]:
             yield "error", f"{name} is absent from the whole train split, so nothing can be learnt from it."
         elif max(rates.values()) - min(rates.values()) > 0.2:
-            shown = ", ".join(f"{split or 'none'} {rate:.0%}" for split, rate in rates.items())
-            yield "warning", f"{name} is present in very different shares of the splits ({shown})."
+            rates_by_split = ", ".join(f"{split or 'none'} {rate:.0%}" for split, rate in rates.items())
+            yield "warning", f"{name} is present in very different shares of the splits ({rates_by_split})."
         yield from _values(name, part)
         same = part["duplicates"]
         if same["across_splits"]:
@@ -76,7 +76,7 @@ def _modalities(report: dict[str, Any]) -> Iterator[Found]:
             )
 
 
-def _values(name: str, part: dict[str, Any]) -> Iterator[Found]:
+def _values(name: str, part: dict[str, Any]) -> Iterator[Finding]:
     broken, dim = part["nonfinite"], part["dim"]
     if broken["values"] == broken["total"]:
         yield "error", f"{name} holds no finite value."
@@ -90,7 +90,7 @@ def _values(name: str, part: dict[str, Any]) -> Iterator[Found]:
             ),
         )
     if part["constant"]["count"] == dim:
-        yield "error", f"{name} is the same everywhere, so it says nothing."
+        yield "error", f"{name} is the same everywhere, so it carries no information."
     elif part["constant"]["count"]:
         yield "warning", f"{part['constant']['count']} of the {dim} dimensions of {name} never change."
     if part["extreme"]["dimensions"]:
@@ -105,7 +105,7 @@ def _values(name: str, part: dict[str, Any]) -> Iterator[Found]:
         )
 
 
-def _labels(report: dict[str, Any]) -> Iterator[Found]:
+def _labels(report: dict[str, Any]) -> Iterator[Finding]:
     if not report["labels"]:
         yield "warning", "There are no labels, so the table serves for prediction only."
     for name, part in report["labels"].items():
@@ -113,8 +113,8 @@ def _labels(report: dict[str, Any]) -> Iterator[Found]:
             yield "warning", f"The label {name} is unknown everywhere."
             continue
         if part["unknown"]:
-            shown = ", ".join(f"{split or 'none'} {count}" for split, count in part["unknown_by_split"].items())
-            yield "warning", f"The label {name} is unknown for {part['unknown']} utterances ({shown})."
+            counts = ", ".join(f"{split or 'none'} {count}" for split, count in part["unknown_by_split"].items())
+            yield "warning", f"The label {name} is unknown for {part['unknown']} utterances ({counts})."
         if part["distinct"] == 1:
             yield "error", f"The label {name} has the same value everywhere, so there is nothing to learn."
         train = part.get("by_split", {}).get("train")
@@ -125,7 +125,7 @@ def _labels(report: dict[str, Any]) -> Iterator[Found]:
             )
 
 
-def _text(report: dict[str, Any]) -> Iterator[Found]:
+def _text(report: dict[str, Any]) -> Iterator[Finding]:
     text = report["text"]
     if text is None:
         return

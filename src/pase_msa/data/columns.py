@@ -1,4 +1,4 @@
-"""Ragged columns: one sequence an utterance, absent where there is none."""
+"""Ragged columns: one sequence per utterance, of any length, or none."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ Array = NDArray[Any]
 class SequenceColumn:
     """N sequences of shape [T_i, dim] (or [T_i] where dim is 0: token ids); None where absent.
 
-    Rows are views: of memory-mapped Arrow buffers when the column comes from a table on disk, so that a
-    column larger than memory costs nothing until its rows are read.
+    Rows are views. If the column comes from a table on disk, they are views of memory-mapped Arrow buffers, so that
+    a column may be larger than memory and costs nothing until its rows are read.
+
+    Args:
+        chunks: of each block of rows, the flat values and the row's offsets into them, [rows + 1].
+        present: whether each row has a sequence, [N].
+        dim: size of a step; 0 for token ids.
 
     Attributes:
         dim: size of a step; 0 for token ids.
-        lengths: steps a row, 0 where absent, int64 [N].
+        lengths: steps per row, 0 where absent, int64 [N].
         present: bool [N].
     """
 
@@ -39,11 +44,11 @@ class SequenceColumn:
 
     @classmethod
     def from_arrays(cls, rows: Iterable[Array | None], dim: int, dtype: Any = np.float32) -> SequenceColumn:
-        """A column in memory from one array (or None) a row; a vector [dim] is a sequence of one step."""
-        kept = list(rows)
-        present = np.array([row is not None and len(row) > 0 for row in kept], dtype=bool)
-        flat = [np.asarray(r, dtype=dtype).reshape(-1) for r, p in zip(kept, present, strict=True) if p]
-        sizes = np.zeros(len(kept), dtype=np.int64)
+        """A column in memory from one array (or None) per row; a vector [dim] is a sequence of one step."""
+        arrays = list(rows)
+        present = np.array([array is not None and len(array) > 0 for array in arrays], dtype=bool)
+        flat = [np.asarray(a, dtype=dtype).reshape(-1) for a, p in zip(arrays, present, strict=True) if p]
+        sizes = np.zeros(len(arrays), dtype=np.int64)
         sizes[present] = [len(values) for values in flat]
         values = np.concatenate(flat) if flat else np.zeros(0, dtype=dtype)
         return cls([(values, np.concatenate([[0], np.cumsum(sizes)]))], present, dim)
@@ -64,10 +69,10 @@ class SequenceColumn:
         return len(self.present)
 
     def __getitem__(self, row: int) -> Array | None:
-        return next(self._found(np.array([row]))) if self.present[row] else None
+        return next(self._views(np.array([row]))) if self.present[row] else None
 
-    def _found(self, index: NDArray[np.int64]) -> Iterator[Array]:
-        """Rows that are present, looked up together: a training step asks for hundreds."""
+    def _views(self, index: NDArray[np.int64]) -> Iterator[Array]:
+        """Views of rows that are present. Their chunks are looked up together, as a training step reads hundreds."""
         chunks = np.searchsorted(self._starts, index, side="right") - 1
         for chunk, row in zip(chunks.tolist(), (index - self._starts[chunks]).tolist(), strict=True):
             begin, end = self._offsets[chunk][row : row + 2].tolist()
@@ -82,14 +87,18 @@ class SequenceColumn:
         dtype = self._values[0].dtype if self._values else np.float32
         result = np.zeros((len(index), steps, self.dim) if self.dim else (len(index), steps), dtype=dtype)
         where = np.flatnonzero(present)
-        for i, row in zip(where.tolist(), self._found(index[where]), strict=True):
+        for i, row in zip(where.tolist(), self._views(index[where]), strict=True):
             result[i, : len(row)] = row
         return result, lengths, present
 
     def frames(self, rows: Sequence[int] | Array) -> Array:
-        """All valid steps of the rows, one below the other, [sum T, dim]; for fitting scalers."""
+        """All valid steps of the rows, one below the other, [sum T, dim]; a scaler is fitted on these.
+
+        Errors:
+            PaSEError: the column holds token ids, which are no features.
+        """
         if not self.dim:
             raise PaSEError("A column of token ids has no frames.")
         index = np.asarray(rows, dtype=np.int64)
-        kept = list(self._found(index[self.present[index]]))
-        return np.concatenate(kept) if kept else np.zeros((0, self.dim), dtype=np.float32)
+        sequences = list(self._views(index[self.present[index]]))
+        return np.concatenate(sequences) if sequences else np.zeros((0, self.dim), dtype=np.float32)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import as_text
 from pase_msa.errors import PaSEError
 
+if TYPE_CHECKING:
+    import h5py
+
 EPSILON = 1e-5
-"""Seconds; intervals that share less only touch."""
+"""Seconds; intervals that share less time do not overlap."""
 _SEVEN = ("sentiment", "happy", "sad", "anger", "surprise", "disgust", "fear")
 
 
@@ -33,7 +35,9 @@ class ComputationalSequence:
     @classmethod
     def all_of(cls, file: h5py.File) -> dict[str, ComputationalSequence]:
         """The sequences of an open file, by name."""
-        found = {}
+        import h5py
+
+        sequences = {}
         for name, root in file.items():
             data = root["data"] if isinstance(root, h5py.Group) and "data" in root else root
             parts: dict[str, list[tuple[str, Any]]] = {}
@@ -41,8 +45,8 @@ class ComputationalSequence:
                 if isinstance(entry, h5py.Group) and "features" in entry and "intervals" in entry:
                     parts.setdefault(key.split("[")[0], []).append((key, entry))
             if parts:
-                found[name] = cls(root, parts)
-        return found
+                sequences[name] = cls(root, parts)
+        return sequences
 
     @property
     def _first(self) -> Any:
@@ -59,7 +63,7 @@ class ComputationalSequence:
         return int(np.prod(self._first.shape[1:]))
 
     def label_names(self) -> list[str]:
-        """Names of the columns, if this sequence holds labels."""
+        """Names of the label columns: those of the metadata, or the customary ones for this number of columns."""
         try:
             names = [str(name) for name in json.loads(as_text(self.root["metadata"]["dimension names"][0]))]
         except (KeyError, ValueError, TypeError, IndexError):
@@ -90,7 +94,7 @@ def content(entry: Any) -> tuple[Array, Array]:
 
 
 def inside(intervals: Array, start: float, end: float) -> Array:
-    """Which intervals share time with start ... end; one of no length counts where it lies."""
+    """Which intervals overlap the time from start to end; an interval of no length does where it lies inside."""
     overlap = np.minimum(intervals[:, 1], end) - np.maximum(intervals[:, 0], start)
     point = intervals[:, 1] - intervals[:, 0] <= EPSILON
     return np.asarray((overlap > EPSILON) | (point & (intervals[:, 0] >= start) & (intervals[:, 0] < end)))

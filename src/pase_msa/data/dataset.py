@@ -18,13 +18,13 @@ from pase_msa.errors import PaSEError
 
 
 class UtteranceDataset(Dataset[Batch]):
-    """Rows of a table as batches: indexed by a list of positions, it gives one `Batch`.
+    """Rows of a table as a data set of PyTorch: a list of positions as index gives one `Batch`.
 
     Args:
-        columns: by modality.
-        rows: rows of the table, in the order of the positions.
+        columns: of the whole table, by modality.
+        rows: number in the table of each position, [N].
         videos: video number of every row of the table.
-        labels: labels of every row of the table, or None.
+        labels: score or class number of every row of the table, NaN where unknown; None for a prediction.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class UtteranceDataset(Dataset[Batch]):
         return UtteranceDataset(self.columns, rows, self.videos, self.labels)
 
     def sizes(self) -> NDArray[np.int64]:
-        """Longest sequence of each position: what a batch is padded to."""
+        """Steps of each position's longest modality, [N]; a batch is padded to its largest."""
         longest: NDArray[np.int64] = np.max([column.lengths[self.rows] for column in self.columns.values()], axis=0)
         return longest
 
@@ -80,7 +80,14 @@ def make_dataset(
     rows: NDArray[np.int64],
     labels: NDArray[np.float64] | None,
 ) -> UtteranceDataset:
-    """A dataset over some rows; with labels, rows of unknown label and rows without any modality are left out."""
+    """A data set over some rows; with labels, rows of unknown label and rows without any modality are left out.
+
+    Args:
+        table: the data.
+        columns: of the table, as `load_columns` gives them.
+        rows: those to use, in order.
+        labels: of every row of the table, as `encode_labels` gives them; None for a prediction.
+    """
     if labels is not None:
         rows = rows[np.isfinite(labels[rows])]
         rows = rows[np.any([column.present[rows] for column in columns.values()], axis=0)]
@@ -89,7 +96,7 @@ def make_dataset(
 
 
 def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
-    """Batches in the dataset's order."""
+    """Batches in the data set's order, without shuffling."""
     batches = [
         list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)
     ]

@@ -1,4 +1,4 @@
-"""Statistics of one modality of a feature table, in one pass and in blocks."""
+"""Statistics of one modality of a feature table, in one pass over blocks of rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 512
 _NAMED = 20
 
 
-def modality_report(table: FeatureTable, name: str) -> dict[str, Any]:
+def modality_statistics(table: FeatureTable, name: str) -> dict[str, Any]:
     """Presence, lengths, non-finite, constant and extreme values, and duplicates of one modality."""
     column = table.sequences(name)
     rows = np.flatnonzero(column.present)
@@ -53,7 +53,7 @@ def modality_report(table: FeatureTable, name: str) -> dict[str, Any]:
 
 
 class FeatureSums:
-    """Running statistics of the finite values, a dimension: one pass over data of any size."""
+    """Running statistics of the finite values of each dimension: one pass over data of any size."""
 
     def __init__(self, dim: int) -> None:
         self.count: NDArray[np.int64] = np.zeros(dim, dtype=np.int64)
@@ -62,7 +62,7 @@ class FeatureSums:
         self.values = self.frames = self.broken = 0
 
     def add(self, frames: NDArray[Any]) -> None:
-        """Take in frames [n, dim]."""
+        """Add frames [n, dim] to the running sums."""
         finite = np.isfinite(frames)
         clean = np.where(finite, frames, 0.0).astype(np.float64)
         self.values += frames.size

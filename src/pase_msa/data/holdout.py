@@ -1,4 +1,4 @@
-"""Which samples select the epoch, where nobody said so."""
+"""A validation split of whole groups, for data that have none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pase_msa.errors import PaSEError
 def hold_out(
     groups: Sequence[str], fraction: float, seed: int, strata: Sequence[str] | None = None
 ) -> NDArray[np.bool_]:
-    """Samples to validate on, bool [N]: whole groups in random order.
+    """Which samples to validate on, bool [N]: whole groups in random order.
 
-    They are about `fraction` of the samples, and of each stratum; no stratum is used up where that can be
-    helped. Where every group is larger than its share, the smallest one is taken.
+    They are about `fraction` of the samples, and of each stratum. No stratum is used up where that can be avoided. If
+    every group is larger than its share, the smallest one is taken.
 
     Args:
         groups: group of each sample [N], such as its video.
@@ -33,15 +33,16 @@ def hold_out(
     kind = np.unique(np.asarray(strata if strata is not None else [""] * len(groups)), return_inverse=True)[1]
     count = int(member.max()) + 1
     if count < 2:
-        raise PaSEError("The samples are one group, which cannot be parted; give more groups, or validation=(X, y).")
-    table = np.zeros((count, int(kind.max()) + 1), dtype=np.int64)
-    np.add.at(table, (member, kind), 1)
-    totals = table.sum(0)
+        raise PaSEError("The samples are one group, which cannot be divided; give more groups, or validation=(X, y).")
+    counts = np.zeros((count, int(kind.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (member, kind), 1)
+    totals = counts.sum(0)
+    # at least one sample of each stratum stays in training
     limit = np.minimum(np.ceil(fraction * totals), totals - 1)
     taken = np.zeros_like(totals)
     chosen: list[int] = []
     for group in np.random.default_rng(seed).permutation(count).tolist():
-        if (taken + table[group] <= limit).all():
-            taken += table[group]
+        if (taken + counts[group] <= limit).all():
+            taken += counts[group]
             chosen.append(group)
-    return np.isin(member, chosen or [int(table.sum(1).argmin())])
+    return np.isin(member, chosen or [int(counts.sum(1).argmin())])

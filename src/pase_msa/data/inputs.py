@@ -1,4 +1,7 @@
-"""From a feature table to a task, inputs, and batches."""
+"""The steps from a feature table to a problem: choose modalities, infer the task, describe and load the inputs.
+
+`pase_msa.data.problem` runs them in order.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ _PREFERRED = ("sentiment", "label", "emotion", "rating")
 
 @dataclass
 class InputSpec:
-    """What one modality brings and how it is encoded.
+    """The features of one modality and how they are encoded.
 
     Attributes:
         dim: feature size of a step; 0 where the encoder reads token ids.
         encoder: name of the plug-in in `pase_msa.encoders`.
         options: options of that encoder.
-        text: how transcripts become features (see `pase_msa.encoders.language_model`), else None.
+        text: how transcripts become features, as `resolve_text` returned it; None where the features are the table's.
     """
 
     dim: int
@@ -40,34 +43,39 @@ class InputSpec:
 
 def _choose_label(table: FeatureTable, label: str | None) -> str:
     """The label column: the one asked for, the only one, or the first of the customary names."""
-    found = list(table.schema.labels)
+    columns = list(table.schema.labels)
     if label is not None:
-        if label not in found:
-            raise PaSEError(f"The data have the labels {', '.join(found) or 'none'}, not {label!r}; name one of these.")
+        if label not in columns:
+            raise PaSEError(
+                f"The data have the labels {', '.join(columns) or 'none'}, not {label!r}; name one of these."
+            )
         return label
-    if not found:
+    if not columns:
         raise PaSEError("The data have no label column, so there is nothing to learn; add one.")
-    if len(found) == 1:
-        return found[0]
+    if len(columns) == 1:
+        return columns[0]
     for name in _PREFERRED:
-        if name in found:
+        if name in columns:
             return name
-    raise PaSEError(f"The data have several labels ({', '.join(found)}); name one with --label.")
+    raise PaSEError(f"The data have several labels ({', '.join(columns)}); name one with --label.")
 
 
 def choose_modalities(table: FeatureTable, wanted: Sequence[str] | None, text: TextConfig) -> tuple[str, ...]:
-    """The modalities to use: all that the data hold, transcripts included, or those asked for."""
-    held = list(table.modalities)
-    if table.schema.text and "text" not in held:
-        held.insert(0, "text")
+    """The modalities to use, in order: all that the data hold, transcripts included, or those in `wanted`.
+
+    Errors:
+        PaSEError: the data lack one of them, or have none at all.
+    """
+    available = list(table.modalities)
+    if table.schema.text and "text" not in available:
+        available.insert(0, "text")
     if wanted is None:
-        chosen = held
+        chosen = available
     else:
         chosen = list(wanted)
-        if unknown := [name for name in chosen if name not in held]:
-            raise PaSEError(
-                f"The data have the modalities {', '.join(held) or 'none'}, not {unknown[0]!r}; name some of these."
-            )
+        if unknown := [name for name in chosen if name not in available]:
+            names = ", ".join(available) or "none"
+            raise PaSEError(f"The data have the modalities {names}, not {unknown[0]!r}; name some of these.")
     if not chosen:
         raise PaSEError("The data hold no modality: neither a feature column nor transcripts; add one.")
     return tuple(chosen)
@@ -114,6 +122,7 @@ def infer_task(
 
 
 def _natural(name: str) -> tuple[int, float, str]:
+    """Sort key of class names: numbers by value, before words."""
     try:
         return (0, float(name), name)
     except ValueError:
@@ -126,10 +135,17 @@ def describe_inputs(
     text: TextConfig,
     encoders: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, InputSpec]:
-    """How each modality is encoded: what the data hold, and the user's options by modality.
+    """The inputs of a model, from what the data hold and the user's options.
 
-    Options of a modality are those of its encoder, with "encoder" as the plug-in's name; the key "default" holds
-    options for every feature sequence that has none of its own.
+    Args:
+        table: the data.
+        modalities: of the task, in order.
+        text: how transcripts become features.
+        encoders: options by modality: those of its encoder, and "encoder", the plug-in's name. The key "default" holds
+            options for every modality that has none of its own.
+
+    Errors:
+        PaSEError: options for a modality that the data lack, or transcripts that they lack.
     """
     given = {name: dict(options) for name, options in (encoders or {}).items()}
     common = given.pop("default", {})
@@ -155,7 +171,11 @@ def describe_inputs(
 
 
 def load_columns(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> dict[str, SequenceColumn]:
-    """The columns that inputs describe, from any table; a modality that the table lacks is absent throughout."""
+    """The columns that inputs describe, from any table; a modality that the table lacks is absent from every row.
+
+    Errors:
+        PaSEError: features of another size than the inputs have.
+    """
     columns = {}
     for name, spec in inputs.items():
         if spec.text is not None:
@@ -174,11 +194,20 @@ def load_columns(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> dict[s
 
 
 def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = None) -> NDArray[np.float64]:
-    """Scores or class numbers of every row; NaN where unknown, and outside `rows`, which are not read."""
+    """Scores or class numbers of every row, [N]; NaN where unknown.
+
+    Args:
+        table: the data.
+        task: its label and classes.
+        rows: those to read; every other row is NaN. All rows if None.
+
+    Errors:
+        PaSEError: a class that the task does not have.
+    """
     values = table.labels(task.label)
     if rows is not None:
-        read = {int(row) for row in rows}
-        values = [value if row in read else None for row, value in enumerate(values)]
+        wanted = {int(row) for row in rows}
+        values = [value if row in wanted else None for row, value in enumerate(values)]
     if task.kind == "regression":
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     numbers = {name: i for i, name in enumerate(task.classes)}
@@ -193,7 +222,7 @@ def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = 
 
 
 def describe_data(table: FeatureTable, path: str | Path | None) -> dict[str, Any]:
-    """Provenance for the run folder."""
+    """Where data come from and how many there are, for `data.json` of a run folder."""
     counts = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
     return {
         "path": None if path is None else str(Path(path).resolve()),

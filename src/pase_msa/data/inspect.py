@@ -1,4 +1,4 @@
-"""What is in a feature table, and what is wrong with it."""
+"""`pase inspect`: the content of a feature table as a report, and the problems that the report shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pase_msa.data.checks import find_problems
-from pase_msa.data.feature_statistics import modality_report
+from pase_msa.data.feature_statistics import modality_statistics
 from pase_msa.data.table import SPLITS, FeatureTable
 
 Report = dict[str, Any]
@@ -26,15 +26,15 @@ def inspect_table(table: FeatureTable) -> Report:
     Returns:
         `utterances`, `videos`, `meta`, `splits` (counts), `modalities` (size, presence, lengths, non-finite
         values, constant dimensions, extreme values, duplicates), `labels`, `text`, `overlap` (videos in
-        several splits) and `problems`: sentences that say what is wrong, each with a severity, "error"
-        (training refuses it, or its results mean nothing) or "warning".
+        several splits) and `problems`: one sentence per problem, with a severity. "error" is what training refuses
+        or what makes its results meaningless; all else is a "warning".
     """
     report: Report = {
         "utterances": len(table),
         "videos": len(set(table.videos)),
         "meta": table.meta,
         "splits": _splits(table),
-        "modalities": {name: modality_report(table, name) for name in table.modalities},
+        "modalities": {name: modality_statistics(table, name) for name in table.modalities},
         "labels": {name: _label(table, name) for name in table.schema.labels},
         "text": _text(table),
         "overlap": _overlap(table),
@@ -56,28 +56,28 @@ def _splits(table: FeatureTable) -> Report:
 
 
 def _overlap(table: FeatureTable) -> list[str]:
-    home: dict[str, set[str]] = {}
+    splits_of: dict[str, set[str]] = {}
     for video, split in zip(table.videos, table.splits.tolist(), strict=True):
         if split:
-            home.setdefault(video, set()).add(split)
-    return sorted(video for video, splits in home.items() if len(splits) > 1)
+            splits_of.setdefault(video, set()).add(split)
+    return sorted(video for video, splits in splits_of.items() if len(splits) > 1)
 
 
 def _label(table: FeatureTable, name: str) -> Report:
     values, places = table.labels(name), table.splits.tolist()
-    known = [value for value in values if value is not None]
+    labelled = [value for value in values if value is not None]
     report: Report = {
         "kind": table.schema.labels[name],
-        "known": len(known),
-        "unknown": len(values) - len(known),
+        "known": len(labelled),
+        "unknown": len(values) - len(labelled),
         "unknown_by_split": _count(place for place, value in zip(places, values, strict=True) if value is None),
-        "distinct": len(set(known)),
+        "distinct": len(set(labelled)),
     }
     if report["kind"] == "real":
-        report["range"] = [min(known), max(known)] if known else None
-        report["mean"] = float(np.mean(known)) if known else None
+        report["range"] = [min(labelled), max(labelled)] if labelled else None
+        report["mean"] = float(np.mean(labelled)) if labelled else None
         return report
-    report["classes"] = _count(known)
+    report["classes"] = _count(labelled)
     report["by_split"] = {
         split: _count(
             value for place, value in zip(places, values, strict=True) if place == split and value is not None
@@ -95,12 +95,12 @@ def _text(table: FeatureTable) -> Report | None:
     texts = table.texts
     if texts is None:
         return None
-    said = [text for text in texts if text and text.strip()]
-    letters = [text for text in said if text.upper() != text.lower()]
+    filled = [text for text in texts if text and text.strip()]
+    letters = [text for text in filled if text.upper() != text.lower()]
     return {
-        "utterances": len(said),
-        "coverage": len(said) / len(texts),
-        "words": {"median": float(np.median([len(text.split()) for text in said])) if said else 0.0},
+        "utterances": len(filled),
+        "coverage": len(filled) / len(texts),
+        "words": {"median": float(np.median([len(text.split()) for text in filled])) if filled else 0.0},
         "upper_case": bool(letters) and all(text == text.upper() for text in letters),
     }
 
@@ -135,7 +135,7 @@ def render(report: Report, width: int = 110) -> str:
     _grid(
         console,
         ["label", "kind", "known", "unknown", "values"],
-        {n: _shown(p) for n, p in report["labels"].items()},
+        {n: _label_cells(p) for n, p in report["labels"].items()},
     )
     if report["text"]:
         case = ", all upper case" if report["text"]["upper_case"] else ""
@@ -150,7 +150,7 @@ def render(report: Report, width: int = 110) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _shown(label: Report) -> list[Any]:
+def _label_cells(label: Report) -> list[Any]:
     if label["kind"] == "real":
         values = "-" if label["range"] is None else "{:g} ... {:g}".format(*label["range"])
     else:

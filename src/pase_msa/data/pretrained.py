@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from pase_msa.errors import PaSEError
+from pase_msa.optional import need
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -45,6 +46,7 @@ def load_tokenizer(name: str) -> Any:
     Errors:
         PaSEError: there is no such model, or its folder has no tokenizer.
     """
+    need("transformers")
     from transformers import AutoTokenizer
 
     folder = Path(resolve_model(name))
@@ -56,6 +58,7 @@ def load_tokenizer(name: str) -> Any:
 
 def load_model(name: str, *, pretrained: bool = True) -> Any:
     """A `transformers` model with its published weights, or with its architecture only."""
+    need("transformers")
     from transformers import AutoConfig, AutoModel
 
     if not pretrained:
@@ -94,6 +97,7 @@ def load_quietly(loader: Any, name: str) -> Any:
 
 def state_size(name: str) -> int:
     """Size D of a model's states, read from its configuration; the weights are not loaded."""
+    need("transformers")
     from transformers import AutoConfig
 
     return int(load_quietly(AutoConfig.from_pretrained, name).hidden_size)
@@ -101,6 +105,7 @@ def state_size(name: str) -> int:
 
 def is_decoder(name: str) -> bool:
     """Whether a model attends from left to right only, so that only its last token depends on the whole text."""
+    need("transformers")
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 

@@ -162,16 +162,16 @@ def prediction_dataset(
         PaSEError: no such split, other feature sizes than in training, or (with `labels`) no labelled row.
     """
     rows = np.arange(len(table), dtype=np.int64) if split is None else table.rows(split)
+    if not len(rows):
+        splits = ", ".join(sorted(set(table.splits.tolist()) - {""})) or "none"
+        raise PaSEError(f"There is no split {split!r}; the data have {splits}; mark one, or name one of these.")
     if labels:
         dataset = make_dataset(table, load_columns(table, inputs), rows, encode_labels(table, task, rows))
         if not len(dataset):
-            where = "" if split is None else f"{split} "
+            place = "The table" if split is None else f"The {split} split"
             raise PaSEError(
-                f"The data have no {where}utterance with both a label {task.label!r} and a modality; "
-                "label some, or name another split."
+                f"{place} has no utterance with both a label {task.label!r} and a modality; label some, or name "
+                "another split."
             )
         return dataset
-    if not len(rows):
-        splits = ", ".join(sorted(set(table.splits.tolist())))
-        raise PaSEError(f"There is no split {split!r}; the data have {splits}; name one of these.")
     return make_dataset(table, load_columns(table, inputs), rows, None)

@@ -1,4 +1,4 @@
-"""What the readers of published formats share: padding, ids, splits and names as the files have them."""
+"""What the readers of published formats share: how files write padding, ids, splits and names."""
 
 from __future__ import annotations
 
@@ -44,25 +44,24 @@ def modality_name(name: str) -> str:
 
 
 def strip_zeros(frames: Array) -> Array | None:
-    """Frames [T, D] without the all-zero ones at both ends; None where no other is left.
+    """Frames [T, D] without the all-zero ones at both ends; None if all of them are zero.
 
-    Formats that state no lengths pad with zeros, some in front and some at the end. Zeros between other
-    frames stay.
+    Formats without lengths pad with zeros, some in front and some at the end. All-zero frames between others stay.
     """
     filled = np.flatnonzero(frames.any(axis=1))
     return frames[filled[0] : filled[-1] + 1] if len(filled) else None
 
 
 def cut(frames: Array, length: int) -> Array | None:
-    """The `length` valid frames of padded ones [T, D]; None where there are none, or nothing but zeros.
+    """The `length` valid frames of padded ones [T, D]; None if there are none, or if all of them are zero.
 
-    The padding is at the end, or in front where only the last `length` frames hold anything.
+    The padding is at the end, or in front where only the last `length` frames have values other than zero.
     """
     if frames[length:].any() and not frames[: len(frames) - length].any():
-        kept = frames[len(frames) - length :]
+        valid = frames[len(frames) - length :]
     else:
-        kept = frames[:length]
-    return kept if kept.any() else None
+        valid = frames[:length]
+    return valid if valid.any() else None
 
 
 def load_array(file: Path, mmap_mode: Literal["r"] | None = None) -> Array:
@@ -79,45 +78,45 @@ def load_array(file: Path, mmap_mode: Literal["r"] | None = None) -> Array:
 
 def unique(ids: Iterable[str]) -> tuple[list[str], int]:
     """Ids with "#2", "#3" ... at later uses of the same one, and how many were changed."""
-    seen: dict[str, int] = {}
+    uses: dict[str, int] = {}
     result, changed = [], 0
     for item in ids:
-        seen[item] = seen.get(item, 0) + 1
-        if seen[item] > 1:
+        uses[item] = uses.get(item, 0) + 1
+        if uses[item] > 1:
             changed += 1
-        result.append(item if seen[item] == 1 else f"{item}#{seen[item]}")
+        result.append(item if uses[item] == 1 else f"{item}#{uses[item]}")
     return result, changed
 
 
 @lru_cache(maxsize=1)
-def _remembered(path: Path, changed: int, size: int) -> Any:
+def _cached(path: Path, changed: int, size: int) -> Any:
     return load_pickle(path)
 
 
-def recall_pickle(path: Path) -> Any:
-    """`load_pickle`, remembering the last file: telling the format and reading it parse a large file once."""
+def cached_pickle(path: Path) -> Any:
+    """`load_pickle` with a cache of one file, so that recognising a large file and reading it parse it once."""
     stat = path.stat()
-    return _remembered(path, stat.st_mtime_ns, stat.st_size)
+    return _cached(path, stat.st_mtime_ns, stat.st_size)
 
 
-def forget_pickle() -> None:
-    """Let go of the file that `recall_pickle` remembers."""
-    _remembered.cache_clear()
+def release_pickle() -> None:
+    """Free the memory of the file that `cached_pickle` holds."""
+    _cached.cache_clear()
 
 
 def pickled_splits(path: Path) -> dict[str, dict[str, Any]]:
     """The splits of a pickled {"train": {...}, "valid": {...}, "test": {...}}; empty if the file is not one.
 
     Errors:
-        PaSEError: the file is a pickle by its name, but refused or damaged.
+        PaSEError: the file has the name of a pickle, but is refused or damaged.
     """
     if not path.is_file() or path.suffix.lower() not in PICKLES:
         return {}
-    content = recall_pickle(path)
+    content = cached_pickle(path)
     if not isinstance(content, dict):
         return {}
-    found = {split_name(name): part for name, part in content.items() if isinstance(part, dict)}
-    return {name: part for name, part in found.items() if name is not None}
+    parts = {split_name(name): part for name, part in content.items() if isinstance(part, dict)}
+    return {name: part for name, part in parts.items() if name is not None}
 
 
 def frame_arrays(part: dict[str, Any], without: Iterable[str] = ()) -> dict[str, Array]:

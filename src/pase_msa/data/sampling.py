@@ -12,10 +12,18 @@ from torch.utils.data import BatchSampler, Dataset, DistributedSampler
 
 
 class EpochBatchSampler(BatchSampler):
-    """Shuffled batches of positions, each process its share; the order follows from (seed, epoch).
+    """Shuffled batches of positions, for each process its part; the order follows from (seed, epoch).
 
-    With `sizes`, batches hold sequences of similar length (padding is what a language model wastes most time on): the
-    shuffled order is sorted within blocks of 16 batches, and the batches are shuffled again.
+    With `sizes`, a batch holds sequences of similar length, since a language model spends most of its time on padding
+    otherwise: the shuffled order is sorted within blocks of 16 batches, and the batches are shuffled again.
+
+    Args:
+        dataset: what is sampled.
+        batch_size: positions per batch.
+        seed: of the order.
+        rank: number of this process.
+        world_size: number of processes.
+        sizes: length of each position, [N]; None keeps the shuffled order.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The feature table: utterances in rows, one ragged column a modality, in memory-mapped Arrow."""
+"""The feature table: one row per utterance, one ragged column per modality, in memory-mapped Arrow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import datasets
 import numpy as np
@@ -16,6 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pase_msa.data.columns import Array, SequenceColumn
+from pase_msa.data.guard import reading
+from pase_msa.data.integrity import checksum, validate_stream
 from pase_msa.errors import PaSEError
 from pase_msa.files import replacing, write_json
 
@@ -23,6 +25,7 @@ SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
 _RESERVED = ("id", "video", "split", "text")
 _BATCH = 512
+_LONGEST_NAME = 200
 LabelKind = Literal["real", "class"]
 
 
@@ -62,6 +65,25 @@ class Schema:
     text: bool = False
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse names and sizes that no table can have; readers fill a schema step by step.
+
+        Errors:
+            PaSEError: a name that is empty, long, taken or not printable; a size or a kind that does not exist.
+        """
+        for name in (*self.modalities, *self.labels):
+            if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or not name.isprintable():
+                raise PaSEError(
+                    f"A column's name has 1 to {_LONGEST_NAME} printable characters, found {str(name)[:200]!r}; "
+                    "rename it."
+                )
+        for name, size in self.modalities.items():
+            if not isinstance(size, int | np.integer) or size < 1:
+                raise PaSEError(f"Modality {name!r} needs a feature size of 1 or more, found {size!r}.")
+        if odd := [kind for kind in self.labels.values() if kind not in get_args(LabelKind)]:
+            raise PaSEError(f"A label is 'real' or 'class', not {odd[0]!r}.")
         # Arrow's columns of features have a prefix, so "text" may be both, and MFN's files call a modality "video"
         taken = {*_RESERVED, *self.labels} - {"text", "video"}
         for name in self.labels:
@@ -84,7 +106,7 @@ class Schema:
 
     @classmethod
     def of(cls, utterances: Iterable[Utterance]) -> Schema:
-        """The schema of utterances in memory."""
+        """The schema that fits utterances in memory: sizes and kinds follow from the first values that are there."""
         dims: dict[str, int] = {}
         kinds: dict[str, LabelKind] = {}
         text = False
@@ -107,7 +129,8 @@ class FeatureTable:
     Attributes:
         dataset: the Hugging Face `datasets.Dataset` beneath, memory-mapped where the table lies on disk.
         schema: modalities with their sizes, labels with their kinds, whether there is text.
-        meta: source, format, notes; whatever the reader knew. `meta["synthetic"]` marks generated data.
+        meta: source, format and notes of the reader. `meta["synthetic"]` marks generated data, `meta["extraction"]`
+            holds the record of how the features were extracted (`pase_msa.data.extraction`).
     """
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, meta: dict[str, Any]) -> None:
@@ -138,11 +161,15 @@ class FeatureTable:
 
     @property
     def texts(self) -> list[str | None] | None:
-        """Transcripts, or None where the table has none."""
+        """Transcripts, one (or None) per row; None where the table has no text column."""
         return self.dataset.data.column("text").to_pylist() if self.schema.text else None
 
     def sequences(self, modality: str) -> SequenceColumn:
-        """The ragged column of a modality."""
+        """The ragged column of a modality.
+
+        Errors:
+            PaSEError: the table has no such modality.
+        """
         if modality not in self.schema.modalities:
             raise PaSEError(
                 f"The table has the modalities {', '.join(self.schema.modalities) or 'none'}, "
@@ -154,7 +181,11 @@ class FeatureTable:
         return self._columns[modality]
 
     def labels(self, name: str) -> list[Any]:
-        """Values of a label column: floats or class names, None where unknown."""
+        """Values of a label column, one per row: floats or class names, None where unknown.
+
+        Errors:
+            PaSEError: the table has no such label.
+        """
         if name not in self.schema.labels:
             raise PaSEError(
                 f"The table has the labels {', '.join(self.schema.labels) or 'none'}, not {name!r}; name one of these."
@@ -165,24 +196,23 @@ class FeatureTable:
         return values
 
     def rows(self, split: str) -> NDArray[np.int64]:
-        """Rows of a split."""
+        """Numbers of the rows in a split, ascending, int64 [n]; empty where there is no such split."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def check_splits(self) -> None:
         """Refuse splits that share a video, and an unknown split name."""
-        known = set(self.splits.tolist()) - {""}
-        if unknown := known - set(SPLITS):
+        if unknown := set(self.splits.tolist()) - {"", *SPLITS}:
             raise PaSEError(f"Splits are called {', '.join(SPLITS)}; the table has {sorted(unknown)[0]!r}; rename it.")
-        home: dict[str, str] = {}
+        split_of: dict[str, str] = {}
         for video, split in zip(self.videos, self.splits.tolist(), strict=True):
-            if split and home.setdefault(video, split) != split:
+            if split and split_of.setdefault(video, split) != split:
                 raise PaSEError(
-                    f"Video {video!r} is in both the {home[video]} and the {split} split, so results would "
+                    f"Video {video!r} is in both the {split_of[video]} and the {split} split, so results would "
                     "be too good; put all its utterances in one split."
                 )
 
     def nonfinite(self) -> dict[str, dict[str, int]]:
-        """NaN and infinite values a modality: {"values": ..., "rows": ..., "total": ...}."""
+        """NaN and infinite values by modality: {"values": ..., "rows": ..., "total": ...}, the counts."""
         report = {}
         for name in self.schema.modalities:
             column = self.sequences(name)
@@ -214,7 +244,7 @@ class FeatureTable:
         return FeatureTable.build(chosen, self.schema, meta=dict(self.meta))
 
     def utterance(self, row: int) -> Utterance:
-        """One row."""
+        """One row, with its features as views."""
         return Utterance(
             self.ids[row],
             self.videos[row],
@@ -233,12 +263,13 @@ class FeatureTable:
         path: str | Path | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> FeatureTable:
-        """A table from rows: in memory, or streamed to the folder `path` (made whole or not at all).
+        """A table from rows: in memory, or streamed to the folder `path`, which is written whole or not at all.
 
         Errors:
             PaSEError: a row does not fit the schema (the sentence names row, modality and shape).
         """
         content = dict(meta or {})
+        schema.check()
         arrow_schema = schema.arrow()
         batches = _batches(utterances, schema, arrow_schema)
         if path is None:
@@ -252,30 +283,48 @@ class FeatureTable:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
+            # everything that a table is refused for is found before the table is there
+            cls(_mapped(partial), schema, content)
+            description = {"version": 1, "schema": vars(schema), "meta": content, "checksum": checksum(partial)}
             # the description comes first: a folder is a table once the Arrow file is there
-            write_json(folder / META, {"version": 1, "schema": vars(schema), "meta": content})
+            write_json(folder / META, description)
         return cls.load(folder)
 
     @classmethod
     def load(cls, path: str | Path) -> FeatureTable:
-        """A table from its folder, memory-mapped."""
+        """A table from the folder that `build` or `save` wrote, memory-mapped.
+
+        Errors:
+            PaSEError: the folder holds no table, or a damaged one.
+        """
         folder = Path(path)
         if not (folder / ARROW).exists() or not (folder / META).exists():
             raise PaSEError(f"{folder} was to be a feature table ({ARROW} and {META}); use `pase convert` to make one.")
-        try:
-            description = json.loads((folder / META).read_text())
-            schema = Schema(**description["schema"])
-            dataset = datasets.Dataset.from_file(str(folder / ARROW))
-        except PaSEError:
-            raise
-        except Exception as error:
-            raise PaSEError(f"The table in {folder} is damaged ({error}); convert it again.") from error
-        return cls(dataset, schema, description["meta"])
+        with reading(folder, "a feature table", "convert it again"):
+            description = json.loads((folder / META).read_text(encoding="utf-8"))
+            schema, meta = Schema(**description["schema"]), dict(description["meta"])
+            # damage is told from data before any offset in the file is followed
+            expected = description.get("checksum")
+            if expected is None:  # a table of version 0.1
+                validate_stream(folder / ARROW)
+            elif expected != checksum(folder / ARROW):
+                raise PaSEError(
+                    f"The table in {folder} is damaged: {ARROW} is not the file that was written; convert it again."
+                )
+            dataset = _mapped(folder / ARROW)
+            if not dataset.data.schema.equals(schema.arrow()):
+                raise PaSEError(f"The table in {folder} is damaged: {META} describes other columns; convert it again.")
+            return cls(dataset, schema, meta)
 
     def save(self, path: str | Path) -> FeatureTable:
         """Write the table to a folder and open it from there."""
         rows = (self.utterance(row) for row in range(len(self)))
         return FeatureTable.build(rows, self.schema, path=path, meta=self.meta)
+
+
+def _mapped(file: Path) -> datasets.Dataset:
+    """The columns of an Arrow stream, memory-mapped."""
+    return datasets.Dataset.from_file(str(file))
 
 
 def _batches(utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:

@@ -1,4 +1,4 @@
-"""What is to be learnt, from an array of scores or classes."""
+"""The labels of an estimator's `y` as a feature table holds them: scores or class names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Targets:
     Attributes:
         kind: "real" or "class".
         labels: scores or class names [N].
-        meta: what the table has to say about them: "label_range", or "classes", their names in order.
+        meta: of the table: "label_range", or "classes", their names in order.
         classes: the values behind the names, sorted, [K]; None for scores.
     """
 
@@ -31,7 +31,7 @@ class Targets:
     classes: NDArray[Any] | None = None
 
     def encode(self, y: Any, count: int) -> list[Any]:
-        """Further labels [count] in the same terms.
+        """Further labels [count], encoded like these.
 
         Errors:
             PaSEError: as `score_targets` and `class_targets`, and for a class that is not among `classes`.
@@ -69,7 +69,7 @@ def score_targets(y: Any, count: int, label_range: Sequence[float] | None = None
 
 
 def class_targets(y: Any, count: int) -> Targets:
-    """Classes [count] of any kind that sorts; their names are what `str` says.
+    """Classes [count] of any kind that sorts; `str` gives their names.
 
     Errors:
         PaSEError: y is not [count], a value is missing, values do not sort, or there is one class only.
@@ -91,9 +91,9 @@ def _vector(y: Any, count: int) -> NDArray[Any]:
     try:
         values = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
     except ValueError as error:
-        raise PaSEError(f"y must hold one value a sample, {count} here, but its parts differ in size.") from error
+        raise PaSEError(f"y must hold one value per sample, {count} here, but its parts differ in size.") from error
     if values.ndim != 1 or len(values) != count:
-        raise PaSEError(f"y must hold one value a sample, {count} here, found the shape {values.shape}.")
+        raise PaSEError(f"y must hold one value per sample, {count} here, found the shape {values.shape}.")
     return values
 
 

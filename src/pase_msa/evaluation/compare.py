@@ -1,4 +1,4 @@
-"""`compare`: do two evaluated runs, or two groups of them, differ on the same test utterances?"""
+"""`compare`: whether two evaluated runs, or two groups of them, differ on the same test utterances."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, uttera
 from pase_msa.evaluation.predictions import Predictions, read_utterances
 from pase_msa.evaluation.statistics import cluster_draws, cluster_swaps, cohens_d, holm, permutation_p
 from pase_msa.files import read_json
+from pase_msa.metrics import Convention
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
 
+Array = NDArray[np.float64]
 _SMALLER_IS_BETTER = ("mae",)
 LEVEL = 0.05  #: of significance, after correction
 
 
 def compare(
-    ours: Sequence[str | Path], rivals: Sequence[str | Path], *, draws: int = 10_000, seed: int = 0
+    ours: Sequence[str | Path], baselines: Sequence[str | Path], *, draws: int = 10_000, seed: int = 0
 ) -> dict[str, Any]:
     """Compare runs A with runs B over their test utterances; nothing but their folders is read.
 
-    A metric's difference is the mean over pairs of runs of A's less B's. Its interval is a bootstrap, and its p-value a
-    permutation test (A's and B's predictions change sides), both over whole videos: utterances of one video share
-    speaker and topic. p-values are corrected for the number of metrics (Holm 1979).
+    The difference of a metric is A minus B, averaged over pairs of runs. Its interval is a bootstrap. Its p-value is a
+    permutation test, in which the predictions of A and B change sides. Both draw whole videos, because the utterances
+    of a video share speaker and topic and are not independent. p-values are corrected for the number of metrics (Holm
+    1979).
 
     Args:
         ours: evaluated run folders A.
-        rivals: as many of B. Several are paired by seed.
+        baselines: as many of B. Several are paired by seed.
         draws: of bootstrap and permutation; with few videos the permutation test is exact.
         seed: of the draws.
 
@@ -44,89 +47,122 @@ def compare(
     Errors:
         PaSEError: a run is not evaluated; runs on other data, tasks, conventions or utterances; seeds that do not pair.
     """
-    pairs = _paired([_evaluated(run) for run in ours], [_evaluated(run) for run in rivals])
+    pairs = _paired([_evaluated(run) for run in ours], [_evaluated(run) for run in baselines])
     first = pairs[0][0]
     task, convention = Task.from_dict(first["task"]), first["convention"]
-    known = _Aligned(task, first)
-    sides: list[list[NDArray[np.float64]]] = [[], []]
-    names: list[str] = []
-    for pair in pairs:
-        for side, run in zip(sides, pair, strict=True):
-            said = known.predictions(run)
-            names, moments = utterance_moments(task, said.probabilities, said.score, said.truth, convention)
-            side.append(moments)
-    clusters = np.unique(known.videos, return_inverse=True)[1]
-    count = int(clusters.max()) + 1
-    member = np.zeros((count, len(clusters)))
-    member[clusters, np.arange(len(clusters))] = 1
-    sums = [np.stack([member @ moments for moments in side]) for side in sides]  # [pairs, videos, moments]
-
-    def measured(parts: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        found = [metrics_from_sums(task, names, part, convention) for part in parts]
-        return {name: np.mean([one[name] for one in found], axis=0) for name in found[0]}
-
-    whole = [measured(side.sum(1, keepdims=True)) for side in sums]
-    weights = cluster_draws(count, draws, seed).astype(np.float64)
-    drawn = [measured(weights @ side) for side in sums]
-    swaps, exact = cluster_swaps(count, draws, seed)
-    swapped = [measured((1 - swaps) @ one + swaps @ other) for one, other in (sums, sums[::-1])]
-    effects = _effects(names, sides, task)
-    found: dict[str, dict[str, Any]] = {}
-    for name in whole[0]:
-        gap = float(whole[0][name][0] - whole[1][name][0])
-        if not np.isfinite(gap):
-            continue  # no utterance that it could be measured on
-        spread = drawn[0][name] - drawn[1][name]
-        null = swapped[0][name] - swapped[1][name]
-        low, high = np.quantile(spread[np.isfinite(spread)], [0.025, 0.975])
-        found[name] = {
-            "a": float(whole[0][name][0]),
-            "b": float(whole[1][name][0]),
-            "difference": gap,
-            "low": float(low),
-            "high": float(high),
-            "d": effects.get(name),
-            "p": permutation_p(gap, null[np.isfinite(null)], exact),
-        }
-    corrected = holm({name: entry["p"] for name, entry in found.items()})
-    for name, entry in found.items():
-        better = (entry["difference"] < 0) == (name in _SMALLER_IS_BETTER)
-        shown = corrected[name] < LEVEL
-        entry["p_holm"] = corrected[name]
-        entry["verdict"] = ("A better" if better else "B better") if shown else "no difference shown"
+    utterances = _Aligned(task, first)
+    names, sides = _moments(pairs, utterances, task, convention)
+    videos = np.unique(utterances.videos, return_inverse=True)[1]
+    metrics, exact = _metrics(names, sides, videos, task, convention, draws, seed)
+    _add_verdicts(metrics)
     return {
         "a": [pair[0]["name"] for pair in pairs],
         "b": [pair[1]["name"] for pair in pairs],
         "pairs": [[pair[0]["seed"], pair[1]["seed"]] for pair in pairs],
-        "utterances": len(clusters),
-        "videos": count,
+        "utterances": len(videos),
+        "videos": int(videos.max()) + 1,
         "convention": convention,
         "exact": exact,
-        "metrics": found,
+        "metrics": metrics,
     }
 
 
+def _moments(
+    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], utterances: _Aligned, task: Task, convention: Convention
+) -> tuple[list[str], tuple[list[Array], list[Array]]]:
+    """Names of the M sums behind the metrics, and for each side the parts [N, M] of the utterances, one per run."""
+    sides: tuple[list[Array], list[Array]] = ([], [])
+    names: list[str] = []
+    for pair in pairs:
+        for side, run in zip(sides, pair, strict=True):
+            predictions = utterances.predictions(run)
+            names, moments = utterance_moments(
+                task, predictions.probabilities, predictions.score, predictions.truth, convention
+            )
+            side.append(moments)
+    return names, sides
+
+
+def _metrics(
+    names: list[str],
+    sides: tuple[list[Array], list[Array]],
+    videos: NDArray[np.int64],
+    task: Task,
+    convention: Convention,
+    draws: int,
+    seed: int,
+) -> tuple[dict[str, dict[str, Any]], bool]:
+    """By metric: both values, difference, interval, effect size and p-value; and whether the p-values are exact."""
+    count = int(videos.max()) + 1
+    member = np.zeros((count, len(videos)))
+    member[videos, np.arange(len(videos))] = 1
+    sums = [np.stack([member @ moments for moments in side]) for side in sides]  # [pairs, videos, moments]
+
+    def mean_metrics(parts: Array) -> dict[str, Array]:
+        """The metrics of each sample, averaged over pairs, from the sums [pairs, samples, moments]."""
+        by_pair = [metrics_from_sums(task, names, part, convention) for part in parts]
+        return {name: np.mean([metrics[name] for metrics in by_pair], axis=0) for name in by_pair[0]}
+
+    observed = [mean_metrics(side.sum(1, keepdims=True)) for side in sums]
+    weights = cluster_draws(count, draws, seed).astype(np.float64)
+    bootstrap = [mean_metrics(weights @ side) for side in sums]
+    swaps, exact = cluster_swaps(count, draws, seed)
+    swapped = [mean_metrics((1 - swaps) @ one + swaps @ other) for one, other in (sums, sums[::-1])]
+    effects = _effects(names, sides, task)
+    metrics: dict[str, dict[str, Any]] = {}
+    for name in observed[0]:
+        difference = float(observed[0][name][0] - observed[1][name][0])
+        if not np.isfinite(difference):
+            continue  # the test split has no utterance that the metric counts
+        spread = bootstrap[0][name] - bootstrap[1][name]
+        null = swapped[0][name] - swapped[1][name]
+        low, high = np.quantile(spread[np.isfinite(spread)], [0.025, 0.975])
+        metrics[name] = {
+            "a": float(observed[0][name][0]),
+            "b": float(observed[1][name][0]),
+            "difference": difference,
+            "low": float(low),
+            "high": float(high),
+            "d": effects.get(name),
+            "p": permutation_p(difference, null[np.isfinite(null)], exact),
+        }
+    return metrics, exact
+
+
+def _add_verdicts(metrics: dict[str, dict[str, Any]]) -> None:
+    """Add the corrected p-values, and the verdicts that follow."""
+    corrected = holm({name: entry["p"] for name, entry in metrics.items()})
+    for name, entry in metrics.items():
+        better = (entry["difference"] < 0) == (name in _SMALLER_IS_BETTER)
+        significant = corrected[name] < LEVEL
+        entry["p_holm"] = corrected[name]
+        entry["verdict"] = ("A better" if better else "B better") if significant else "no difference shown"
+
+
 def _evaluated(run: str | Path) -> dict[str, Any]:
+    """The evaluation of a run, with its folder."""
     folder = RunFolder.complete(run)
     if not folder.evaluation.is_file():
         raise PaSEError(f"{folder.path} is not evaluated yet; give `pase evaluate {folder.path}` first.")
     return {**read_json(folder.evaluation), "folder": folder}
 
 
-def _paired(ours: list[dict[str, Any]], rivals: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """One with one, or several by seed."""
-    if len(ours) != len(rivals) or not ours:
+def _paired(ours: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Pairs of runs: one with one, or several by seed."""
+    if len(ours) != len(baselines) or not ours:
         raise PaSEError(
-            f"A comparison pairs as many runs as it finds on the other side, found {len(ours)} and {len(rivals)}."
+            f"A comparison wants as many runs on one side as on the other, found {len(ours)} and {len(baselines)}."
         )
     if len(ours) == 1:
-        return [(ours[0], rivals[0])]
-    by_seed = [{run["seed"]: run for run in side} for side in (ours, rivals)]
-    if any(len(named) < len(side) for named, side in zip(by_seed, (ours, rivals), strict=True)):
-        raise PaSEError("Two runs on one side have the same seed; several runs are paired by seed, so give one a seed.")
-    if alone := sorted(by_seed[0].keys() ^ by_seed[1].keys()):
+        return [(ours[0], baselines[0])]
+    by_seed = [{run["seed"]: run for run in side} for side in (ours, baselines)]
+    if any(len(named) < len(side) for named, side in zip(by_seed, (ours, baselines), strict=True)):
         raise PaSEError(
-            f"Several runs are paired by seed, and only one side has seed {alone[0]}; train the other one too."
+            "Two runs on one side have the same seed; several runs are paired by seed, so give one run per seed."
+        )
+    if unpaired := sorted(by_seed[0].keys() ^ by_seed[1].keys()):
+        raise PaSEError(
+            f"Several runs are paired by seed, and only one side has seed {unpaired[0]}; train the other one too."
         )
     return [(by_seed[0][seed], by_seed[1][seed]) for seed in sorted(by_seed[0])]
 
@@ -136,14 +172,14 @@ class _Aligned:
 
     def __init__(self, task: Task, first: dict[str, Any]) -> None:
         self.task, self.first = task, first
-        said = read_utterances(first["folder"].predictions, task)
-        self.ids, self.videos, self.truth = said.ids, np.array(said.videos), said.truth
+        predictions = read_utterances(first["folder"].predictions, task)
+        self.ids, self.videos, self.truth = predictions.ids, np.array(predictions.videos), predictions.truth
 
     def predictions(self, run: dict[str, Any]) -> Predictions:
-        """Of a run that must be on the same test utterances."""
+        """The predictions of a run, which must be on the same test utterances."""
         mine, other = self.first["folder"].path, run["folder"].path
         task = Task.from_dict(run["task"])
-        # the modalities may differ: text alone against all of them is a fair question
+        # the modalities may differ: whether text alone is as good as all of them is a fair question
         if (task.label, task.classes, task.values) != (self.task.label, self.task.classes, self.task.values):
             raise PaSEError(
                 f"{mine} and {other} predict different things ({self.task.label}, {task.label}); compare runs of one "
@@ -151,38 +187,38 @@ class _Aligned:
             )
         if run["convention"] != self.first["convention"]:
             raise PaSEError(
-                f"{mine} is measured in the convention {self.first['convention']!r} and {other} in {run['convention']!r}; "
-                "compare runs of one convention."
+                f"{mine} is measured in the convention {self.first['convention']!r} and {other} in "
+                f"{run['convention']!r}; compare runs of one convention."
             )
-        said = read_utterances(run["folder"].predictions, task)
-        place = {name: i for i, name in enumerate(said.ids)}
+        predictions = read_utterances(run["folder"].predictions, task)
+        place = {name: i for i, name in enumerate(predictions.ids)}
         if set(place) != set(self.ids):
-            alone = sorted(set(place) ^ set(self.ids))[0]
+            unshared = sorted(set(place) ^ set(self.ids))[0]
             raise PaSEError(
-                f"{mine} and {other} were tested on different utterances ({alone!r} is in one of them only); compare "
-                "runs on the same data."
+                f"{mine} and {other} were tested on different utterances ({unshared!r} is in one of them only); "
+                "compare runs on the same data."
             )
         order = np.array([place[name] for name in self.ids])
-        if not np.array_equal(said.truth[order], self.truth):
+        if not np.array_equal(predictions.truth[order], self.truth):
             raise PaSEError(f"{mine} and {other} were tested against different labels; compare runs on the same data.")
         return Predictions(
             self.ids,
             self.videos.tolist(),
             self.truth,
-            None if said.score is None else said.score[order],
-            said.probabilities[order],
+            None if predictions.score is None else predictions.score[order],
+            predictions.probabilities[order],
         )
 
 
-def _effects(names: list[str], sides: list[list[NDArray[np.float64]]], task: Task) -> dict[str, float]:
-    """Cohen's d over utterances, of the mean over pairs."""
+def _effects(names: list[str], sides: tuple[list[Array], list[Array]], task: Task) -> dict[str, float]:
+    """Cohen's d of the differences over utterances, averaged over pairs of runs first."""
     parts = [[per_utterance(names, moments, task) for moments in side] for side in sides]
-    found = {}
+    effects = {}
     for name in parts[0][0]:
-        gap = np.mean([one[name] for one in parts[0]], axis=0) - np.mean([one[name] for one in parts[1]], axis=0)
-        gap = gap[np.isfinite(gap)]
-        if len(gap) > 1:
-            d = cohens_d(gap)
+        one, other = (np.mean([values[name] for values in side], axis=0) for side in parts)
+        differences = (one - other)[np.isfinite(one - other)]
+        if len(differences) > 1:
+            d = cohens_d(differences)
             if np.isfinite(d):
-                found[name] = d
-    return found
+                effects[name] = d
+    return effects

@@ -1,4 +1,4 @@
-"""The final evaluation: the test split, once."""
+"""The final evaluation: numbers from the test split, which is read once per run. `pase_msa.report` makes the page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
+from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import open_data
 from pase_msa.data.synthetic.ground_truth import true_contributions
@@ -25,114 +26,144 @@ from pase_msa.files import read_json, write_json
 from pase_msa.metrics import Convention, headline, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
-from pase_msa.report.run_page import write_report
 from pase_msa.shapley import attribution, shapley_values
 from pase_msa.task import Task
 from pase_msa.training.environment import environment
 from pase_msa.training.run_folder import RunFolder
 
-_ALL_SUBSETS = 5  # beyond this many modalities: each alone, each left out, and all
+_ALL_SUBSETS = 5  # with more modalities than this: each alone, each left out, and all
 
 
 def evaluate(
-    run: str | Path,
-    *,
-    data: str | None = None,
-    convention: Convention | None = None,
-    batch_size: int = 256,
-    report: bool = True,
+    run: str | Path, *, data: str | None = None, convention: Convention | None = None, batch_size: int = 256
 ) -> dict[str, Any]:
     """Evaluate a run on its test split: metrics, subsets of modalities, contributions, calibration.
 
-    The result goes to `evaluation.json` and `report.html` in the run folder, what was said of each utterance to
-    `predictions.csv`; a second call returns it from there and does not read the test split again.
+    The result goes to `evaluation.json` in the run folder, and the prediction of each utterance to `predictions.csv`. A
+    second call returns the result from there and does not read the test split again. `report_run` makes a page of it.
 
     Args:
-        run: a complete run folder.
-        data: where the data are now, if they have moved; or other data to evaluate on, whose result is returned only.
-        convention: of the metrics, for a result that is returned only; that of the run if left out.
-        batch_size: utterances a pass.
-        report: whether to draw `report.html`, which takes longer than the rest; a later call can.
+        run: folder of a complete run.
+        data: where the data are now, if they have moved; or other data to evaluate on. The result on other data is
+            returned and not written.
+        convention: of the metrics; that of the run if left out. The result in another one is returned and not written.
+        batch_size: utterances per pass.
+
+    Returns:
+        Plain containers: "name", "date", "model", "seed", "task", "data", "split", "count" of utterances, "convention",
+        "metrics", "subsets" (metrics by names joined by "+"), "contributions" (see `contributions`), "calibration" (see
+        `calibration`), "phases" and "modality_report" of the training, "environment".
 
     Errors:
         PaSEError: the run is not complete, the data have changed since training, or hold no labelled test split.
     """
     folder = RunFolder.complete(run)
     config = yaml.safe_load(folder.config.read_text())
-    trained_on = read_json(folder.data)
-    own = data is None and convention in (None, config["convention"])
-    if own and folder.evaluation.is_file():
-        known = dict(read_json(folder.evaluation))
-        if report and not folder.report.is_file():
-            write_report(known, folder.report, history=folder.history())
-        return known
-    path = data if data is not None else trained_on["path"]
-    table = open_data(path)
-    here = describe_data(table, path)
-    same = here["fingerprint"] == trained_on["fingerprint"]
-    if data is None and not same:
-        raise PaSEError(
-            f"The data in {path or 'the synthetic benchmark'} are not those that {folder.path} was trained on; name "
-            "them with --data."
-        )
-    if same and folder.evaluation.is_file() and convention in (None, config["convention"]):
+    chosen: Convention = convention or config["convention"]
+    is_own, evaluated = chosen == config["convention"], folder.evaluation.is_file()
+    if data is None and is_own and evaluated:
+        return dict(read_json(folder.evaluation))
+    table, described, same_data = _test_data(folder, data)
+    is_own = is_own and same_data
+    if is_own and evaluated:
         return dict(read_json(folder.evaluation))
     model = Model.from_pretrained(folder.model)
     dataset = model.dataset(table, "test", labels=True)
-    labels = dataset.targets()
-    games, matrix = attribution(tuple(model.task.modalities))
-    wanted = [game for game in subsets(model.task.modalities) if game not in games]
-    logits = predict_coalitions(model, dataset, [*wanted, *games], batch_size=batch_size)
-    by_game = dict(zip([*wanted, *games], logits, strict=True))
-    found = attribute(model.task, logits[len(wanted) :], matrix, float(model.temperature))
-    chosen: Convention = convention or config["convention"]
-    trained = read_json(folder.results)
-    result: dict[str, Any] = {
+    by_coalition, inference = _predict(model, dataset, batch_size)
+    result = {
         "name": folder.path.name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": model.recipe["name"],
         "seed": config["seed"],
         "task": model.task.to_dict(),
-        "data": here,
+        "data": described,
         "split": "test",
         "count": len(dataset),
         "convention": chosen,
-        "metrics": task_metrics(model.task, found.probabilities, found.score, labels, chosen),
-        "subsets": {
-            "+".join(name for name in model.task.modalities if name in game): _metrics(
-                model.task, by_game[game], labels, chosen
-            )
-            for game in subsets(model.task.modalities)
-        },
-        "contributions": contributions(model, found, by_game, labels, chosen, table),
-        "calibration": calibration(model.task, found, labels, float(model.temperature)),
-        "phases": trained["phases"],
-        **({"modality_report": trained["modality_report"]} if "modality_report" in trained else {}),
+        **_measure(model, inference, by_coalition, dataset.targets(), chosen, table),
+        **_of_training(folder),
         "environment": environment(),
     }
-    if same and chosen == config["convention"]:
-        # before the evaluation, which says that all of it is there
-        write_utterances(folder.predictions, model.task, table, dataset.rows, labels, found)
+    if is_own:  # evaluation.json is written last: where it is there, the predictions are too
+        write_utterances(folder.predictions, model.task, table, dataset.rows, dataset.targets(), inference)
         write_json(folder.evaluation, result)
-        if report:
-            write_report(result, folder.report, history=folder.history())
     return result
 
 
+def _test_data(folder: RunFolder, data: str | None) -> tuple[FeatureTable, dict[str, Any], bool]:
+    """The table to evaluate on, its description, and whether the run was trained on the same data."""
+    trained_on = read_json(folder.data)
+    path = data if data is not None else trained_on["path"]
+    table = open_data(path)
+    described = describe_data(table, path)
+    same = described["fingerprint"] == trained_on["fingerprint"]
+    if data is None and not same:
+        raise PaSEError(
+            f"The data in {path or 'the synthetic benchmark'} are not those that {folder.path} was trained on; name "
+            "them with --data."
+        )
+    return table, described, same
+
+
+def _predict(
+    model: Model, dataset: UtteranceDataset, batch_size: int
+) -> tuple[dict[frozenset[str], Tensor], Inference]:
+    """Logits [N, K] from every subset and from every coalition of the attribution, and the predictions themselves."""
+    names = tuple(model.task.modalities)
+    attributed, matrix = attribution(names)
+    further = [subset for subset in subsets(names) if subset not in attributed]
+    coalitions = [*further, *attributed]
+    logits = predict_coalitions(model, dataset, coalitions, batch_size=batch_size)
+    inference = attribute(model.task, logits[len(further) :], matrix, float(model.temperature))
+    return dict(zip(coalitions, logits, strict=True)), inference
+
+
+def _measure(
+    model: Model,
+    inference: Inference,
+    by_coalition: Mapping[frozenset[str], Tensor],
+    labels: Tensor,
+    convention: Convention,
+    table: FeatureTable,
+) -> dict[str, Any]:
+    """The measured parts of an evaluation: metrics, those of subsets, contributions, calibration."""
+    task = model.task
+    return {
+        "metrics": task_metrics(task, inference.probabilities, inference.score, labels, convention),
+        "subsets": {
+            "+".join(name for name in task.modalities if name in subset): _metrics(
+                task, by_coalition[subset], labels, convention
+            )
+            for subset in subsets(task.modalities)
+        },
+        "contributions": contributions(model, inference, by_coalition, labels, convention, table),
+        "calibration": calibration(task, inference, labels, float(model.temperature)),
+    }
+
+
+def _of_training(folder: RunFolder) -> dict[str, Any]:
+    """The parts that training has written: phases, and the report of the modalities if there is one."""
+    trained = read_json(folder.results)
+    return {name: trained[name] for name in ("phases", "modality_report") if name in trained}
+
+
 def subsets(modalities: tuple[str, ...]) -> list[frozenset[str]]:
-    """Non-empty subsets, small ones first; beyond five modalities singles, leave-one-out and all."""
+    """The subsets of modalities that an evaluation has metrics for, small ones first.
+
+    All that are not empty; of more than five modalities each alone, each left out, and all of them.
+    """
     count = len(modalities)
-    masks = range(1, 2**count)
-    found = (
-        [frozenset(name for i, name in enumerate(modalities) if mask >> i & 1) for mask in masks]
-        if (count <= _ALL_SUBSETS)
-        else [
+    if count <= _ALL_SUBSETS:
+        masks = range(1, 2**count)
+        chosen = [frozenset(name for i, name in enumerate(modalities) if mask >> i & 1) for mask in masks]
+    else:
+        everything = frozenset(modalities)
+        chosen = [
             *(frozenset([name]) for name in modalities),
-            *(frozenset(modalities) - {name} for name in modalities),
-            frozenset(modalities),
+            *(everything - {name} for name in modalities),
+            everything,
         ]
-    )
-    return sorted(found, key=len)
+    return sorted(chosen, key=len)
 
 
 def _metrics(task: Task, logits: Tensor, labels: Tensor, convention: Convention) -> dict[str, Any]:
@@ -143,57 +174,77 @@ def _metrics(task: Task, logits: Tensor, labels: Tensor, convention: Convention)
 
 def contributions(
     model: Model,
-    found: Inference,
-    by_game: Mapping[frozenset[str], Tensor],
+    inference: Inference,
+    by_coalition: Mapping[frozenset[str], Tensor],
     labels: Tensor,
     convention: Convention,
     table: FeatureTable,
 ) -> dict[str, dict[str, float]]:
     """What each modality contributed on the test split.
 
+    Args:
+        model: as it predicts.
+        inference: its predictions of N utterances.
+        by_coalition: logits [N, K] where the model is given only the modalities of a coalition.
+        labels: true scores or class numbers, [N].
+        convention: of the metrics.
+        table: the data.
+
     Returns:
-        By modality: "mean_absolute" contribution to the score (or to the predicted class's probability) and its
-        "share"; where every coalition was played, the Shapley values of the gain over the prediction without any
-        modality, in the headline metric ("metric") and in log-likelihood ("nats"); on the synthetic benchmark also
-        those of the Bayes rule over the class prior, in nats ("planted"). A modality that is excluded has exactly zero.
+        By modality: "mean_absolute", the mean absolute contribution to the score (or to the probability of the
+        predicted class), and "share", its part of the sum over modalities. With five modalities or fewer also the
+        Shapley values of the gain over the prediction without any modality: in the headline metric ("metric") and in
+        log-likelihood ("nats", per utterance). On the synthetic benchmark also "ground_truth": those of the Bayes rule
+        over the class prior, in nats per utterance. A modality that is excluded has exactly zero.
     """
     task = model.task
-    absolute = {m: float(values.abs().mean()) for m, values in found.contributions.items()}
+    absolute = {m: float(values.abs().mean()) for m, values in inference.contributions.items()}
     total = sum(absolute.values()) or 1.0
     result = {m: {"share": value / total, "mean_absolute": value} for m, value in absolute.items()}
     if len(task.modalities) > _ALL_SUBSETS:
         return result
-    name, mode = headline(task)
-    sign = 1.0 if mode == "max" else -1.0
-    membership = task.membership(labels)
-    metric = {game: sign * _metrics(task, logits, labels, convention)[name] for game, logits in by_game.items()}
-    fit = {game: -float(soft_cross_entropy(logits, membership).mean()) for game, logits in by_game.items()}
-    games = {"metric": metric, "nats": fit}
-    for key, values in games.items():
-        shares = shapley_values(partial(_gain, values), task.modalities)
-        for m, gain in shares.items():
+    for key, values in _utilities(task, by_coalition, labels, convention).items():
+        for m, gain in shapley_values(partial(_gain, values), task.modalities).items():
             result[m][key] = gain
     if table.meta.get("synthetic") and "spec" in table.meta:
         spec = SyntheticSpec.from_dict(table.meta["spec"])
         for m, gain in true_contributions(spec, "test", table=table).items():
             if m in result:
-                result[m]["planted"] = gain
+                result[m]["ground_truth"] = gain
     return result
 
 
-def _gain(values: Mapping[frozenset[str], float], game: frozenset[str]) -> float:
-    return values[game] - values[frozenset()]
+def _utilities(
+    task: Task, by_coalition: Mapping[frozenset[str], Tensor], labels: Tensor, convention: Convention
+) -> dict[str, dict[frozenset[str], float]]:
+    """What each coalition is worth: by the headline metric, so that more is better, and by the log-likelihood."""
+    name, mode = headline(task)
+    sign = 1.0 if mode == "max" else -1.0
+    membership = task.membership(labels)
+    return {
+        "metric": {c: sign * _metrics(task, logits, labels, convention)[name] for c, logits in by_coalition.items()},
+        "nats": {c: -float(soft_cross_entropy(logits, membership).mean()) for c, logits in by_coalition.items()},
+    }
 
 
-def calibration(task: Task, found: Inference, labels: Tensor, temperature: float) -> dict[str, Any]:
-    """How far the stated confidence can be believed."""
-    right = correct(task, found.logits, labels)
-    plain = confidence(task, found.logits)
-    curve = risk_coverage(found.confidence, right)
+def _gain(values: Mapping[frozenset[str], float], coalition: frozenset[str]) -> float:
+    return values[coalition] - values[frozenset()]
+
+
+def calibration(task: Task, inference: Inference, labels: Tensor, temperature: float) -> dict[str, Any]:
+    """How well the stated confidence agrees with how often predictions are right.
+
+    Returns:
+        "temperature"; "ece", the expected calibration error, and "ece_uncalibrated", that without the temperature;
+        "reliability", the bins of the calibration curve; "aurc", the area under the risk-coverage curve.
+    """
+    right = correct(task, inference.logits, labels)
+    plain = confidence(task, inference.logits)
+    curve = risk_coverage(inference.confidence, right)
     return {
         "temperature": temperature,
-        "ece": expected_calibration_error(found.confidence, right),
+        "ece": expected_calibration_error(inference.confidence, right),
         "ece_uncalibrated": expected_calibration_error(plain, right),
-        "reliability": reliability(found.confidence, right),
+        "reliability": reliability(inference.confidence, right),
         "aurc": float(np.asarray(curve["aurc"])),
     }

@@ -9,12 +9,12 @@ from typing import Literal
 from pase_msa.models.base import Model
 
 Imputation = Literal["on", "off", "none"]
-"""Of a measurement; "none": the model knows no imputation."""
+"""The setting of a measurement; "none" is that of a model without imputation."""
 
 
 @contextlib.contextmanager
 def imputation_switched(model: Model, imputation: Imputation) -> Iterator[None]:
-    """A model with its imputation on or off for a while; "none" leaves it as it is."""
+    """Switch the imputation of a model on or off inside the block; "none" leaves it as it is."""
     before = model.imputation
     if before is not None and imputation != "none":
         model.imputation = imputation == "on"
@@ -26,5 +26,5 @@ def imputation_switched(model: Model, imputation: Imputation) -> Iterator[None]:
 
 
 def settings(model: Model, wanted: Sequence[Imputation]) -> tuple[Imputation, ...]:
-    """Those of the wanted settings that make a difference to a model."""
-    return ("none",) if model.imputation is None else tuple(part for part in wanted if part != "none")
+    """The wanted settings that make a difference to a model: "none" alone where it has no imputation."""
+    return ("none",) if model.imputation is None else tuple(setting for setting in wanted if setting != "none")

@@ -1,4 +1,4 @@
-"""Predictions with what each modality contributed: one pass of the encoders, one fusion a coalition."""
+"""Predictions with the contribution of each modality: one pass of the encoders, one fusion per coalition."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from pase_msa.models.base import Model
 from pase_msa.shapley import attribution
 from pase_msa.task import Task
 
-_DUST = 2e-6  # share of a value that is no contribution, but rounding: values come in float32
+_ROUNDING = 2e-6  # a contribution below this part of the largest value is rounding: values come in float32
 
 
 @dataclass
 class Inference:
-    """What a model says about N utterances.
+    """A model's predictions of N utterances over K classes.
 
     Attributes:
         logits: [N, K].
         probabilities: [N, K].
-        score: [N] (regression), else None.
-        predicted: class number, [N].
-        confidence: calibrated, [N].
-        base: what would be said without any modality: the score, or the probability of the predicted class, [N].
+        score: in label units, [N]; None for classes.
+        predicted: number of the predicted class, [N].
+        confidence: calibrated probability that the prediction is right, [N].
+        base: the prediction without any modality: its score, or its probability of the predicted class, [N].
         contributions: by modality, the Shapley value of its presence in the score (or in the probability of the
-            predicted class), [N]; they add up to the value less `base`.
+            predicted class), [N]. They add up to that value minus `base`.
     """
 
     logits: Float[Tensor, "n k"]
@@ -48,32 +48,50 @@ class Inference:
 def predict_coalitions(
     model: Model,
     dataset: UtteranceDataset,
-    games: Sequence[frozenset[str]],
+    coalitions: Sequence[frozenset[str]],
     *,
     batch_size: int = 256,
     workers: int = 0,
 ) -> Float[Tensor, "c n k"]:
-    """Logits with only the named modalities, one a coalition, on the CPU."""
+    """Logits of a dataset where the model is given only the modalities of a coalition.
+
+    Args:
+        model: as it predicts: mixture and reference are part of it. Its mode is restored at the end.
+        dataset: N utterances.
+        coalitions: sets of modality names; the empty one is the prediction without any modality.
+        batch_size: utterances per pass.
+        workers: processes that load batches.
+
+    Returns:
+        Logits [C, N, K] on the CPU, one row per coalition.
+    """
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     parts = []
     for batch in evaluation_loader(dataset, batch_size, workers):
-        outputs = model.predict_coalitions(batch.to(device), games)
+        outputs = model.predict_coalitions(batch.to(device), coalitions)
         parts.append(torch.stack([output.logits.float() for output in outputs]).cpu())
     model.train(training)
     return torch.cat(parts, dim=1)
 
 
 def infer(model: Model, dataset: UtteranceDataset, *, batch_size: int = 256, workers: int = 0) -> Inference:
-    """Predict and attribute."""
-    games, matrix = attribution(tuple(model.task.modalities))
-    logits = predict_coalitions(model, dataset, games, batch_size=batch_size, workers=workers)
+    """Predictions of a dataset, with the contribution of each modality; see `predict_coalitions` for the arguments."""
+    coalitions, matrix = attribution(tuple(model.task.modalities))
+    logits = predict_coalitions(model, dataset, coalitions, batch_size=batch_size, workers=workers)
     return attribute(model.task, logits, matrix, float(model.temperature))
 
 
 def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.float64], temperature: float) -> Inference:
-    """Predictions and contributions from the logits of every coalition (the empty one first, all last)."""
+    """Predictions and contributions from the logits of every coalition.
+
+    Args:
+        task: what is predicted.
+        logits: [C, N, K], the empty coalition first, the one of all modalities last.
+        matrix: [M, C], turns values of the coalitions into Shapley values of the M modalities; see `attribution`.
+        temperature: of the confidence.
+    """
     probabilities = logits.softmax(2)
     predicted = logits[-1].argmax(1)
     if task.kind == "regression":
@@ -83,7 +101,7 @@ def attribute(task: Task, logits: Float[Tensor, "c n k"], matrix: NDArray[np.flo
         values = probabilities[:, torch.arange(logits.shape[1]), predicted]
         score = None
     shares = torch.from_numpy(matrix) @ values.double()
-    shares = torch.where(shares.abs() > _DUST * values.abs().amax(0), shares, 0.0).to(values.dtype)
+    shares = torch.where(shares.abs() > _ROUNDING * values.abs().amax(0), shares, 0.0).to(values.dtype)
     return Inference(
         logits[-1],
         probabilities[-1],

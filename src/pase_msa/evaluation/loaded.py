@@ -1,4 +1,4 @@
-"""A trained run, ready to be measured on one split."""
+"""A trained run with one split of its data, for measurements beyond the final evaluation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pase_msa.training.run_folder import RunFolder
 
 Split = Literal["train", "valid", "test"]
 Edit = Callable[[Batch, slice], Batch]
-"""Changes a batch before it is predicted; the slice tells which utterances of the split it holds."""
+"""Changes a batch before it is predicted; the slice is the place of its utterances in the split."""
 BATCH = 256
 
 
@@ -40,14 +40,14 @@ class LoadedRun:
     """A model with the labelled utterances of a split.
 
     Attributes:
-        method: what figures call it; runs of one method differ by seed.
+        method: its name in figures and tables; runs of one method differ by seed.
         seed: of the run.
-        split: which split this is.
+        split: name of the split.
         convention: of the metrics.
-        model: in evaluation mode.
+        model: the trained one, in evaluation mode.
         table: all of the data.
-        dataset: the split's N labelled utterances.
-        labels: theirs, [N]: scores or class numbers.
+        dataset: the N labelled utterances of the split.
+        labels: of these, [N]: scores or class numbers.
         folder: the run folder.
     """
 
@@ -64,7 +64,7 @@ class LoadedRun:
 
     @property
     def task(self) -> Task:
-        """The model's."""
+        """The task of the model."""
         return self.model.task
 
     @property
@@ -78,41 +78,49 @@ class LoadedRun:
         return self.dataset.videos[self.dataset.rows]
 
     def metrics(self, logits: Float[Tensor, "n k"]) -> dict[str, float]:
-        """The task's metrics of some predictions of the split, as fractions; those of single classes are left out."""
+        """The metrics of predictions [N, K] of the split, without those of single classes."""
         probabilities = logits.softmax(1)
         score = self.task.score(probabilities) if self.task.kind == "regression" else None
-        found = task_metrics(self.task, probabilities, score, self.labels, self.convention)
-        return {name: value for name, value in found.items() if not isinstance(value, dict)}
+        metrics = task_metrics(self.task, probabilities, score, self.labels, self.convention)
+        return {name: value for name, value in metrics.items() if not isinstance(value, dict)}
 
     def outputs(self, edit: Edit | None = None, *, network: bool = False) -> list[Outputs]:
-        """What the model says of the split, a batch at a time, on the CPU.
+        """The model's outputs on the split, one per batch.
 
         Args:
-            edit: changes a batch beforehand.
-            network: ask the network with all modalities, whatever coalitions are trusted.
+            edit: changes a batch before it is predicted.
+            network: whether to take the network's outputs with all modalities instead of the prediction, which is a
+                mixture over coalitions where the model has coalition weights.
         """
         device = next(self.model.parameters()).device
         everything = [frozenset(self.task.modalities)]
-        found, start = [], 0
+        outputs, start = [], 0
         with torch.inference_mode():
             for batch in evaluation_loader(self.dataset, BATCH):
                 place = slice(start, start + len(batch))
                 given = (batch if edit is None else edit(batch, place)).to(device)
-                found.append(self.model.network_coalitions(given, everything)[0] if network else self.model(given))
+                outputs.append(self.model.network_coalitions(given, everything)[0] if network else self.model(given))
                 start += len(batch)
-        return found
+        return outputs
 
-    def given(self, games: Sequence[frozenset[str]], imputation: Imputation) -> Float[Tensor, "c n k"]:
-        """Logits where the model is given only the named modalities, one a coalition; no coalition is asked twice."""
-        asked = [game for game in games if (imputation, game) not in self._given]
-        if asked:
+    def given(self, coalitions: Sequence[frozenset[str]], imputation: Imputation) -> Float[Tensor, "c n k"]:
+        """Logits where the model is given only the modalities of a coalition, one row per coalition.
+
+        They are kept, so that no coalition is predicted twice.
+
+        Args:
+            coalitions: sets of modality names.
+            imputation: of the others: "on", "off", or "none" for a model without imputation.
+        """
+        missing = [coalition for coalition in coalitions if (imputation, coalition) not in self._given]
+        if missing:
             with imputation_switched(self.model, imputation):
-                said = predict_coalitions(self.model, self.dataset, asked, batch_size=BATCH)
-            self._given.update(zip(((imputation, game) for game in asked), said, strict=True))
-        return torch.stack([self._given[imputation, game] for game in games])
+                logits = predict_coalitions(self.model, self.dataset, missing, batch_size=BATCH)
+            self._given.update(zip(((imputation, coalition) for coalition in missing), logits, strict=True))
+        return torch.stack([self._given[imputation, coalition] for coalition in coalitions])
 
     def logits(self, edit: Edit | None = None) -> Float[Tensor, "n k"]:
-        """The logits among `outputs`, [N, K]."""
+        """The logits of the prediction, [N, K]; `edit` changes a batch before it is predicted."""
         return torch.cat([output.logits.float().cpu() for output in self.outputs(edit)])
 
 
@@ -128,8 +136,8 @@ def load_run(
 
     Args:
         run: run folder.
-        split: what to measure on. Choose nothing by "test".
-        method: what figures call it; the folder's name if left out.
+        split: what to measure on. Make no choice by "test".
+        method: its name in figures and tables; that of the folder if left out.
         data: where the data are now, if they have moved.
         device: torch device.
 
@@ -165,5 +173,5 @@ def score_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A random stream that depends on the seed and what it is for, and on nothing else."""
+    """A random stream that is a function of the seed and of its purpose."""
     return np.random.default_rng([seed, *(zlib.crc32(str(part).encode()) for part in purpose)])

@@ -1,4 +1,4 @@
-"""What a run said of each test utterance, kept beside its evaluation so that runs can be compared without data."""
+"""The predictions of each test utterance, kept in the run folder so that runs can be compared without their data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pase_msa.task import Task
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of N utterances.
+    """Predictions of N utterances over K classes.
 
     Attributes:
         ids: of the utterances.
-        videos: they were cut from; an utterance of unknown video is one of its own.
-        truth: label, or class number.
-        score: [N], None for classes.
+        videos: those that the utterances were cut from; an utterance of unknown video counts as a video.
+        truth: labels or class numbers, [N].
+        score: [N]; None for classes.
         probabilities: [N, K].
     """
 
@@ -37,29 +37,31 @@ class Predictions:
 
 
 def write_utterances(
-    path: Path, task: Task, table: FeatureTable, rows: NDArray[np.int64], labels: Tensor, found: Inference
+    path: Path, task: Task, table: FeatureTable, rows: NDArray[np.int64], labels: Tensor, inference: Inference
 ) -> None:
-    """Write `predictions.csv`: id, video, truth, score or label, confidence, base, contributions, probabilities.
+    """Write `predictions.csv`, one row per utterance.
+
+    The columns: id, video, truth, score or label, confidence, base, and one per contribution and per probability.
 
     Args:
         path: the file, written whole or not at all.
         task: what was predicted.
         table: the data.
-        rows: of the utterances in the table, [N].
+        rows: places of the utterances in the table, [N].
         labels: true scores or class numbers, [N].
-        found: what the model said.
+        inference: the predictions.
     """
-    named = [task.classes[int(k)] for k in found.predicted.tolist()]
+    named = [task.classes[int(k)] for k in inference.predicted.tolist()]
     content = pd.DataFrame(
         {
             "id": [table.ids[row] for row in rows],
             "video": [table.videos[row] for row in rows],
-            "truth": labels.numpy() if found.score is not None else [task.classes[int(k)] for k in labels.tolist()],
-            **({"label": named} if found.score is None else {"score": found.score.numpy()}),
-            "confidence": found.confidence.numpy(),
-            "base": found.base.numpy(),
-            **{f"contribution/{name}": values.numpy() for name, values in found.contributions.items()},
-            **{f"probability/{name}": found.probabilities[:, k].numpy() for k, name in enumerate(task.classes)},
+            "truth": labels.numpy() if inference.score is not None else [task.classes[int(k)] for k in labels.tolist()],
+            **({"label": named} if inference.score is None else {"score": inference.score.numpy()}),
+            "confidence": inference.confidence.numpy(),
+            "base": inference.base.numpy(),
+            **{f"contribution/{name}": values.numpy() for name, values in inference.contributions.items()},
+            **{f"probability/{name}": inference.probabilities[:, k].numpy() for k, name in enumerate(task.classes)},
         }
     )
     with replacing(path) as partial:
@@ -67,7 +69,7 @@ def write_utterances(
 
 
 def read_utterances(path: Path, task: Task) -> Predictions:
-    """Read what `write_utterances` wrote.
+    """Read the file that `write_utterances` wrote.
 
     Errors:
         PaSEError: there is no such file, or it lacks a column.

@@ -170,18 +170,18 @@ def network_evidence(
     """
     names = model.task.modalities
     used = tuple(name for name in names if name not in diagnosis.excluded)
-    games = {players: attribution(players) for players in {names, used} if players}
-    needed = list(dict.fromkeys(c for coalitions, _ in games.values() for c in coalitions if c))
+    matrices = {group: attribution(group) for group in {names, used} if group}
+    needed = list(dict.fromkeys(c for coalitions, _ in matrices.values() for c in coalitions if c))
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[: len(valid)])
     sample = UtteranceDataset(train.columns, train.rows[chosen], train.videos, train.labels)
     contributions: dict[str, dict[str, Array]] = {name: {} for name in names}
     for split, dataset in (("train", sample), ("valid", valid)):
         values = _gains(model, dataset, train, needed, batch_size)
         for name in names:
-            players = used if name in used else names
-            coalitions, matrix = games[players]
+            group = used if name in used else names
+            coalitions, matrix = matrices[group]
             stacked = np.stack([values[coalition] for coalition in coalitions])
-            contributions[name][split] = matrix[players.index(name)] @ stacked
+            contributions[name][split] = matrix[group.index(name)] @ stacked
     train_videos, valid_videos = train.videos[sample.rows], valid.videos[valid.rows]
     return {
         name: NetworkEvidence(

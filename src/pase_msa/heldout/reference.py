@@ -128,15 +128,6 @@ class RidgeReference(nn.Module):
         result.prior.copy_(task.frequencies(torch.from_numpy(labels)))
         return result
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # models that were saved before the buffers had these names
-        for key in [key for key in state_dict if key.startswith(prefix)]:
-            kind, _, name = key.removeprefix(prefix).partition("_")
-            new = {"waves": f"fourier_{name}", "lead": f"top_{name}", "shares": "coalition_weights"}.get(kind)
-            if new is not None:
-                state_dict[prefix + new] = state_dict.pop(key)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def _set_modality(self, name: str, pooling: Pooling, solver: RidgeSolver) -> None:
         projection = solver.projections[name]
         values = {

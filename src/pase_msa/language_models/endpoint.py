@@ -1,4 +1,4 @@
-"""Chat completions: over HTTP from any server with OpenAI's protocol, or from a `transformers` model on this machine."""
+"""Chat completions: over HTTP from a server with OpenAI's protocol, or from a `transformers` model on this machine."""
 
 from __future__ import annotations
 

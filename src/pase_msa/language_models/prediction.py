@@ -164,9 +164,9 @@ def summary(
 
     Returns:
         "metrics" of all utterances, where one without an answer counts as the training split's mean (or most frequent
-        class); "answered_metrics" of those that were answered, None where none was; "counts" by status; "cut_off",
-        the number of answers that `max_tokens` ended; "tokens_in", "tokens_out" (None where a server does not count) and "cost" of
-        all replies, those from the cache included; "new_requests", the number of requests that were sent.
+        class); "answered_metrics" of those that were answered, None where none was; "counts" by status; "cut_off", the
+        number of answers that `max_tokens` ended; "tokens_in", "tokens_out" (None where a server does not count) and
+        "cost" of all replies, those from the cache included; "new_requests", the number of requests that were sent.
     """
     counts = {name: int(count) for name, count in frame["status"].value_counts().items()}
     answered = frame[frame["status"] == "answered"]

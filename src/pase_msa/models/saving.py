@@ -32,9 +32,6 @@ RENAMED = (
     ("reference.shares", "reference.coalition_weights"),
     ("row_potentials", "aligner.row_potentials"),
     ("column_potentials", "aligner.column_potentials"),
-    ("reference.waves_", "reference.fourier_"),
-    ("reference.lead_", "reference.top_"),
-    ("reference.shares", "reference.coalition_weights"),
 )
 #: format 3 has a tensor "banks.MODALITY.prototypes" per modality, format 4 one "bank.prototypes" of all, stacked
 _STACKED = ("prototypes", "initialised")

@@ -77,13 +77,13 @@ def draw_calibration(frame: pd.DataFrame) -> MplFigure:
         frame: from `measure_calibration`.
     """
     names = method_order(drawable(frame, "method", "seed", "scaled", "ece", "count"))
-    with styled() as (ink, colors):
+    with styled() as (ink, _):
         figure, axes = panels(len(names), width=3.5, height=3.7, sharey=True)
         for name, part in zip(names, axes, strict=True):
             own = frame[frame["method"] == name]
             before, after = own[~own["scaled"]], own[own["scaled"]]
             errors = [rows.groupby("seed")["ece"].first().mean() for rows in (before, after)]
-            draw_reliability(part, _pooled(after), ink, colors)
+            draw_reliability(part, _pooled(after), ink)
             part.set_title(f"{short(name, 30)}\nECE {errors[1]:.3f} (unscaled {errors[0]:.3f})", fontsize=11)
             part.label_outer()
         for part in axes:

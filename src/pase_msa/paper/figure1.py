@@ -140,6 +140,8 @@ def build(results: Results) -> Section:
     """
     protocol = results.protocol
     metric, base = protocol.f1, _base(protocol)
+    if not results.variants:
+        raise PaSEError("No run of Figure 1 is finished, so it cannot be made; train its variants first.")
     frame = measure(_scores(results, metric), metric, base)
     rows, data = [], []
     for (method, added), part in frame.groupby(["method", "added"], sort=False):

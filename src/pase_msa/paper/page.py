@@ -18,8 +18,8 @@ _FIGURE = re.compile(r"^!\[([^\]]*)\]\(([^)]+\.png)\)\n\n(.*) Data: `(.+\.csv)`\
 def write_page(folder: Path, results: Path) -> Path:
     """Write `index.md` and a page per data set from the Markdown files of `pase reproduce`.
 
-    A page shows one table in full, its headline, and every figure. All other tables, such as the paired differences, are
-    links to the files in `results`. Between "<!-- words: NAME -->" and "<!-- end of words -->" there is room for
+    A page shows one table in full, its headline, and every figure. All other tables, such as the paired differences,
+    are links to the files in `results`. Between "<!-- words: NAME -->" and "<!-- end of words -->" there is room for
     paragraphs: on the index, at the head of a page, and under each table or figure. What stands there is kept; words
     about results that are no longer there move to the end of their page.
 
@@ -75,7 +75,8 @@ def _headline(file: Path, page: Path) -> str:
 def _figures(file: Path, page: Path) -> list[str]:
     """The figures of a file, each with its caption and a link to its data."""
     return [
-        f"![{alt}]({_link(file.with_name(png), page)})\n\n{caption} [Data as CSV]({_link(file.with_name(numbers), page)})."
+        f"![{alt}]({_link(file.with_name(png), page)})\n\n{caption} "
+        f"[Data as CSV]({_link(file.with_name(numbers), page)})."
         for alt, png, caption, numbers in _FIGURE.findall(file.read_text())
     ]
 

@@ -108,7 +108,7 @@ def reproduce(
     table = run_cells(
         cells,
         study_cell,
-        home=root,
+        root=root,
         jobs=jobs,
         threads=threads,
         backend=backend,

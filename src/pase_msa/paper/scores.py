@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from pase_msa.errors import PaSEError
 from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.statistics import estimate, holm, paired_differences, sign_flip_test
 from pase_msa.paper.layout import Table
@@ -55,6 +56,9 @@ def metric_table(
         names: what a variant is called in this table.
         metrics: columns; the metrics of the protocol if left out.
         costs: whether to add parameters, seconds per epoch and peak memory.
+
+    Errors:
+        PaSEError: none of the variants has a finished run.
     """
     metrics = list(metrics or results.protocol.metrics)
     main = results.protocol.tested[0]
@@ -82,6 +86,8 @@ def metric_table(
             if key in cells and cells[key].notna().any()
         ]
         rows.append([*line, str(cells["seed"].nunique())])
+    if not rows:
+        raise PaSEError(f"No run of {results.name} is finished, so it cannot be made; train its variants first.")
     if table is not None and results.protocol.quoted is not None:
         quoted_rows, quoted_data = _quoted(table, results.protocol.quoted, metrics, len(more))
         rows, data = rows + quoted_rows, data + quoted_data

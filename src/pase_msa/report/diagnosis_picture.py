@@ -1,4 +1,4 @@
-"""A diagnosis as a picture: a panel a modality, its four contributions from left to right, the verdict above."""
+"""A diagnosis as a picture: one panel per modality, its four contributions from left to right, the verdict above."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from pase_msa.errors import PaSEError
 from pase_msa.files import replacing
 from pase_msa.heldout.contributions import Estimate
 from pase_msa.heldout.diagnosis import Diagnosis, ModalityDiagnosis
 from pase_msa.heldout.table import HEADINGS, advice, counted
-from pase_msa.report.style import MARKERS, short, styled
+from pase_msa.report.style import MARKERS, short, styled, tone
 
 _COLUMNS = 4
 _LEAST = 0.03  # nats; half of the least height of a panel, so that no noise is blown up to look like something
 _WIDEST = 3.0  # an interval may be so many times as far from zero as the furthest estimate, beyond it is cut
+_SMALLEST = 1 / 8  # with a common scale, the panel with the smallest contributions fills at least this much
 _FORMATS = ("png", "svg")
+Limits = tuple[float, float]
 
 
 def check_picture(file: str | Path) -> Path:
@@ -39,10 +42,13 @@ def check_picture(file: str | Path) -> Path:
 
 
 def plot_diagnosis(diagnosis: Diagnosis, file: str | Path | None = None, *, dark: bool = False) -> Figure:
-    """The picture of a diagnosis, a panel a modality; every panel has its own scale and starts from a common zero line.
+    """The picture of a diagnosis, one panel per modality.
+
+    All panels share one vertical scale, unless the contributions of one modality would be too small to see beside
+    those of another. Then each panel has its own scale, and the picture says so.
 
     Args:
-        diagnosis: what `pase_msa.diagnose` found.
+        diagnosis: the result of `pase_msa.diagnose`.
         file: .png or .svg to write, whole or not at all.
         dark: for a dark page.
 
@@ -53,24 +59,59 @@ def plot_diagnosis(diagnosis: Diagnosis, file: str | Path | None = None, *, dark
         count = len(diagnosis.modalities)
         columns = min(count, _COLUMNS) if count != 5 else 3
         rows = -(-count // columns)
-        figure = Figure(figsize=(max(3.1 * columns, 4.4), 3.0 * rows + 0.7), layout="constrained")
+        figure = Figure(figsize=(max(3.1 * columns, 4.4), 3.0 * rows + 0.9), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for panel, (name, found) in zip(panels, diagnosis.modalities.items(), strict=False):
-            _draw(panel, name, found, ink, colors)
+        limits = common_limits([_estimates(row) for row in diagnosis.modalities.values()])
+        for panel, (name, row) in zip(panels, diagnosis.modalities.items(), strict=False):
+            color = tone(name, list(diagnosis.modalities), ink, colors)
+            draw_estimates(panel, _estimates(row), list(HEADINGS.values()), ink, color, limits=limits)
+            panel.set_title(f"{short(name)}: {row.verdict}", loc="left", fontsize=12, fontweight="bold", pad=18)
+            panel.text(0, 1.02, advice(row), transform=panel.transAxes, fontsize=8.5, color=ink["muted"], va="bottom")
         for panel in panels[count:]:
             panel.set_visible(False)
-        figure.suptitle(f"What each modality contributes\n{counted(diagnosis)}", fontsize=11, color=ink["muted"])
-        figure.supylabel("nats an utterance, with 95 % intervals", fontsize=11, color=ink["muted"])
+        lines = ["What each modality contributes", counted(diagnosis)]
+        if count > 1:
+            lines.append("All panels share one scale." if limits else "Each panel has a scale of its own.")
+        figure.suptitle("\n".join(lines), fontsize=11, color=ink["muted"])
+        figure.supylabel("nats per utterance, with 95 % intervals", fontsize=11, color=ink["muted"])
         if target is not None:
             _write(figure, target)
     return figure
 
 
-def _draw(axes: Axes, name: str, found: ModalityDiagnosis, ink: dict[str, str], colors: Sequence[str]) -> None:
-    estimates = [getattr(found.evidence, source) for source in HEADINGS]
-    draw_estimates(axes, estimates, list(HEADINGS.values()), ink, colors)
-    axes.set_title(f"{short(name)}: {found.verdict}", loc="left", fontsize=12, fontweight="bold", pad=18)
-    axes.text(0, 1.02, advice(found), transform=axes.transAxes, fontsize=8.5, color=ink["muted"], va="bottom")
+def _estimates(row: ModalityDiagnosis) -> list[Estimate]:
+    return [getattr(row.evidence, source) for source in HEADINGS]
+
+
+def common_limits(panels: Sequence[Sequence[Estimate]]) -> Limits | None:
+    """Limits of a vertical axis that all panels can share; None where one of them would be too small to see.
+
+    Args:
+        panels: the estimates of each panel.
+    """
+    if not panels:
+        return None
+    limits = [_limits(estimates) for estimates in panels]
+    low, high = min(low for low, _ in limits), max(high for _, high in limits)
+    smallest = min(part[1] - part[0] for part in limits)
+    return (low, high) if smallest >= _SMALLEST * (high - low) else None
+
+
+def _limits(estimates: Sequence[Estimate]) -> Limits:
+    """Limits of the vertical axis for some estimates with their intervals."""
+    values = [estimate.value for estimate in estimates]
+    low, high = _ends(estimates)
+    if not all(np.isfinite(estimate.error) for estimate in estimates):
+        low = high = np.array(values)
+    least, most = min(*low, -_LEAST), max(*high, _LEAST)
+    return least - 0.08 * (most - least), most + 0.14 * (most - least)
+
+
+def _ends(estimates: Sequence[Estimate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of the intervals, cut where they are far longer than the estimates are from zero."""
+    room = max(*(abs(estimate.value) for estimate in estimates), _LEAST / _WIDEST) * _WIDEST
+    low, high = (np.clip([getattr(e, end) for e in estimates], -room, room) for end in ("low", "high"))
+    return low, high
 
 
 def draw_estimates(
@@ -78,58 +119,57 @@ def draw_estimates(
     estimates: Sequence[Estimate],
     labels: Sequence[str],
     ink: dict[str, str],
-    colors: Sequence[str],
+    color: str,
+    *,
     parts: Sequence[int] = (),
+    limits: Limits | None = None,
 ) -> None:
     """Estimates with their intervals from left to right, on a common zero line.
 
     Args:
         axes: to draw on.
-        estimates: one a label.
+        estimates: one per label. One without an interval has a hollow marker.
         labels: below each.
-        ink: from `figures.styled`.
-        colors: of the estimates.
+        ink: from `style.styled`.
+        color: of the estimates, that of their modality.
         parts: sizes of groups of neighbours that are joined by a line and kept apart from the next; one if left out.
+        limits: of the vertical axis; those of these estimates if left out.
     """
     values = [estimate.value for estimate in estimates]
     sizes = list(parts) or [len(values)]
     group = np.repeat(np.arange(len(sizes)), sizes)
     places = np.arange(len(values)) + 0.6 * group
-    room = max(*map(abs, values), _LEAST / _WIDEST) * _WIDEST
-    low, high = (np.clip([getattr(e, end) for e in estimates], -room, room) for end in ("low", "high"))
+    low, high = _ends(estimates)
     axes.axhline(0, color=ink["ink"], linewidth=1.0)
     for part in range(len(sizes)):
         joined = np.flatnonzero(group == part)
         line = [values[k] for k in joined]
         axes.plot(places[joined], line, color=ink["muted"], linewidth=1.0, linestyle=":", zorder=1)
     for k, (value, estimate) in enumerate(zip(values, estimates, strict=True)):
-        known = bool(np.isfinite(estimate.error))
+        bounded = bool(np.isfinite(estimate.error))
         axes.errorbar(
             places[k],
             value,
-            yerr=[[max(value - low[k], 0.0)], [max(high[k] - value, 0.0)]] if known else None,
-            color=colors[k],
+            yerr=[[max(value - low[k], 0.0)], [max(high[k] - value, 0.0)]] if bounded else None,
+            color=color,
             marker=MARKERS[k],
             markersize=7,
-            markerfacecolor=colors[k] if known else "none",
+            markerfacecolor=color if bounded else "none",
             capsize=3,
             elinewidth=1.8,
         )
         # above the interval, where neither the line nor a neighbour runs through it
         axes.annotate(
             f"{value:+.3f}",
-            (places[k], max(high[k], value) if known else value),
-            xytext=(0, 3 if known else 7),
+            (places[k], max(high[k], value) if bounded else value),
+            xytext=(0, 3 if bounded else 7),
             textcoords="offset points",
             ha="center",
             va="bottom",
             fontsize=8.5,
             bbox={"facecolor": ink["page"], "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
         )
-    least, most = min(*low, -_LEAST), max(*high, _LEAST)
-    if not all(np.isfinite(estimate.error) for estimate in estimates):
-        least, most = min(*values, -_LEAST), max(*values, _LEAST)
-    axes.set_ylim(least - 0.08 * (most - least), most + 0.14 * (most - least))
+    axes.set_ylim(*(limits or _limits(estimates)))
     axes.set_xlim(-0.5, float(places[-1]) + 0.5)
     axes.set_xticks(places, [label.replace(" ", "\n", 1) for label in labels], fontsize=8.5)
     axes.yaxis.set_major_locator(MaxNLocator(5))

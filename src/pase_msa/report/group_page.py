@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ import yaml
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.statistics import Estimate, estimate, holm
-from pase_msa.files import read_json, write_text
+from pase_msa.files import read_json
 from pase_msa.metrics import headline
-from pase_msa.report.numbers import SHOWN, finite, format_value, is_percent, mean_sd, metric_label
-from pase_msa.report.run_page import bars_picture, flat_settings, template
+from pase_msa.report.numbers import SHOWN, finite, format_interval, mean_sd, metric_label, with_unit
+from pase_msa.report.page import bars_picture, flat_settings, write_html
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
 
@@ -29,7 +28,7 @@ class Group:
     """Runs of one configuration.
 
     Attributes:
-        name: of the folders, less the seed.
+        name: of the folders, without the seed.
         runs: by seed.
         config: without seed and places.
         results: evaluations by seed.
@@ -41,12 +40,12 @@ class Group:
         self.results: dict[int, dict[str, Any]] = {}
 
     def values(self, metric: str) -> list[float]:
-        """A metric, one value a seed."""
-        found = [finite(result["metrics"].get(metric)) for _, result in sorted(self.results.items())]
-        return [value for value in found if value is not None]
+        """A metric, one value per seed."""
+        values = [finite(result["metrics"].get(metric)) for _, result in sorted(self.results.items())]
+        return [value for value in values if value is not None]
 
     def estimate(self, metric: str) -> Estimate | None:
-        """Of the metric over seeds."""
+        """Mean, deviation and interval of a metric over seeds; None where no run has it."""
         values = self.values(metric)
         return estimate(values) if values else None
 
@@ -80,11 +79,11 @@ def grouped(runs: Sequence[str | Path]) -> list[Group]:
                 f"{group.runs[seed].path} and {folder.path} are runs of one configuration and seed; name one of them."
             )
         group.runs[seed], group.results[seed] = folder, result
-    found = list(groups.values())
-    for group in found:
-        if sum(other.name == group.name for other in found) > 1:
-            group.name = f"{group.name} ({_said(group, found)})"
-    return found
+    everyone = list(groups.values())
+    for group in everyone:
+        if sum(other.name == group.name for other in everyone) > 1:
+            group.name = f"{group.name} ({_distinguishing(group, everyone)})"
+    return everyone
 
 
 def _check_alike(path: Path, result: Mapping[str, Any], first: Mapping[str, Any]) -> None:
@@ -97,7 +96,7 @@ def _check_alike(path: Path, result: Mapping[str, Any], first: Mapping[str, Any]
         )
 
 
-def _said(group: Group, groups: Sequence[Group]) -> str:
+def _distinguishing(group: Group, groups: Sequence[Group]) -> str:
     """The options in which a group differs from others of its name."""
     flat = [flat_settings(other.config) for other in groups if _SEED.sub("", other.name).split(" (")[0] == group.name]
     mine = flat_settings(group.config)
@@ -125,55 +124,49 @@ def write_group_report(runs: Sequence[str | Path], out: str | Path) -> Path:
     shown = [main, *(name for name in SHOWN[task.kind] if name != main)]
     ranked = sorted(groups, key=lambda g: (g.estimate(main) or estimate([0.0])).mean, reverse=mode == "max")
     best = ranked[0]
-    means = {group.name: found.mean for group in ranked if (found := group.estimate(main)) is not None}
-    axis = metric_label(main) + (" in %" if is_percent(main) else "")
-    page = template("group_page.html").render(
-        groups=ranked,
-        best=best,
-        task=task,
-        data=result["data"],
-        convention=result["convention"],
-        main=main,
-        shown=shown,
-        label=metric_label,
-        is_percent=is_percent,
-        number=format_value,
-        mean_sd=lambda name, found: "n/a" if found is None else mean_sd(found, name),
-        seconds=_training(ranked),
-        comparisons=_comparisons(best, ranked[1:], dict.fromkeys([main, shown[2]])),
-        scores=bars_picture(f"{metric_label(main)} by group", axis, means, main),
-        subsets=[
+    means = {group.name: about.mean for group in ranked if (about := group.estimate(main)) is not None}
+    axis, label = with_unit(main), metric_label(main)
+    compared = list(dict.fromkeys([main, shown[2]]))
+    content = {
+        "groups": ranked,
+        "best": best,
+        "task": task,
+        "data": result["data"],
+        "convention": result["convention"],
+        "main": main,
+        "shown": shown,
+        "compared": compared,
+        "mean_sd": mean_sd,
+        "format_interval": format_interval,
+        "costs": _costs(ranked),
+        "comparisons": _comparisons(best, ranked[1:], compared),
+        "scores": bars_picture(f"{label} by group", axis, means, main),
+        "subsets": [
             picture
             for group in ranked
-            if len(given := _subsets(group, main)) > 1
-            for picture in bars_picture(f"{group.name}: {metric_label(main)} by modalities given", axis, given, main)
+            if len(subsets := _subsets(group, main)) > 1
+            for picture in bars_picture(
+                f"{group.name}: {label} by modalities given", axis, subsets, main, modalities=task.modalities
+            )
         ],
-        differences=_differences(ranked),
-        environments=_environments(ranked),
-    )
-    target = Path(out)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_text(target, page)
-    except OSError as error:
-        raise PaSEError(
-            f"{os.fspath(out)} cannot be written ({error.strerror or error}); name another file."
-        ) from error
-    return target
+        "differences": _differences(ranked),
+        "environments": _environments(ranked),
+    }
+    return write_html("group_page.html", Path(out), content)
 
 
-def _training(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
-    """What a group cost, by its name: parameters and seconds of training."""
-    found = {}
+def _costs(groups: Sequence[Group]) -> dict[str, dict[str, str]]:
+    """Parameters and seconds of training, by name of the group."""
+    costs = {}
     for group in groups:
         results = [read_json(run.results) for run in group.runs.values()]
         seconds = estimate([row["seconds"] for row in results]).mean
-        found[group.name] = {"parameters": f"{results[0]['parameters']:,}", "seconds": f"{seconds:.1f}"}
-    return found
+        costs[group.name] = {"parameters": f"{results[0]['parameters']:,}", "seconds": f"{seconds:.1f}"}
+    return costs
 
 
-def _comparisons(best: Group, others: Sequence[Group], metrics: Mapping[str, None]) -> list[dict[str, Any]]:
-    """The best group less every other, a row each."""
+def _comparisons(best: Group, others: Sequence[Group], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The best group minus every other, one row each."""
     rows: list[dict[str, Any]] = []
     for other in others:
         seeds = sorted(best.runs.keys() & other.runs.keys())
@@ -182,8 +175,8 @@ def _comparisons(best: Group, others: Sequence[Group], metrics: Mapping[str, Non
         elif best.results[seeds[0]]["count"] != other.results[seeds[0]]["count"]:
             rows.append({"name": other.name, "why": "tested on other utterances, those that have its modalities"})
         else:
-            found = compare([best.runs[s].path for s in seeds], [other.runs[s].path for s in seeds])
-            rows.append({"name": other.name, "seeds": len(seeds), "videos": found["videos"], **found["metrics"]})
+            result = compare([best.runs[s].path for s in seeds], [other.runs[s].path for s in seeds])
+            rows.append({"name": other.name, "seeds": len(seeds), "videos": result["videos"], **result["metrics"]})
     for metric in metrics:
         corrected = holm({row["name"]: row[metric]["p"] for row in rows if metric in row})
         for row in rows:
@@ -199,7 +192,7 @@ def _subsets(group: Group, metric: str) -> dict[str, float]:
         for name, row in (result.get("subsets") or {}).items():
             if (value := finite(row.get(metric))) is not None:
                 values.setdefault(name, []).append(value)
-    return {name: sum(found) / len(found) for name, found in values.items()}
+    return {name: sum(by_seed) / len(by_seed) for name, by_seed in values.items()}
 
 
 def _differences(groups: Sequence[Group]) -> dict[str, list[str]]:
@@ -215,10 +208,10 @@ def _differences(groups: Sequence[Group]) -> dict[str, list[str]]:
 
 def _environments(groups: Sequence[Group]) -> dict[str, list[str]]:
     """Every setting of the environment, with all values that runs had."""
-    found: dict[str, list[str]] = {}
+    settings: dict[str, list[str]] = {}
     for group in groups:
         for result in group.results.values():
             for name, value in flat_settings(result.get("environment") or {}).items():
-                known = found.setdefault(name, [])
-                known += [] if value in known else [value]
-    return found
+                values = settings.setdefault(name, [])
+                values += [] if value in values else [value]
+    return settings

@@ -1,1 +1,5 @@
-"""Many runs as one table: cells, the engine that plays them, studies, sweeps, ledger entries."""
+"""Many runs as one table: cells, the engine that runs them in parallel, studies and sweeps."""
+
+from pase_msa.optional import need
+
+need("filelock", "optuna")

@@ -1,4 +1,4 @@
-"""One progress bar for work that joblib does, whatever its backend can report."""
+"""A progress bar for joblib, also with backends that do not report single tasks (Ray)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Watched(Parallel):  # type: ignore[misc]
-    """joblib's loop, which reports each finished task; backends that cannot stream results (Ray) do so too.
+    """joblib's loop with a callback per finished task, also on backends that cannot stream results (Ray).
 
     Args:
-        report: called whenever a task is done, from a thread of joblib's; must not raise.
+        report: called whenever a task is done, from a thread of joblib; it must not raise.
         options: of `joblib.Parallel`.
     """
 
     def __init__(self, report: Callable[[], None], **options: Any) -> None:
-        # one task a message and none in stock, so that a kill loses as little as it can
+        # one task per message and none in advance, so that a kill loses as little as possible
         super().__init__(**{"batch_size": 1, "pre_dispatch": "n_jobs", **options})
         self._report = report
 
@@ -37,13 +37,13 @@ class Bar:
         self.task = progress.add_task(title, total=None, failed="")
 
     def show(self, done: int, total: int, failed: int) -> None:
-        """Move."""
+        """Move the bar."""
         self.progress.update(self.task, completed=done, total=total, failed=f"{failed} failed" if failed else "")
 
 
 @contextlib.contextmanager
 def display(title: str, progress: bool) -> Iterator[Bar | None]:
-    """A bar on stderr while something runs; None where none is wanted."""
+    """A bar on stderr inside the block; None without `progress`."""
     if not progress:
         yield None
         return
@@ -55,5 +55,5 @@ def display(title: str, progress: bool) -> Iterator[Bar | None]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        yield Bar(shown, title)
+    with Progress(*columns, console=Console(stderr=True)) as drawn:
+        yield Bar(drawn, title)

@@ -1,4 +1,4 @@
-"""A study: variants of a run x seeds x data sets, one cell each."""
+"""A study: variants of a run x seeds x data sets, with one cell per combination."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.parallel import Backend
 from pase_msa.studies.cells import Cell, stable_key
 from pase_msa.studies.engine import run_cells
+from pase_msa.studies.ridge_baseline import RIDGE
 from pase_msa.studies.training_cell import study_cell
 from pase_msa.training.config import RunConfig
 
@@ -27,10 +28,10 @@ _KEYS = {"base", "variants", "data", "seeds"}
 
 @dataclass(frozen=True)
 class Study:
-    """What the YAML says.
+    """The content of a study's YAML file.
 
     Attributes:
-        name: of the file.
+        name: of the file, without its suffix.
         variants: options of a run by name, those of `base` included.
         data: folders or files; none is the bundled synthetic benchmark.
         seeds: of the runs.
@@ -46,7 +47,7 @@ def read_study(file: str | Path) -> Study:
     """Read `base`, `variants` (name -> changes), `data` (a list) and `seeds` (a number or a list).
 
     Errors:
-        PaSEError: there is no such file, or it does not say that.
+        PaSEError: there is no such file, or it holds anything else.
     """
     path = Path(file)
     content = read_mapping(path)
@@ -61,7 +62,7 @@ def read_study(file: str | Path) -> Study:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file with a mapping."""
+    """The content of a YAML file that must hold a mapping."""
     if not path.is_file():
         raise PaSEError(f"There is no file {str(path)!r}; give a YAML file.")
     try:
@@ -83,11 +84,11 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seed_list(seeds: int | Sequence[int]) -> list[int]:
-    """1 to N, or those listed."""
-    found = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
-    if not found:
+    """Seeds 1 to N for a number N, or those of a list."""
+    listed = list(range(1, seeds + 1)) if isinstance(seeds, int) else list(seeds)
+    if not listed:
         raise PaSEError(f"A study wants one seed or more, found {seeds}.")
-    return found
+    return listed
 
 
 def study_cells(
@@ -98,17 +99,17 @@ def study_cells(
     only: Sequence[str] | None = None,
     test: bool = True,
 ) -> list[Cell]:
-    """The grid: data sets x variants x seeds. A variant is left out where data lack a modality that it names.
+    """The grid: data sets x variants x seeds. A variant is left out on data that lack a modality that it names.
 
     The key of a cell follows from the complete configuration of the run, defaults included, from the fingerprint of the
     data, from the seed, and from whether the test split is read.
 
     Args:
-        study: what to vary.
-        data: in place of the study's.
-        seeds: 1 to N, or a list, in place of the study's.
-        only: names of variants; all.
-        test: evaluate on the test split.
+        study: base, variants, data and seeds.
+        data: folders or files in place of the study's.
+        seeds: a number N for seeds 1 to N, or a list, in place of the study's.
+        only: names of variants; all if left out.
+        test: whether to evaluate on the test split.
 
     Errors:
         PaSEError: an unknown variant, options that are none of a run, no variant for these data.
@@ -136,17 +137,17 @@ def study_cells(
 
 
 def seeds_of(study: Study, seeds: int | Sequence[int] | None) -> list[int]:
-    """Those asked for, else the study's."""
+    """The given seeds, or those of the study."""
     return study.seeds if seeds is None else seed_list(seeds)
 
 
 def _cell(
     name: str, options: Mapping[str, Any], seed: int, test: bool, fingerprint: str, source: str, path: str | None
 ) -> Cell:
-    solved = options.get("model", {}).get("name") == "ridge"
-    settled = dict(options) if solved else RunConfig.from_options(options, seed=seed).to_dict()
+    is_ridge = options.get("model", {}).get("name") == RIDGE  # solved in closed form: it has no seed and no defaults
+    settled = dict(options) if is_ridge else RunConfig.from_options(options, seed=seed).to_dict()
     complete = {key: value for key, value in settled.items() if key not in ("data", "out", "seed")}
-    training = {"run": complete, "data": fingerprint, **({} if solved else {"seed": seed})}
+    training = {"run": complete, "data": fingerprint, **({} if is_ridge else {"seed": seed})}
     run = f"{slug(name)}-{slug(source)}-seed{seed}-{stable_key(training)[:8]}"
     return Cell(
         {**training, "test": test},
@@ -156,7 +157,7 @@ def _cell(
 
 
 def dataset_names(paths: Sequence[str | None]) -> dict[str | None, str]:
-    """What data sets are called: the last part of the path, or as much of it as tells them apart."""
+    """Names of data sets: the last part of the path, or as many parts as make the names differ."""
     for parts in range(1, 99):
         named = {path: "synthetic" if path is None else "/".join(Path(path).parts[-parts:]) for path in paths}
         if len(set(named.values())) == len(named):
@@ -165,18 +166,18 @@ def dataset_names(paths: Sequence[str | None]) -> dict[str | None, str]:
 
 
 def slug(name: str) -> str:
-    """A name that a folder can have."""
+    """The name as that of a folder."""
     return re.sub(r"[^\w.+]+", "_", name.replace(" - ", " minus ")).strip("_")
 
 
 def held(table: FeatureTable) -> set[str]:
-    """Modalities of the data, transcripts included."""
+    """Names of the modalities in the data; transcripts are "text"."""
     return set(table.modalities) | ({"text"} if table.schema.text else set())
 
 
 def run_study(
     study: Study,
-    home: str | Path,
+    root: str | Path,
     *,
     data: Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -187,14 +188,14 @@ def run_study(
     backend: Backend = "loky",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Run the grid (see `study_cells`, `run_cells`); run folders are in `home/runs`.
+    """Run the grid (see `study_cells`, `run_cells`); run folders are in `root/runs`.
 
     Returns:
-        One row a cell with "data", "variant", "seed", "test/METRIC", "valid/METRIC", "training_seconds",
-        "seconds_an_epoch", "epochs", "best_epoch", "parameters", "run" (the run folder, from `home`), and what
+        One row per cell with "data", "variant", "seed", "test/METRIC", "valid/METRIC", "training_seconds",
+        "seconds_an_epoch", "epochs", "best_epoch", "parameters", "run" (the run folder, from `root`), and what
         `run_cells` adds.
     """
     cells = study_cells(study, data=data, seeds=seeds, only=only, test=test)
     return run_cells(
-        cells, study_cell, home=home, jobs=jobs, threads=threads, backend=backend, progress=progress, title=study.name
+        cells, study_cell, root=root, jobs=jobs, threads=threads, backend=backend, progress=progress, title=study.name
     )

@@ -1,4 +1,4 @@
-"""A sweep: Optuna looks for the options that validate best. The test split is never read."""
+"""A sweep: Optuna searches the options of the best validation metric. The test split is never read."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from pase_msa.training.run import prepare
 from pase_msa.training.selection import monitored_metric
 
 _log = logging.getLogger(__name__)
-_FIXED = ("data", "out", "training.monitor")  # what makes trials comparable
+_FIXED = ("data", "out", "training.monitor")  # trials that differ in these cannot be compared
 _SPENT = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the YAML says.
+    """The content of a sweep's YAML file.
 
     Attributes:
-        name: of the file.
+        name: of the file, without its suffix.
         base: options of a run.
         space: by dotted option, {"low", "high", and "log" or "step"} or {"choices"}.
         data: folder or file; None is the synthetic benchmark.
@@ -61,7 +61,7 @@ def read_sweep(file: str | Path) -> Sweep:
     """Read `base`, `space` and optionally `data`.
 
     Errors:
-        PaSEError: there is no such file, or a part of it is none of a sweep.
+        PaSEError: there is no such file, or it holds anything else.
     """
     path = Path(file)
     content = read_mapping(path)
@@ -93,43 +93,43 @@ def _check(name: str, entry: Any) -> None:
 
 
 def options_of(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run in which those of the space have these values."""
-    found = sweep.base
+    """The options of a run: those of the base, with these values of the space."""
+    options = sweep.base
     for name, value in values.items():
         change: Any = value
         for part in reversed(name.split(".")):
             change = {part: change}
-        found = merge(found, change)
-    return found
+        options = merge(options, change)
+    return options
 
 
 def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A value for every option."""
-    found: dict[str, Any] = {}
+    """A value for every option of the space, drawn by Optuna."""
+    values: dict[str, Any] = {}
     for name, entry in space.items():
         if "choices" in entry:
-            # Optuna keeps numbers, strings and truth values; anything else goes by its place in the list
-            found[name] = entry["choices"][trial.suggest_categorical(name, range(len(entry["choices"])))]
+            # Optuna stores numbers, strings and truth values; any other choice is stored as its place in the list
+            values[name] = entry["choices"][trial.suggest_categorical(name, range(len(entry["choices"])))]
         elif isinstance(entry["low"], int) and isinstance(entry["high"], int):
-            found[name] = trial.suggest_int(
+            values[name] = trial.suggest_int(
                 name, entry["low"], entry["high"], step=entry.get("step", 1), log=entry.get("log", False)
             )
         else:
-            found[name] = trial.suggest_float(
+            values[name] = trial.suggest_float(
                 name, entry["low"], entry["high"], step=entry.get("step"), log=entry.get("log", False)
             )
-    return found
+    return values
 
 
 class _Pruning(Callback):
-    """Reports the validation metric after each epoch and stops a trial that is behind the others."""
+    """Reports the validation metric after each epoch, and stops a trial that is worse than most others."""
 
     def __init__(self, trial: Trial, metric: str) -> None:
         super().__init__()
         self.trial, self.metric, self.pruned = trial, metric, False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report."""
+        """Report the metric of the epoch."""
         value = trainer.callback_metrics.get(self.metric)
         if value is None:
             return
@@ -144,7 +144,7 @@ def _table(path: str | None) -> FeatureTable:
 
 
 def _objective(trial: Trial, sweep: Sweep) -> float:
-    """Train once, in memory; the best validation metric of an epoch."""
+    """Train once, in memory; the validation metric of the best epoch."""
     options = options_of(sweep, suggest(trial, sweep.space))
     trial.set_user_attr("options", options)
     began = time.perf_counter()
@@ -166,14 +166,14 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
 
 
 def _open(
-    home: Path,
+    root: Path,
     sampler: optuna.samplers.BaseSampler | None = None,
     direction: Literal["minimize", "maximize"] | None = None,
 ) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # a database, so that a kill leaves neither half a trial nor a lock
+    # a database, because a kill leaves no half trial and no lock in it
     storage = optuna.storages.RDBStorage(
-        f"sqlite:///{home / 'trials.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
+        f"sqlite:///{root / 'trials.db'}", engine_kwargs={"connect_args": {"timeout": 60}}
     )
     pruner = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=3)
     if direction is None:
@@ -183,18 +183,18 @@ def _open(
     )
 
 
-def _play(sweep: Sweep, home: Path, seed: int, index: int, threads: int) -> None:
+def _run_trial(sweep: Sweep, root: Path, seed: int, index: int, threads: int) -> None:
     """One trial, in a worker process."""
     with threadpool_limits(threads), preserve_global_state(verbose=True, threads=threads), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        # a sampler a trial: two workers with the same seed would draw the same
-        study = _open(home, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))
+        # one sampler per trial: two workers with the same seed would draw the same values
+        study = _open(root, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))
         study.optimize(partial(_objective, sweep=sweep), n_trials=1, catch=(PaSEError,))
 
 
 def run_sweep(
     sweep: Sweep,
-    home: str | Path,
+    root: str | Path,
     *,
     trials: int = 40,
     jobs: int = 2,
@@ -202,58 +202,64 @@ def run_sweep(
     seed: int = 0,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Search until there are this many trials, and write what was found.
+    """Search until there are as many trials as asked for, and write the best options.
 
-    Trials are kept in `home/trials.db`; the same call after a kill goes on from there, and one with more trials adds to
-    them. Trials that are behind the median of the others are cut short (pruned). Written at the end: `trials.csv`, and
-    `best.yaml`, a configuration for `pase train`.
+    Trials are stored in `root/trials.db`. The same call after a kill goes on from there, and a call with more trials
+    adds to them. A trial that is worse than the median of the others is cut short (pruned). At the end two files are
+    written: `trials.csv`, and `best.yaml`, a configuration for `pase train`.
 
     Args:
         sweep: base and space.
-        home: folder of the sweep.
+        root: folder of the sweep.
         trials: in all, those of earlier calls included; failed ones do not count.
         jobs: worker processes; with 1, a sweep is a function of its seed.
-        threads: of each.
-        seed: of the search; the runs' is in base.
-        progress: show a progress bar.
+        threads: per worker.
+        seed: of the search; that of the runs is in base.
+        progress: whether to show a progress bar.
 
     Returns:
-        One row a trial, the best first: "trial", "state", "value" (of the validation metric that selects epochs),
+        One row per trial, the best first: "trial", "state", "value" (of the validation metric that selects epochs),
         "epochs", "seconds", the options of the space, "error".
 
     Errors:
-        PaSEError: options that are none of a run, another sweep in the folder, no trial that worked.
+        PaSEError: options that a run does not have, another sweep in the folder, or no trial that was complete.
     """
     if min(trials, jobs, threads) < 1:
         raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
-    folder = Path(home).resolve()
-    table = open_data(sweep.data)
+    folder = Path(root).resolve()
+    data = open_data(sweep.data)
     if sweep.data is not None:
         sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
     config = RunConfig.from_options(sweep.base, data=sweep.data)
-    _, mode = monitored_metric(config, task_from_table(table, config.problem))
-    mark = stable_key({"base": sweep.base, "space": sweep.space, "data": table.fingerprint(), "seed": seed})
+    _, mode = monitored_metric(config, task_from_table(data, config.problem))
+    mark = stable_key({"base": sweep.base, "space": sweep.space, "data": data.fingerprint(), "seed": seed})
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            study = _open(folder, direction="minimize" if mode == "min" else "maximize")
-            if study.user_attrs.setdefault("mark", mark) != mark:
-                raise PaSEError(f"{folder} holds a sweep of other options or data; give this one a folder of its own.")
-            study.set_user_attr("mark", mark)
-            for cut in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                study.tell(cut.number, state=TrialState.FAIL)  # its process is dead
+            study = _resumed(folder, "minimize" if mode == "min" else "maximize", mark)
             _search(study, sweep, folder, trials, jobs, threads, seed, progress)
     except Timeout as error:
         raise PaSEError(
             f"Another process is sweeping in {folder}; wait for it, or give this one another --out."
         ) from error
-    found = trial_table(study, sweep)
-    _write(study, sweep, folder, found)
-    return found
+    table = trial_table(study, sweep)
+    _write(study, sweep, folder, table)
+    return table
+
+
+def _resumed(root: Path, direction: Literal["minimize", "maximize"], mark: str) -> optuna.Study:
+    """The trials of a sweep, new or from earlier calls; `mark` is the hash of what all of them must share."""
+    study = _open(root, direction=direction)
+    if study.user_attrs.setdefault("mark", mark) != mark:
+        raise PaSEError(f"{root} holds a sweep of other options or data; give this one a folder of its own.")
+    study.set_user_attr("mark", mark)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)  # its process is dead, since the folder was not locked
+    return study
 
 
 def _search(
-    study: optuna.Study, sweep: Sweep, home: Path, trials: int, jobs: int, threads: int, seed: int, progress: bool
+    study: optuna.Study, sweep: Sweep, root: Path, trials: int, jobs: int, threads: int, seed: int, progress: bool
 ) -> None:
     begun = len(study.get_trials(deepcopy=False))
     left = trials - len(study.get_trials(deepcopy=False, states=_SPENT))
@@ -261,12 +267,11 @@ def _search(
 
         def report() -> None:
             if bar is not None:
-                known = study.get_trials(deepcopy=False)
-                spent = sum(trial.state in _SPENT for trial in known)
-                bar.show(spent, trials, sum(trial.state == TrialState.FAIL for trial in known))
+                states = [trial.state for trial in study.get_trials(deepcopy=False)]
+                bar.show(sum(state in _SPENT for state in states), trials, states.count(TrialState.FAIL))
 
         report()
-        tasks = (delayed(_play)(sweep, home, seed, begun + i, threads) for i in range(max(left, 0)))
+        tasks = (delayed(_run_trial)(sweep, root, seed, begun + i, threads) for i in range(max(left, 0)))
         Watched(report, n_jobs=jobs)(tasks)
 
 
@@ -293,23 +298,26 @@ def trial_table(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values("value", ascending=up, kind="stable", ignore_index=True)
 
 
-def _write(study: optuna.Study, sweep: Sweep, home: Path, table: pd.DataFrame) -> None:
+def _write(study: optuna.Study, sweep: Sweep, root: Path, table: pd.DataFrame) -> None:
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     if not done:
         errors = [error for error in table["error"] if isinstance(error, str)]
         raise PaSEError(f"No trial of the sweep was complete: {errors[0] if errors else 'all were cut short'}")
-    with replacing(home / "trials.csv") as partial_file:
+    with replacing(root / "trials.csv") as partial_file:
         table.to_csv(partial_file, index=False)
     best = dict(study.best_trial.user_attrs["options"])
     if sweep.data is not None:
         best["data"] = sweep.data
     head = f"# The best of {len(done)} complete trials, by validation: {study.best_value:.6g}.\n"
-    write_text(home / "best.yaml", head + yaml.safe_dump(best, sort_keys=False))
+    write_text(root / "best.yaml", head + yaml.safe_dump(best, sort_keys=False))
 
 
-def importances(home: str | Path) -> dict[str, float]:
-    """How much of the spread over complete trials each option explains (fANOVA, Hutter et al. 2014); {} for a few."""
-    study = _open(Path(home).resolve())
+def importances(root: str | Path) -> dict[str, float]:
+    """Part of the spread over complete trials that each option explains (fANOVA, Hutter et al. 2014).
+
+    Empty for fewer than ten complete trials, or where all have the same value.
+    """
+    study = _open(Path(root).resolve())
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) < 10 or len({trial.value for trial in done}) == 1:
         return {}
@@ -317,8 +325,8 @@ def importances(home: str | Path) -> dict[str, float]:
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
-def shown(table: pd.DataFrame, sweep: Sweep, count: int = 5) -> Sequence[str]:
-    """The best trials in lines of Markdown."""
+def best_trials(table: pd.DataFrame, sweep: Sweep, count: int = 5) -> Sequence[str]:
+    """The best trials as the lines of a Markdown table."""
     names = ["trial", "value", *sweep.space]
     lines = [f"| {' | '.join(names)} |", "| --- " * len(names) + "|"]
     for row in table[table["state"] == "complete"].head(count).to_dict("records"):

@@ -1,4 +1,4 @@
-"""The cell of a study: a run that is trained (or resumed) and evaluated, or a baseline that is solved."""
+"""The cell of a study: a run that is trained (or resumed) and evaluated, or the ridge baseline, which is solved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from filelock import FileLock
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.files import read_json
 from pase_msa.studies.cells import Cell
-from pase_msa.studies.ridge import ridge
+from pase_msa.studies.ridge_baseline import RIDGE, solve_ridge
 from pase_msa.training.config import RunConfig
 from pase_msa.training.run import train
 from pase_msa.training.run_folder import RunFolder
@@ -20,39 +20,39 @@ from pase_msa.training.run_folder import RunFolder
 def train_and_evaluate(
     options: Mapping[str, Any], data: str | None, seed: int, out: str | Path, test: bool
 ) -> dict[str, Any]:
-    """Train, or resume, or find trained; evaluate on the test split only if asked.
+    """Train a run, resume it, or take it as it is where it is finished; then evaluate it.
 
     Args:
-        options: of the run, as in a YAML; the model "ridge" is solved and leaves no run folder.
+        options: of the run, as in a YAML file; the model "ridge" is solved and leaves no run folder.
         data: folder or file; None is the synthetic benchmark.
         seed: of the run.
         out: run folder.
-        test: read the test split, once.
+        test: whether to evaluate on the test split.
 
     Returns:
-        "test" (None if it was not asked for) and "valid": metrics; "seconds" of training (of its last session, where it
-        was resumed), "seconds_an_epoch", "epochs", "best_epoch", "parameters", "phases", "psi".
+        Metrics "test" (None without `test`) and "valid"; "seconds" of training (of the last session of a resumed run),
+        "seconds_an_epoch", "epochs", "best_epoch", "parameters", "phases", "psi".
     """
-    if options.get("model", {}).get("name") == "ridge":
-        return ridge(data, options.get("modalities"), label=options.get("label"), test=test)
+    if options.get("model", {}).get("name") == RIDGE:
+        return solve_ridge(data, options.get("modalities"), label=options.get("label"), test=test)
     folder = RunFolder(out)
     folder.path.parent.mkdir(parents=True, exist_ok=True)
-    # a study that only validates and one that tests share the run
+    # locked, because a study that only validates and one that tests share the run
     with FileLock(folder.path.with_name(f".{folder.path.name}.lock")):
         if not folder.results.is_file():
             train(RunConfig.from_options(options, data=data, seed=seed, out=str(out)), progress=False)
-        done = read_json(folder.results)
-        metrics = evaluate(folder.path, data=data, report=False)["metrics"] if test else None
+        results = read_json(folder.results)
+        metrics = evaluate(folder.path, data=data)["metrics"] if test else None
     return {
         "test": metrics,
-        "valid": done["validation"],
-        "seconds": done["seconds"],
-        "seconds_an_epoch": round(done["seconds"] / max(done["epochs"], 1), 4),
-        "epochs": done["epochs"],
-        "best_epoch": done["best_epoch"],
-        "parameters": done["parameters"],
-        "phases": done["phases"],
-        "psi": done["balancing"][-1].get("psi", {}) if done["balancing"] else {},
+        "valid": results["validation"],
+        "seconds": results["seconds"],
+        "seconds_an_epoch": round(results["seconds"] / max(results["epochs"], 1), 4),
+        "epochs": results["epochs"],
+        "best_epoch": results["best_epoch"],
+        "parameters": results["parameters"],
+        "phases": results["phases"],
+        "psi": results["balancing"][-1].get("psi", {}) if results["balancing"] else {},
     }
 
 
@@ -60,8 +60,8 @@ def study_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     """The cell function of `run_study`."""
     options, local = cell.options, cell.local
     out = folder.parent.parent / "runs" / local["run"]
-    found = train_and_evaluate(options["run"], local["data"], options.get("seed", 0), out, options["test"])
-    found = {name: value for name, value in found.items() if value is not None}
-    # the engine's own seconds count the evaluation too
-    found["training_seconds"] = found.pop("seconds")
-    return {**found, "run": f"runs/{local['run']}" if out.is_dir() else None}
+    result = train_and_evaluate(options["run"], local["data"], options.get("seed", 0), out, options["test"])
+    result = {name: value for name, value in result.items() if value is not None}
+    # "seconds" is the column of the engine, which counts the evaluation too
+    result["training_seconds"] = result.pop("seconds")
+    return {**result, "run": f"runs/{local['run']}" if out.is_dir() else None}

@@ -1,4 +1,4 @@
-"""What happens in a worker process: one cell, its lock, its result or its error."""
+"""One cell in a worker process: its lock, and its result or its error."""
 
 from __future__ import annotations
 
@@ -26,16 +26,23 @@ CellFunction = Callable[[Cell, Path], Mapping[str, Any]]
 _PACKAGES = ("pase-msa", "torch", "numpy")
 
 
-def play(function: CellFunction, cell: Cell, home: Path, threads: int, session: str) -> None:
-    """Play a cell unless it is finished, and leave `result.json` or `error.json` in its folder.
+def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int, session: str) -> None:
+    """Run a cell unless it is finished, and write `result.json` or `error.json` to its folder.
 
-    The folder is locked meanwhile. The system lifts the lock of a process that dies, so nothing has to be cleared
-    away; a worker that outlived its killed study finishes in peace, and the next study takes its result.
+    The folder is locked in the meantime. The system lifts the lock of a process that dies, so that nothing needs to be
+    cleaned up. A worker that outlives its killed study finishes its cell, and the next study takes the result.
+
+    Args:
+        function: of the study.
+        cell: to run.
+        root: folder of the study.
+        threads: of the function.
+        session: name of this call of `run_cells`, written to `.started` while the cell runs.
     """
-    folder = cell.folder(home)
+    folder = cell.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if finished(cell, home) is not None:
+        if finished(cell, root) is not None:
             return
         (folder / "error.json").unlink(missing_ok=True)
         (folder / ".started").write_text(session)
@@ -54,7 +61,7 @@ def play(function: CellFunction, cell: Cell, home: Path, threads: int, session: 
                 "host": platform.node(),
                 "versions": versions(),
             }
-            json.dumps(content)  # what is not plain is an error of the cell
+            json.dumps(content)  # a result that JSON cannot hold is an error of the cell
             write_json(folder / "result.json", content)
         except Exception as error:
             write_error(folder, sentence(error), traceback.format_exc())
@@ -62,23 +69,23 @@ def play(function: CellFunction, cell: Cell, home: Path, threads: int, session: 
 
 
 def write_error(folder: Path, error: str, trace: str = "") -> None:
-    """Say why a cell failed."""
+    """Write `error.json`: a sentence, and the traceback."""
     write_json(folder / "error.json", {"error": error, "traceback": trace})
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line; that of a mistake of ours with its type."""
+    """An error in one line; with its type where it is a bug and no mistake of the user."""
     text = " ".join(str(error).split())
     return text if isinstance(error, PaSEError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def versions() -> str:
-    """Python and the packages that move numbers, in one line."""
+    """The versions of Python and of the packages that numbers depend on, in one line."""
     return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)])
 
 
 def _reset_peak() -> None:
-    """Let the peak begin anew, since a worker plays many cells; only Linux can."""
+    """Reset the peak of memory, since a worker runs many cells; only Linux can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -86,12 +93,12 @@ def _reset_peak() -> None:
 
 
 def peak_memory() -> float:
-    """Largest resident memory, in MiB, of this process: since the cell began on Linux, else since the process did."""
+    """Peak of the resident memory of this process in MiB: since the cell began on Linux, elsewhere since it started."""
     try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
-        found = None
-    if found is not None:
-        return round(int(found[1]) / 1024, 1)
+        match = None
+    if match is not None:
+        return round(int(match[1]) / 1024, 1)
     unit = 1024**2 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Literal
 
 import lightning
 from lightning import Callback
 from lightning.pytorch.callbacks import RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.models.base import Model
+from pase_msa.optional import installed
 from pase_msa.parallel import threads
 from pase_msa.task import Task
 from pase_msa.training.callbacks import BestWeights, EpochLog, Patience, WholeCheckpoints, checkpoints
@@ -65,9 +66,8 @@ def fit(
     phases = DualPhase(config.phases, metric, mode)
     patience = Patience(metric, mode=mode, patience=config.training.patience, check_on_train_epoch_end=True)
     selection = _selection(folder, metric, mode)
-    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection]
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
+    bar = [RichProgressBar(leave=False)] if progress else []
+    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection, *bar]
     module = SentimentModule(
         prepared.model, config.training, prepared.balancing, seed=config.seed, convention=config.convention
     )
@@ -96,11 +96,13 @@ def _selection(folder: RunFolder | None, metric: str, mode: Literal["min", "max"
     return [BestWeights(metric, mode)] if folder is None else checkpoints(folder.checkpoints, metric, mode)
 
 
-def _loggers(folder: RunFolder | None) -> list[Any]:
-    """CSV and TensorBoard in the run folder, one version per session."""
+def _loggers(folder: RunFolder | None) -> list[Logger]:
+    """CSV, and TensorBoard where it is installed, in the run folder; one version per session."""
     if folder is None:
         return []
     csv = CSVLogger(str(folder.path), name="logs")
+    if not installed("tensorboard"):
+        return [csv]
     return [csv, TensorBoardLogger(str(folder.path), name="logs", version=csv.version)]
 
 

@@ -5,14 +5,14 @@ Expected is a folder of `.csd` files (or one file), each `ROOT/data/ENTRY/{featu
 D] and intervals [n, 2] in seconds. One sequence must hold labels (a name with "label" in it) and one may
 hold words: strings, or vectors under a name with "glove" or "word" in it.
 
-What comes out, as the SDK's `align(words, mean)`, then `align(labels)` do it: an utterance a label
-interval, with the SDK's id "vid[i]"; in it each other sequence is averaged over each word, words "sp"
-(pauses; all-zero vectors where there are no strings) are dropped, and strings become the text. Without a
-sequence of words, all keep their own rate. Where we differ: an utterance that a sequence does not reach
-stays, with that modality absent (the SDK drops it), and so does one without a word, with all of them absent;
-a word that a sequence does not reach is skipped in that sequence alone, and frames that are points in time
-count. A modality is named as its sequence. A label has the names of the file's "dimension names", or
-`sentiment` for one value, `sentiment` and the six emotions for MOSEI's seven, `label_0` ... for others.
+The table, as the SDK's `align(words, mean)`, then `align(labels)` make it: one utterance per label interval,
+with the SDK's id "vid[i]"; in it each other sequence is averaged over each word, pauses (the word "sp", or an
+all-zero vector) are dropped, and strings become the text. Without a sequence of words, all keep their own rate.
+Four things differ from the SDK: an utterance that a sequence does not cover stays, with that modality absent
+(the SDK drops it). One without any word stays too, with all of them absent. A word that a sequence does not
+cover is skipped in that sequence alone. Frames that are points in time are used. A modality has the name of its
+sequence. A label has the names of the file's "dimension names", or `sentiment` for one value, `sentiment` and
+the six emotions for MOSEI's seven, `label_0` ... for others.
 
 Splits are not in the files. `splits.json` ({"video": "train"} or {"train": ["video", ...]}) or `splits.csv`
 (columns video, split) beside them gives them; without it, the split is empty and the notes say so.
@@ -29,7 +29,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from pase_msa.data.columns import Array
@@ -37,20 +36,28 @@ from pase_msa.data.computational_sequence import EPSILON, ComputationalSequence,
 from pase_msa.data.reading import as_text, modality_name, real, split_name
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.optional import need
 
 
 def sniff(path: Path) -> bool:
     """Whether `path` is a `.csd` file, a folder with some, or an HDF5 file of sequences."""
     if path.is_dir():
         return any(file.suffix == ".csd" for file in path.iterdir())
-    if path.suffix.lower() in (".hdf5", ".h5") and h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            return bool(ComputationalSequence.all_of(file))
+    if path.suffix.lower() in (".hdf5", ".h5"):
+        need("h5py")
+        import h5py
+
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:
+                return bool(ComputationalSequence.all_of(file))
     return path.suffix == ".csd"
 
 
 def read(path: Path, out: Path | None = None) -> FeatureTable:
     """The sequences as a feature table, in memory or streamed to `out`."""
+    need("h5py")
+    import h5py
+
     with ExitStack() as stack:
         sequences: dict[str, ComputationalSequence] = {}
         for file in sorted(path.glob("*.csd")) if path.is_dir() else [path]:
@@ -102,26 +109,27 @@ def _utterances(
                     continue
                 at = None if spoken is None else _steps(spoken, start, end)
                 features = {name: _cut(track, start, end, at and at[0]) for name, track in tracks.items()}
-                said = at[1] if at and words is not None and words.strings else []
-                text = " ".join(as_text(word) for word in said) or None
-                known = {name: real(labels[i, k]) for k, name in enumerate(names)}
+                tokens = at[1] if at and words is not None and words.strings else []
+                text = " ".join(as_text(word) for word in tokens) or None
+                values = {name: real(labels[i, k]) for k, name in enumerate(names)}
                 name = key if "[" in key and len(intervals) == 1 else f"{key}[{i}]"
-                yield Utterance(name, video, splits.get(video, ""), known, features, text)
+                yield Utterance(name, video, splits.get(video, ""), values, features, text)
 
 
 def _steps(spoken: tuple[Array, Array], start: float, end: float) -> tuple[list[Any], list[Any]]:
-    """Intervals and tokens of the words in start ... end, without pauses."""
+    """Intervals and tokens of the words between two times, without pauses."""
     intervals, tokens = spoken
-    at, said = [], []
+    spans, words = [], []
     for i in np.flatnonzero(inside(intervals, start, end)):
         token = tokens[i]
         if as_text(token[0]) not in ("sp", "") if token.dtype.kind in "SO" else token.any():
-            at.append((max(intervals[i, 0], start), min(intervals[i, 1], end)))
-            said.append(token[0])
-    return at, said
+            spans.append((max(intervals[i, 0], start), min(intervals[i, 1], end)))
+            words.append(token[0])
+    return spans, words
 
 
 def _cut(track: tuple[Array, Array], start: float, end: float, words: list[Any] | None) -> Array | None:
+    """The frames of a sequence between two times, [T, D]: all, or their mean over each word; None if there are none."""
     rows = inside(track[0], start, end)
     intervals, features = track[0][rows], track[1][rows]
     if words is None:
@@ -132,11 +140,11 @@ def _cut(track: tuple[Array, Array], start: float, end: float, words: list[Any] 
 
 def _splits(folder: Path) -> dict[str, str]:
     """Video -> split, from the file beside the sequences."""
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     if (file := folder / "splits.json").is_file():
         for key, value in json.loads(file.read_text(encoding="utf-8")).items():
-            found.update(dict.fromkeys(value, key) if isinstance(value, list) else {key: value})
+            splits.update(dict.fromkeys(value, key) if isinstance(value, list) else {key: value})
     elif (file := folder / "splits.csv").is_file():
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            found = {row["video"]: row["split"] for row in csv.DictReader(lines)}
-    return {video: split_name(split) or split for video, split in found.items()}
+            splits = {row["video"]: row["split"] for row in csv.DictReader(lines)}
+    return {video: split_name(split) or split for video, split in splits.items()}

@@ -1,8 +1,8 @@
-"""The folder format: `utterances.csv` beside one `NAME.npy` a modality.
+"""The folder format: `utterances.csv`, and beside it one `NAME.npy` per modality.
 
 `NAME.npy` is (n, d), row i for utterance i, or (total_frames, d) with `NAME_lengths.npy` (n,) beside it,
 where a length of 0 marks an absent modality. Columns of the CSV: `id`, `video`, `split`, label columns, and
-optionally `clip` and `text`. A label column that parses as numbers throughout is real, any other holds
+optionally `clip` and `text`. A label column of numbers only is real, any other holds
 class names; an empty cell is an unknown label.
 """
 
@@ -19,7 +19,7 @@ from pase_msa.data.reading import load_array
 from pase_msa.data.table import FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
 
-_KNOWN = ("id", "video", "split", "clip", "text")
+_COLUMNS = ("id", "video", "split", "clip", "text")
 
 
 def sniff(path: Path) -> bool:
@@ -45,7 +45,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     kinds: dict[str, LabelKind] = {
         name: "real" if is_numeric([row[name] or "" for row in rows]) else "class"
         for name in header
-        if name not in _KNOWN
+        if name not in _COLUMNS
     }
     arrays = {file.stem: file for file in sorted(path.glob("*.npy")) if not file.stem.endswith("_lengths")}
     loaded = {name: _Frames(name, file, len(rows)) for name, file in arrays.items()}
@@ -62,7 +62,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
 
 
 class _Frames:
-    """One modality's file, memory-mapped, row by row."""
+    """The file of one modality, memory-mapped; an index gives one row's frames [T, D], or None where it is absent."""
 
     def __init__(self, name: str, file: Path, count: int) -> None:
         self.values = load_array(file, mmap_mode="r")

@@ -1,18 +1,18 @@
-"""The layout of GCNet and MoMKE: a pickle of labels, and a folder of `.npy` files a feature.
+"""The layout of GCNet and MoMKE: a pickle of labels, and one folder of `.npy` files per modality.
 
 Expected is a folder with
 
 - one pickle, a list or tuple of six or seven: utterance ids, labels, speakers and sentences, each a dict by
   video; then the train, (valid,) and test videos, each a set or a list. IEMOCAP has no valid one, MOSI and
   MOSEI have;
-- one folder a modality, beside the pickle or in `features/`, with `UTTERANCE.npy` ([D] or [T, D]) or a
-  folder `UTTERANCE/` of them (one a face) for each utterance. If a face's file name says F or M, the
-  speaker's own are taken.
+- one folder per modality, beside the pickle or in `features/`, with `UTTERANCE.npy` ([D] or [T, D]) or a
+  folder `UTTERANCE/` of them (one per face) for each utterance. If the file names of faces hold F or M, only those
+  of the speaker's own letter are taken.
 
-What comes out: a modality named as its folder (`wav2vec-large-c-UTT`; rename the folder to rename it),
-absent where an utterance has no file or nothing but zeros. Whole-number labels are the class `emotion`,
+The table: a modality has the name of its folder (`wav2vec-large-c-UTT`; rename the folder to rename it),
+and is absent where an utterance has no file or only zeros. Whole-number labels are the class `emotion`,
 named for 4 of them (happy, sad, neutral, angry) and for 6 (and excited, frustrated), else by number; others
-are the real label `sentiment`. Sentences are the text. Speakers are not kept. Without a valid set there is
+are the real label `sentiment`. Sentences are the text. Speakers are left out. Without a valid set there is
 no valid split, and the notes say so.
 
 Source: Lian et al. 2022, https://github.com/zeroQiaoba/GCNet.
@@ -30,11 +30,11 @@ from pase_msa.data.columns import Array
 from pase_msa.data.reading import (
     PICKLES,
     as_text,
-    forget_pickle,
+    cached_pickle,
     load_array,
     modality_name,
     real,
-    recall_pickle,
+    release_pickle,
     strip_zeros,
 )
 from pase_msa.data.table import FeatureTable, Schema, Utterance
@@ -56,30 +56,30 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     if content is None or not folders:
         raise PaSEError(
             f"{path} was to hold a pickled list (ids, labels, speakers, sentences, video sets) and a folder "
-            f"of .npy files a modality, found no such {'pickle' if content is None else 'folder'}; add it."
+            f"of .npy files per modality, found no such {'pickle' if content is None else 'folder'}; add it."
         )
     ids, labels, _, sentences, *sets = content
-    home = {video: split for split, videos in zip(_SPLITS[len(sets)], sets, strict=True) for video in videos}
+    split_of = {video: split for split, videos in zip(_SPLITS[len(sets)], sets, strict=True) for video in videos}
     values = [value for video in ids for value in labels[video]]
     classes = _classes(values)
     notes = [] if len(sets) == 3 else ["The data define no valid split; take one from the training videos."]
-    if left := sum(video not in home for video in ids):
+    if left := sum(video not in split_of for video in ids):
         notes.append(f"{left} videos are in no split.")
     schema = Schema({}, {"emotion" if classes else "sentiment": "class" if classes else "real"}, bool(sentences))
     names = [as_text(name) for video in ids for name in ids[video]]
     for modality, folder in folders.items():
         schema.modalities[modality] = _size(folder, names)
-    rows = _utterances(content, home, folders, classes)
+    rows = _utterances(content, split_of, folders, classes)
     try:
         return FeatureTable.build(rows, schema, path=out, meta={"format": "gcnet", "source": path.name, "notes": notes})
     finally:
-        forget_pickle()
+        release_pickle()
 
 
 def _labels(path: Path) -> Any:
     """The pickled list, or None where no pickle of the folder is one."""
     for file in sorted(item for item in path.iterdir() if item.suffix.lower() in PICKLES):
-        content = recall_pickle(file)
+        content = cached_pickle(file)
         if (
             isinstance(content, list | tuple)
             and len(content) in (6, 7)
@@ -103,8 +103,8 @@ def _check(file: Path, ids: dict[Any, Any], labels: dict[Any, Any]) -> None:
 def _folders(path: Path) -> dict[str, Path]:
     """Modality name -> its folder."""
     root = path / "features" if (path / "features").is_dir() else path
-    found = (item for item in sorted(root.iterdir()) if item.is_dir())
-    return {modality_name(item.name): item for item in found if next(item.rglob("*.npy"), None) is not None}
+    folders = (item for item in sorted(root.iterdir()) if item.is_dir())
+    return {modality_name(item.name): item for item in folders if next(item.rglob("*.npy"), None) is not None}
 
 
 def _classes(values: list[Any]) -> list[str] | None:
@@ -123,7 +123,9 @@ def _size(folder: Path, names: list[str]) -> int:
     raise PaSEError(f"{folder} has files for none of the {len(names)} utterances, the first of which is {names[0]!r}.")
 
 
-def _utterances(content: Any, home: Any, folders: dict[str, Path], classes: list[str] | None) -> Iterator[Utterance]:
+def _utterances(
+    content: Any, split_of: Any, folders: dict[str, Path], classes: list[str] | None
+) -> Iterator[Utterance]:
     ids, labels, speakers, sentences, *_ = content
     for video, names in ids.items():
         for i, name in enumerate(names):
@@ -135,7 +137,7 @@ def _utterances(content: Any, home: Any, folders: dict[str, Path], classes: list
             speaker = as_text(speakers[video][i]) if i < len(speakers.get(video, ())) else ""
             features = {modality: _frames(folder, as_text(name), speaker) for modality, folder in folders.items()}
             text = as_text(sentences[video][i]) if sentences and i < len(sentences.get(video, ())) else None
-            yield Utterance(as_text(name), as_text(video), home.get(video, ""), label, features, text)
+            yield Utterance(as_text(name), as_text(video), split_of.get(video, ""), label, features, text)
 
 
 def _frames(folder: Path, name: str, speaker: str) -> Array | None:

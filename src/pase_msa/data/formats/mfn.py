@@ -1,14 +1,14 @@
-"""HDF5 files as the Memory Fusion Network's release has them: one a modality and split.
+"""HDF5 files as the Memory Fusion Network's release has them: one per modality and split.
 
 Expected is a folder with `y_SPLIT.h5` (labels [N], [N, 1] or [N, C]) and `MODALITY_SPLIT.h5` or
-`SPLIT_MODALITY.h5` (features [N, T, D], or [N, D] for one vector an utterance); SPLIT is train, valid (or
+`SPLIT_MODALITY.h5` (features [N, T, D], or [N, D] for one vector per utterance); SPLIT is train, valid (or
 val, dev) or test, and an ending `_emb` is dropped from the name (`text_train_emb.h5` is the modality
 `text`; a file of token ids beside it is left out). Each file holds the data set `d1`, or `data`, or a
 single one of any name.
 
-What comes out: labels `label`, or `label_0`, `label_1` ... for several columns, always real, because the
-files do not say what they mean. All-zero frames at both ends are padding (these files pad in front); an
-utterance with nothing but zeros does not have the modality. There are no ids: row i of a split is `SPLIT_i`
+The table: labels `label`, or `label_0`, `label_1` ... for several columns, always real, because the
+files do not state what they mean. All-zero frames at both ends are padding (these files pad in front); an
+utterance with only zeros lacks the modality. There are no ids: row i of a split is `SPLIT_i`
 and its own video, and the notes say so.
 
 Source: Zadeh et al. 2018, https://github.com/pliang279/MFN.
@@ -18,15 +18,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import modality_name, real, split_name, strip_zeros
 from pase_msa.data.table import SPLITS, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.optional import need
+
+if TYPE_CHECKING:
+    import h5py
 
 _BLOCK = 256
 
@@ -68,22 +71,26 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
 
 def _files(path: Path) -> dict[str, dict[str, Path]]:
     """Split -> modality (or "y") -> file."""
-    found: dict[str, dict[str, Path]] = {}
+    parts: dict[str, dict[str, Path]] = {}
     if not path.is_dir():
-        return found
+        return parts
     files = [file for file in sorted(path.iterdir()) if file.suffix.lower() in (".h5", ".hdf5")]
-    for file in sorted(files, key=lambda file: file.stem.endswith("_emb")):  # embeddings last: they win
+    for file in sorted(
+        files, key=lambda file: file.stem.endswith("_emb")
+    ):  # embeddings last, so that they take the place of token ids
         pieces = file.stem.removesuffix("_emb").split("_")
-        for split, name in ((pieces[-1], pieces[:-1]), (pieces[0], pieces[1:])):
-            if name and (known := split_name(split)) is not None:
+        for word, name in ((pieces[-1], pieces[:-1]), (pieces[0], pieces[1:])):
+            if name and (split := split_name(word)) is not None:
                 modality = "_".join(name)
                 key = "y" if modality.lower() in ("y", "label", "labels") else modality_name(modality)
-                found.setdefault(known, {})[key] = file
+                parts.setdefault(split, {})[key] = file
                 break
-    return {split: found[split] for split in SPLITS if split in found}
+    return {split: parts[split] for split in SPLITS if split in parts}
 
 
 def _dataset(file: h5py.File, path: Path) -> Any:
+    import h5py
+
     names = list(file)
     name = next((name for name in ("d1", "data") if name in names), names[0] if len(names) == 1 else None)
     if name is None or not isinstance(file[name], h5py.Dataset):
@@ -92,6 +99,9 @@ def _dataset(file: h5py.File, path: Path) -> Any:
 
 
 def _open(path: Path) -> h5py.File:
+    need("h5py")
+    import h5py
+
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -111,9 +121,9 @@ def _utterances(files: dict[str, dict[str, Path]], names: list[str]) -> Iterator
         for start in range(0, len(labels), _BLOCK):
             current = {name: next(block) for name, block in blocks.items()}
             for i in range(start, min(start + _BLOCK, len(labels))):
-                known = {name: real(labels[i, k]) for k, name in enumerate(names) if k < labels.shape[1]}
+                values = {name: real(labels[i, k]) for k, name in enumerate(names) if k < labels.shape[1]}
                 features = {name: _frames(block[i - start]) for name, block in current.items()}
-                yield Utterance(f"{split}_{i}", f"{split}_{i}", split, known, features)
+                yield Utterance(f"{split}_{i}", f"{split}_{i}", split, values, features)
 
 
 def _blocks(path: Path) -> Iterator[Array]:

@@ -4,10 +4,10 @@
 features [N, L, D] under the modality's name, and optionally `annotations`, `text_bert` [N, 3, L] (token
 ids, attention mask, segment ids), `NAME_lengths` [N] and `regression_labels_T`, `_A`, `_V`.
 
-What comes out: every real array [N, L, D] is a modality of its own name (`text` is the BERT features);
+The table: every real array [N, L, D] is a modality of its own name (`text` is the BERT features);
 labels `sentiment`, `sentiment_T` ..., and the class `annotation`. Padding is cut off by `NAME_lengths`;
-without it, by the attention mask (aligned files: each modality has a step a token); without either,
-all-zero frames at both ends are padding. An utterance with nothing but zeros does not have the modality.
+without it, by the attention mask (aligned files: each modality has one step per token); without either,
+all-zero frames at both ends are padding. An utterance with only zeros lacks the modality.
 Infinite values stay. The deprecated `classification_labels` are left out.
 
 Source: Yu et al. 2021, https://github.com/thuiar/MMSA.
@@ -25,10 +25,10 @@ from pase_msa.data.columns import Array
 from pase_msa.data.reading import (
     as_text,
     cut,
-    forget_pickle,
     frame_arrays,
     pickled_splits,
     real,
+    release_pickle,
     strip_zeros,
     unique,
 )
@@ -48,7 +48,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     splits = pickled_splits(path)
     if not any(_LABELS in part for part in splits.values()):
         raise PaSEError(
-            f"{path} was to be an MMSA pickle with {_LABELS!r} a split, found the splits {list(splits)}; "
+            f"{path} was to be an MMSA pickle with {_LABELS!r} in each split, found the splits {list(splits)}; "
             "name another format."
         )
     schema = Schema({}, {}, any("raw_text" in part for part in splits.values()))
@@ -63,13 +63,13 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
         meta = {"format": "mmsa", "source": path.name, "notes": notes}
         return FeatureTable.build(rows, schema, path=out, meta=meta)
     finally:
-        forget_pickle()
+        release_pickle()
 
 
 def _ids(path: Path, split: str, part: dict[str, Any]) -> Any:
     if "id" not in part or len(part["id"]) != len(part.get(_LABELS, ())):
         raise PaSEError(
-            f"{path}: the {split} split needs an 'id' and a 'regression_labels' an utterance, found "
+            f"{path}: the {split} split needs an 'id' and a 'regression_labels' per utterance, found "
             f"{len(part.get('id', ()))} and {len(part.get(_LABELS, ()))}; write the file again."
         )
     return part["id"]

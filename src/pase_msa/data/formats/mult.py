@@ -3,12 +3,12 @@
 `{"train", "valid", "test"}`, each a dict with `text` (GloVe), `audio`, `vision` [N, T, D] and `labels`,
 mostly with `id` [N, 3] (video, start, end; bytes in the MOSI files).
 
-What comes out: every real array [N, T, D] is a modality of its own name. Labels of one value an utterance
-are the real label `sentiment`. Labels [N, 4, 2] (one-hot pairs) or [N, 4] are IEMOCAP's: real 0/1 labels
-`neutral`, `happy`, `sad`, `angry`, and the class `emotion` where exactly one of them is 1, unknown
-elsewhere. All-zero frames at both ends are padding; an utterance with nothing but zeros does not have the
-modality. Infinite values stay. Without `id` (the IEMOCAP files) an utterance is its own video, so that no
-overlap between splits can be seen; the notes say so.
+The table: every real array [N, T, D] is a modality of its own name. Labels of one value per utterance are the
+real label `sentiment`. Labels [N, 4, 2] (one-hot pairs) or [N, 4] are IEMOCAP's: real 0/1 labels `neutral`,
+`happy`, `sad`, `angry`, and the class `emotion` where exactly one of them is 1, unknown elsewhere. All-zero
+frames at both ends are padding; an utterance with only zeros lacks the modality. Infinite values stay. Without
+`id` (the IEMOCAP files) an utterance is its own video, so that no overlap between splits can be seen; the notes
+say so.
 
 Source: Tsai et al. 2019, https://github.com/yaohungt/Multimodal-Transformer.
 """
@@ -24,10 +24,10 @@ import numpy as np
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import (
     as_text,
-    forget_pickle,
     frame_arrays,
     pickled_splits,
     real,
+    release_pickle,
     strip_zeros,
     unique,
 )
@@ -46,7 +46,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     """The file as a feature table, in memory or streamed to `out`."""
     if not sniff(path):
         raise PaSEError(
-            f"{path} was to be a MulT pickle with 'labels' and arrays (utterances, steps, size) a split, "
+            f"{path} was to be a MulT pickle with 'labels' and arrays (utterances, steps, size) in each split, "
             f"found the splits {list(pickled_splits(path))}; name another format."
         )
     splits = pickled_splits(path)
@@ -65,7 +65,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
         meta = {"format": "mult", "source": path.name, "notes": notes}
         return FeatureTable.build(_utterances(path, splits, iter(ids)), schema, path=out, meta=meta)
     finally:
-        forget_pickle()
+        release_pickle()
 
 
 def _kinds(emotions: bool) -> dict[str, LabelKind]:
@@ -75,7 +75,7 @@ def _kinds(emotions: bool) -> dict[str, LabelKind]:
 
 
 def _emotions(path: Path, labels: Array) -> Array | None:
-    """0/1 a row and emotion, or None where the labels are a score."""
+    """0 or 1 per row and emotion, [N, 4]; None where the labels are a score."""
     if labels.ndim == 3 and labels.shape[1:] == (len(EMOTIONS), 2):
         return np.asarray(labels.argmax(axis=-1))
     if labels.ndim == 2 and labels.shape[1] == len(EMOTIONS):
@@ -83,7 +83,7 @@ def _emotions(path: Path, labels: Array) -> Array | None:
     if labels.size == len(labels):
         return None
     raise PaSEError(
-        f"{path} has labels of shape {labels.shape}; known are (n, 1, 1) for a score and (n, 4, 2) or (n, 4) "
+        f"{path} has labels of shape {labels.shape}; readable are (n, 1, 1) for a score and (n, 4, 2) or (n, 4) "
         "for IEMOCAP's emotions: write other labels as utterances.csv, the folder format."
     )
 
@@ -114,12 +114,12 @@ def _utterances(path: Path, splits: dict[str, dict[str, Any]], ids: Iterator[str
                 )
         emotions = _emotions(path, labels)
         for i, (_, video) in enumerate(_ids(split, part)):
-            known = {"sentiment": real(labels[i])} if emotions is None else _emotion(emotions[i])
+            values = {"sentiment": real(labels[i])} if emotions is None else _emotion(emotions[i])
             features = {name: strip_zeros(value[i]) for name, value in arrays.items()}
-            yield Utterance(next(ids), video, split, known, features)
+            yield Utterance(next(ids), video, split, values, features)
 
 
 def _emotion(values: Array) -> dict[str, Any]:
     positive = [name for name, value in zip(EMOTIONS, values, strict=True) if value > 0.5]
-    one = positive[0] if len(positive) == 1 else None
-    return {**{name: float(value) for name, value in zip(EMOTIONS, values, strict=True)}, "emotion": one}
+    emotion = positive[0] if len(positive) == 1 else None
+    return {**{name: float(value) for name, value in zip(EMOTIONS, values, strict=True)}, "emotion": emotion}

@@ -7,20 +7,20 @@ The model is linear and Gaussian, so that the Bayes rule of every coalition of m
     x_mt = Q_m [(1 + dominance) * (e_m + .5 * w_mt);  n_m + .5 * v_mt]              frame t, [dim]
 
 `shared`, `own_m`, `w`, `n` and `v` are standard normal, `Q_m` is a fixed random orthonormal map, and `n_m`
-and `v` fill the dim - L directions that tell nothing. Codes are the class values along one axis with a little
+and `v` fill the dim - L directions that carry no information. Codes are the class values along one axis with a little
 curvature along a second (regression, L = 2), or a simplex (classification, L = K - 1); their mean square norm
 is 1.
 
 `b_m = sqrt(redundancy) * strength * s`, where `s` is the least noise / strength among the modalities with
-redundancy: all of them see the class through the *same* noise, measured in units of the code, so that
-comparing two modalities cannot cancel it. Among equals this is `noise * sqrt(redundancy)`. Where redundancy
+redundancy: all of them show the class through the *same* noise, measured in units of the code, so that
+no difference of two modalities cancels it. Among equals this is `noise * sqrt(redundancy)`. Where redundancy
 is 1, the weaker modality adds nothing to the stronger one but an average over more frames.
 
-Four options change this; where they are left out, so is their term, and no number moves:
+Four options add a term; where one is left out, its term is 0 and every number stays as it is:
 
 - deception: `e_m` gains `deception * code[y]` in the training split and `deception * code[r_m]` in every other,
   with `r_m` a class drawn at random, so that the term has the same distribution everywhere (and so have the
-  frames, where strength is 0) and means nothing outside training.
+  frames, where strength is 0) and carries no information outside training.
 - identity: `n_m` gains `identity * u_m[video]`, standard normal, one vector for all frames of a video.
 - clumping: every video has a home class, uniform, and `y` is that class with probability `clumping`.
 - synergy: with a hidden sign `h` = +-1, uniform, the first of the pair has `code[y]` where h = 1 and
@@ -95,13 +95,13 @@ def frame_map(spec: SyntheticSpec, modality: str) -> Floats:
 
 def shared_noise(spec: SyntheticSpec) -> dict[str, float]:
     """Standard deviation `b_m` of the noise that a modality has in common with the others."""
-    pool = [m.noise / m.strength for m in spec.modalities.values() if m.redundancy > 0 and m.strength > 0]
-    least = min(pool, default=0.0)
+    ratios = [m.noise / m.strength for m in spec.modalities.values() if m.redundancy > 0 and m.strength > 0]
+    least = min(ratios, default=0.0)
     return {name: math.sqrt(m.redundancy) * m.strength * least for name, m in spec.modalities.items()}
 
 
 def signed_codes(spec: SyntheticSpec, modality: str) -> Floats:
-    """What a modality of the synergy pair has for a code, [2, K, L], where the sign is -1 and where it is 1."""
+    """The codes of a modality of the synergy pair, [2, K, L]: where the sign is -1, and where it is 1."""
     codes = class_codes(spec)
     if spec.synergy is not None and modality == spec.synergy[0]:
         return np.stack([codes[::-1], codes])
@@ -135,7 +135,7 @@ def _signal(spec: SyntheticSpec, split: str, name: str, classes: NDArray[np.int6
 
 
 def draw(spec: SyntheticSpec, split: str, count: int) -> Draw:
-    """`count` utterances of a split, or of the population: there each is from a video of its own."""
+    """`count` utterances of a split, or of the population, where each is a video of its own."""
     videos = np.arange(count) // (1 if split == POPULATION else spec.utterances_per_video)
     classes, names = _classes(spec, split, videos), list(spec.modalities)
     size = class_codes(spec).shape[1]
@@ -158,7 +158,7 @@ def draw(spec: SyntheticSpec, split: str, count: int) -> Draw:
 
 
 def _frames(spec: SyntheticSpec, split: str, name: str, drawn: Draw) -> list[NDArray[np.float32] | None]:
-    """Frames of a modality, one array [T, dim] an utterance, None where absent."""
+    """Frames of a modality, one array [T, dim] per utterance, None where absent."""
     modality, evidence, lengths = spec.modalities[name], drawn.evidence[name], drawn.lengths[name]
     size, random = evidence.shape[1], stream(spec, "frames", name, split)
     nuisance = random.standard_normal((len(lengths), modality.dim - size))
@@ -178,6 +178,10 @@ def synthetic_table(spec: SyntheticSpec | None = None, *, path: str | Path | Non
 
     The label column is "sentiment" (real, in [-3, 3]) or "emotion" (class names). `meta["spec"]` holds the
     spec, and `meta["synthetic"]` is True.
+
+    Args:
+        spec: the options; the bundled benchmark (three modalities, 1200 utterances) if left out.
+        path: folder to write the table to; it stays in memory if left out.
     """
     spec = SyntheticSpec() if spec is None else spec
     task = spec.task

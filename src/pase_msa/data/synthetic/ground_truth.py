@@ -1,7 +1,6 @@
-"""What each modality of the synthetic benchmark is truly worth, and how well anyone can do on it.
+"""The ground truth of the synthetic benchmark: the contribution of each modality, and the best scores that exist.
 
-Both come from the exact Bayes rule, so that the contributions measured on a trained model, and its scores,
-can be compared with the truth.
+Both follow from the exact Bayes rule, so that a model's contributions and scores can be compared with them.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ def true_contributions(
     table: FeatureTable | None = None,
     draws: int = 20_000,
 ) -> dict[str, float]:
-    """Exact Shapley values of the Bayes rule's gain over the class prior, a modality.
+    """Exact Shapley values, by modality, of the Bayes rule's gain over the class prior.
 
     Args:
         spec: the benchmark.
         split: utterances that the gain is averaged over: a split of the table, or "population" for `draws`
-            fresh utterances, which tells the contribution itself rather than its value on one sample. Only in
-            "train" does deception count as signal; "population" is what the test split is drawn from.
-        utility: mean log-likelihood of the class in nats, or share of classes that are right.
-        table: the benchmark's table, if it is there already.
+            fresh utterances, which gives the contribution itself rather than its value on one sample. Only in
+            "train" is deception a signal; the test split is drawn from the "population".
+        utility: mean log-likelihood of the class in nats, or the share of correct classes ("accuracy").
+        table: the benchmark's table, if it is in memory already.
         draws: fresh utterances for "population".
 
     Errors:
@@ -66,9 +65,9 @@ def true_contributions(
 
 
 def bayes_score(spec: SyntheticSpec, table: FeatureTable, rows: Rows, modalities: frozenset[str]) -> dict[str, float]:
-    """The best scores that anything reading these modalities can expect, as they turn out on these rows.
+    """The scores of the Bayes rule on some rows: no model of these modalities has better ones in expectation.
 
-    Every score is of the decision that is best for it.
+    Each score is that of the decision that is best for it.
 
     Returns:
         `log_likelihood` (mean over rows, nats) and `accuracy` (most probable class); for regression also

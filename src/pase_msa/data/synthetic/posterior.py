@@ -1,13 +1,13 @@
 """The Bayes rule of the synthetic benchmark, for every coalition of its modalities.
 
-The frames of a modality tell about the class only through the mean `a_m` of their evidence directions over
+The frames of a modality depend on the class only through the mean `a_m` of their evidence directions over
 the `T_m` frames, a sufficient statistic. Given class k, the means of a coalition are Gaussian around
 `strength_m code_k`, with the covariance `C = diag(noise_m^2 - b_m^2 + .25 / T_m) + b b^T` between modalities
 in each of the L dimensions. `C` does not depend on k, so with the strengths as a vector `s`::
 
     log p(k | a) = code_k . (a^T C^-1 s) - |code_k|^2 (s^T C^-1 s) / 2 + const
 
-Modalities with deception or synergy share no noise, so that they are left out of `C` and add terms of their
+Modalities with deception or synergy share no noise. They are left out of `C` and add terms of their
 own, with `N` the Gaussian density of variance `noise_m^2 + .25 / T_m` and r uniform over the classes::
 
     deception    log N(a_m; (strength_m + deception_m) code_k)                      in the training split
@@ -15,7 +15,7 @@ own, with `N` the Gaussian density of variance `noise_m^2 + .25 / T_m` and r uni
     synergy      log mean_h prod_m N(a_m; strength_m code_m[h, k])                  h = +-1, m in the pair
 
 Identity is independent of the class and of the evidence, and clumping leaves the classes uniform: for an
-utterance from a video of which nothing else is known, neither changes the rule.
+utterance whose video has no other utterance here, neither changes the rule.
 
 An absent modality is missing at random, so leaving it out of the sums is exact.
 """
@@ -49,12 +49,12 @@ Rows = Sequence[int] | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the Bayes rule reads of N utterances.
+    """What the Bayes rule depends on, of N utterances.
 
     Attributes:
         means: modality -> mean evidence over the frames, [N, L].
         lengths: modality -> frames, [N], 0 where absent.
-        training: whether the utterance was drawn for the training split, where deception tells the class, [N].
+        training: whether the utterance was drawn for the training split, where deception shows the class, [N].
     """
 
     means: Mapping[str, Floats]
@@ -82,7 +82,7 @@ def observed_evidence(spec: SyntheticSpec, table: FeatureTable, rows: Rows) -> E
             sums = np.add.reduceat(column.frames(index).astype(np.float64), starts, axis=0)
             directions = frame_map(spec, name)[:, :size] / (1 + modality.dominance)
             means[name][there] = (sums / lengths[name][there, None]) @ directions
-    # by the name of the video, which tells the split of the drawing even where folds were cut from it since
+    # the name of a video holds the split that it was drawn for, even where other splits were made since
     training = [table.videos[int(row)].startswith("train_") for row in index]
     return Evidence(means, lengths, np.array(training, dtype=bool))
 
@@ -105,23 +105,24 @@ def log_posterior(spec: SyntheticSpec, evidence: Evidence, modalities: frozenset
         PaSEError: a modality that the spec does not have.
     """
     if unknown := sorted(modalities - set(spec.modalities)):
-        known = ", ".join(spec.modalities)
-        raise PaSEError(f"The synthetic benchmark has the modalities {known}, not {unknown[0]!r}.")
+        names = ", ".join(spec.modalities)
+        raise PaSEError(f"The synthetic benchmark has the modalities {names}, not {unknown[0]!r}.")
     pair = modalities & frozenset(spec.synergy or ())
     deceptive = frozenset(name for name in modalities if spec.modalities[name].deception > 0)
-    scores = _honest(spec, evidence, modalities - pair - deceptive)
+    scores = _shared_noise_terms(spec, evidence, modalities - pair - deceptive)
     for name in sorted(deceptive):
-        scores += _deceptive(spec, evidence, name)
+        scores += _deception_term(spec, evidence, name)
     if pair:
-        scores += _synergy(spec, evidence, pair)
+        scores += _synergy_term(spec, evidence, pair)
     return np.asarray(log_softmax(scores, axis=1))
 
 
-def _honest(spec: SyntheticSpec, evidence: Evidence, modalities: frozenset[str]) -> Floats:
+def _shared_noise_terms(spec: SyntheticSpec, evidence: Evidence, modalities: frozenset[str]) -> Floats:
     """Terms of the modalities that may share noise, [N, K], up to what all classes have in common."""
     codes, shared = class_codes(spec), shared_noise(spec)
-    # Sherman and Morrison: with w = 1 / d, the inverse of diag(d) + b b^T takes u to
-    # w u - w b (b^T w u) / (1 + b^T w b). An absent modality has w = 0.
+    # Sherman and Morrison: with w = 1 / d, the inverse of diag(d) + b b^T maps u to
+    # w u - w b (b^T w u) / (1 + b^T w b). An absent modality has w = 0. In the names below, s are the strengths and a
+    # the means: read = s^T w a, reach = s^T w s, common_read = b^T w a, common_reach = b^T w s, common = 1 + b^T w b.
     count = len(evidence.training)
     read, reach = np.zeros((count, codes.shape[1])), np.zeros(count)
     common_read, common_reach, common = np.zeros_like(read), np.zeros(count), np.ones(count)
@@ -138,7 +139,7 @@ def _honest(spec: SyntheticSpec, evidence: Evidence, modalities: frozenset[str])
     return np.asarray(linear @ codes.T - quadratic[:, None] * np.sum(codes**2, axis=1) / 2)
 
 
-def _deceptive(spec: SyntheticSpec, evidence: Evidence, name: str) -> Floats:
+def _deception_term(spec: SyntheticSpec, evidence: Evidence, name: str) -> Floats:
     """Term of a modality with deception, [N, K], up to what all classes have in common."""
     modality, codes = spec.modalities[name], class_codes(spec)
     elsewhere = modality.strength * codes[:, None] + modality.deception * codes
@@ -147,7 +148,7 @@ def _deceptive(spec: SyntheticSpec, evidence: Evidence, name: str) -> Floats:
     return np.where(evidence.training[:, None], _log_density(spec, evidence, name, training), mixed)
 
 
-def _synergy(spec: SyntheticSpec, evidence: Evidence, pair: frozenset[str]) -> Floats:
+def _synergy_term(spec: SyntheticSpec, evidence: Evidence, pair: frozenset[str]) -> Floats:
     """Term of one or both modalities of the synergy pair, [N, K], up to what all classes have in common."""
     signed = {name: spec.modalities[name].strength * signed_codes(spec, name) for name in sorted(pair)}
     joint = sum(_log_density(spec, evidence, name, means) for name, means in signed.items())
@@ -191,9 +192,10 @@ def true_classes(spec: SyntheticSpec, table: FeatureTable, rows: Rows) -> NDArra
 
 
 def _check(spec: SyntheticSpec, table: FeatureTable) -> None:
-    found, wanted = table.meta.get("spec"), spec.to_dict()
-    # a table may be older than an option, and does not name it then
-    found = None if found is None else SyntheticSpec.from_dict(found).to_dict()
-    world = ("seed", "kind", "classes", "modalities", "synergy")
-    if found is None or any(found[key] != wanted[key] for key in world):
+    stored, wanted = table.meta.get("spec"), spec.to_dict()
+    # a table that is older than an option does not name it; the default fills it in
+    stored = None if stored is None else SyntheticSpec.from_dict(stored).to_dict()
+    # what the rule depends on; the sizes of the splits may differ
+    relevant = ("seed", "kind", "classes", "modalities", "synergy")
+    if stored is None or any(stored[key] != wanted[key] for key in relevant):
         raise PaSEError("The Bayes rule holds only for a table made by synthetic_table from the same spec.")

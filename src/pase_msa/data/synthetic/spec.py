@@ -1,4 +1,4 @@
-"""What can be asked of the synthetic benchmark; `pase_msa.data.synthetic` says what comes of it."""
+"""The options of the synthetic benchmark; `pase_msa.data.synthetic.generate` has the equations that use them."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ LABEL_RANGE = (-3.0, 3.0)
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """How a modality tells the class.
+    """How a modality carries information on the class.
 
     Args:
-        dim: size of a frame; at least the size L of the class codes, the rest tells nothing.
-        strength: scale of the class code in the evidence; 0 tells nothing.
-        noise: standard deviation of the evidence's noise; strength / noise is what the modality knows.
+        dim: size of a frame; at least the size L of the class codes; the other dimensions carry no information.
+        strength: scale of the class code in the evidence; 0 is no information.
+        noise: standard deviation of the evidence's noise; strength / noise is the signal-to-noise ratio.
         redundancy: share, in [0, 1], of the noise variance that is common to all modalities with redundancy;
-            of the variance of the one that knows most, where they are unequal.
+            where they are unequal, of the variance of the one with the highest ratio.
         missing: probability, in [0, 1), that an utterance lacks the modality; where that would leave an
             utterance with none, its modalities are drawn again.
-        length: least and greatest number of frames, drawn uniformly an utterance.
-        dominance: more than -1. The directions that hold the evidence are stretched by 1 + dominance, those
-            that tell nothing are not. That is invertible, so it changes nothing of what the modality knows,
-            only how soon gradient descent finds it: a dominant modality is learned first, one below 0 slowly.
-        deception: scale of a class code that agrees with the label in the training split, and means nothing in
-            any other: features of a network that was trained on the training labels. Needs redundancy 0.
-        identity: standard deviation, between videos, of what the directions that tell nothing have in common
-            over a video; it tells the videos apart, and nothing of a new one.
+        length: least and greatest number of frames, drawn uniformly per utterance.
+        dominance: more than -1. The directions of the evidence are stretched by 1 + dominance, the others are not.
+            The map is invertible, so the information stays the same. What changes is how soon gradient descent
+            learns it: a dominant modality first, one below 0 slowly.
+        deception: scale of a class code that agrees with the label in the training split and is random in any other,
+            as are the features of a network that was trained on the training labels. Needs redundancy 0.
+        identity: standard deviation, between videos, of an offset that all frames of a video share in the directions
+            without information. It tells training videos apart, and carries no information on a new one.
     """
 
     dim: int = 16
@@ -76,7 +76,7 @@ class SyntheticSpec:
     """A synthetic benchmark; the same spec gives the same table, number for number.
 
     Args:
-        modalities: name -> how it tells the class.
+        modalities: name -> its options.
         kind: "regression" (K ordered classes evenly over [-3, 3]) or "classification".
         classes: K, or (classification) the K names in order.
         jitter: regression: labels are spread uniformly around their class value, over this share, in [0, 1),
@@ -85,13 +85,13 @@ class SyntheticSpec:
         valid: those of the validation split.
         test: those of the test split.
         utterances_per_video: consecutive utterances of a split that make one video.
-        seed: of the maps and of the draws. Every split and modality has its own stream, so that changing the
-            size of one split, or what one modality tells, leaves the others as they were.
+        seed: of the maps and of the draws. Every split and modality has its own stream, so that a change of one
+            split's size, or of one modality, leaves the others as they were.
         clumping: probability, in [0, 1), that an utterance has its video's home class instead of one of its
             own. Every class stays as frequent as any other.
-        synergy: two modalities that tell together what neither tells alone. The first shows the class or, as
+        synergy: two modalities that are informative together, and neither alone. The first shows the class or, as
             often, the mirrored class (the last for the first, the opposite value in regression); the second
-            shows which of the two, and nothing of the class. Both need redundancy and deception 0.
+            shows which of the two it is, and carries no information on the class. Both need redundancy and deception 0.
     """
 
     modalities: Mapping[str, ModalitySpec] = field(default_factory=_default_modalities)
@@ -140,7 +140,7 @@ class SyntheticSpec:
 
     @property
     def task(self) -> Task:
-        """The task that the table poses."""
+        """The task of the benchmark: modalities, and classes or a range of scores."""
         names, classes = tuple(self.modalities), self.classes
         if self.kind == "regression" and isinstance(classes, int):
             return Task.regression(names, *LABEL_RANGE, num_classes=classes, label="sentiment")
@@ -162,6 +162,6 @@ class SyntheticSpec:
         return cls(**{**content, "modalities": modalities})
 
 
-def _require(holds: bool, what: str, wanted: str, found: Any) -> None:
+def _require(holds: bool, what: str, wanted: str, value: Any) -> None:
     if not holds:
-        raise PaSEError(f"{what} of a synthetic benchmark must be {wanted}, found {found}.")
+        raise PaSEError(f"{what} of a synthetic benchmark must be {wanted}, found {value}.")

@@ -1,4 +1,7 @@
-"""A run under each equilibrium: which method it stands for, and what becomes of a modality that deceives."""
+"""Runs by balancing method: the method that a run gets, and what happens to a modality that deceives.
+
+A deceptive modality agrees with the label on the training split and contradicts it on new videos.
+"""
 
 import dataclasses
 import json
@@ -10,8 +13,7 @@ import torch
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.balancing.held_out import HeldOutBalancing
 from pase_msa.balancing.sgm import ShapleyModulation
-from pase_msa.data.dataset import evaluation_loader, make_dataset
-from pase_msa.data.inputs import encode_labels, load_columns
+from pase_msa.data.dataset import evaluation_loader
 from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 from pase_msa.evaluation.inference import infer
@@ -52,15 +54,15 @@ def test_the_model_gives_the_balancing_method_that_a_run_does_not_name(model, ch
 
 
 def test_options_go_to_the_balancing_method(score_table):
-    run = prepare(options(balancing={"name": "sgm", "floor": 0.2}), score_table)
-    assert run.balancing.floor == 0.2
-    run = prepare(options(balancing={"least_rate": 0.3}), score_table)
-    assert run.balancing.config.least_rate == 0.3
+    prepared = prepare(options(balancing={"name": "sgm", "floor": 0.2}), score_table)
+    assert prepared.balancing.floor == 0.2
+    prepared = prepare(options(balancing={"least_rate": 0.3}), score_table)
+    assert prepared.balancing.config.least_rate == 0.3
 
 
 @pytest.fixture(scope="module")
 def table():
-    """Text tells the class; vision agrees with it in training only."""
+    """Text is useful; vision agrees with the label on the training split only."""
     modalities = {
         "text": ModalitySpec(5, length=(1, 3), noise=1.0),
         "vision": ModalitySpec(4, length=(1, 2), strength=0.0, deception=2.0),
@@ -71,27 +73,26 @@ def table():
 @pytest.fixture(scope="module")
 def trained(table, tmp_path_factory):
     """A run's folder, by model and balancing method."""
-    home, found = tmp_path_factory.mktemp("runs"), {}
+    root, folders = tmp_path_factory.mktemp("runs"), {}
 
     def make(model, method):
-        if (model, method) not in found:
-            config = options(home / f"{model}-{method}", model, method=method)
-            found[model, method] = train(config, progress=False, table=table)
-        return found[model, method]
+        if (model, method) not in folders:
+            config = options(root / f"{model}-{method}", model, method=method)
+            folders[model, method] = train(config, progress=False, table=table)
+        return folders[model, method]
 
     return make
 
 
 def test_set(model, table):
-    """The test split as a model reads it."""
-    columns = load_columns(table, model.inputs)
-    return make_dataset(table, columns, table.rows("test"), encode_labels(table, model.task, table.rows("test")))
+    """The labelled utterances of the test split, as the model's input."""
+    return model.dataset(table, "test", labels=True)
 
 
 test_set.__test__ = False
 
 
-def lying(batch, value):
+def with_other_vision(batch, value):
     features = {**batch.features, "vision": torch.full_like(batch.features["vision"], value)}
     return dataclasses.replace(batch, features=features)
 
@@ -101,34 +102,34 @@ def scores(model, batch):
         return model(batch).score
 
 
-def test_the_deceiver_is_unmasked_before_training(table):
+def test_the_diagnosis_names_the_deceptive_modality_before_training(table):
     run = prepare(options(), table)
-    found = {name: row.verdict for name, row in run.balancing.diagnosis.modalities.items()}
-    assert found == {"text": "useful", "vision": "deceptive"}
+    verdicts = {name: row.verdict for name, row in run.balancing.diagnosis.modalities.items()}
+    assert verdicts == {"text": "useful", "vision": "deceptive"}
     assert run.balancing.factors == {"text": 1.0, "vision": 0.0}
     assert {name for names in run.model.reference.coalitions for name in names} == {"text"}
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("garbage", [100.0, float("nan")])
-def test_no_prediction_depends_on_the_deceiver(model, garbage, trained, table):
+def test_no_prediction_depends_on_the_deceptive_modality(model, garbage, trained, table):
     loaded = Model.from_pretrained(trained(model, "held_out").model)
     batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
     assert loaded.mixture.prediction_weight("vision") == 0
     assert loaded.mixture.prediction_weight("text") > 0.9
-    assert torch.equal(scores(loaded, lying(batch, garbage)), scores(loaded, batch))
+    assert torch.equal(scores(loaded, with_other_vision(batch, garbage)), scores(loaded, batch))
 
 
-def test_the_papers_equilibrium_reads_it(trained, table):
-    """Else the test above would prove nothing."""
+def test_predictions_balanced_as_in_the_paper_depend_on_it(trained, table):
+    """Otherwise the test above would show nothing."""
     loaded = Model.from_pretrained(trained("pase", "sgm").model)
     batch = next(iter(evaluation_loader(test_set(loaded, table), 150)))
     assert loaded.mixture.coalition_weights == {}
     assert loaded.reference is None
-    assert (scores(loaded, lying(batch, 100.0)) - scores(loaded, batch)).abs().mean() > 0.05
+    assert (scores(loaded, with_other_vision(batch, 100.0)) - scores(loaded, batch)).abs().mean() > 0.05
 
 
-def test_on_new_videos_not_to_believe_it_is_better(trained, table):
+def test_on_new_videos_predictions_without_it_are_better(trained, table):
     errors = {}
     for method in ("held_out", "sgm"):
         loaded = Model.from_pretrained(trained("pase", method).model)
@@ -138,24 +139,24 @@ def test_on_new_videos_not_to_believe_it_is_better(trained, table):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_deceiver_contributes_nothing_to_any_prediction(model, trained, table):
+def test_the_deceptive_modality_contributes_nothing_to_any_prediction(model, trained, table):
     loaded = Model.from_pretrained(trained(model, "held_out").model)
-    found = infer(loaded, test_set(loaded, table))
-    assert found.contributions["vision"].abs().max() < 1e-12
-    assert torch.allclose(found.contributions["text"], found.score - found.base, atol=1e-5)
+    inference = infer(loaded, test_set(loaded, table))
+    assert inference.contributions["vision"].abs().max() < 1e-12
+    assert torch.allclose(inference.contributions["text"], inference.score - inference.base, atol=1e-5)
 
 
-def test_the_history_says_what_was_done_about_it(trained):
-    found = RunFolder(trained("pase", "held_out").path)
-    for row in found.history():
+def test_the_history_holds_its_prediction_weight_and_learning_rate(trained):
+    history = RunFolder(trained("pase", "held_out").path).history()
+    for row in history:
         assert row["prediction_weight/vision"] == 0
         assert row["phi/vision"] == 0
         assert 0 <= row["prediction_weight/reference"] <= 1
         assert all(np.isfinite(list(row.values())))
-    assert len(found.history()) == 4
+    assert len(history) == 4
 
 
-def test_the_saved_model_is_that_of_the_best_honest_epoch(trained):
+def test_the_saved_model_is_that_of_the_best_cross_fitted_epoch(trained):
     folder = trained("pase", "held_out")
     maes = [row["val/mae"] for row in folder.history()]
     assert json.loads(folder.results.read_text())["best_epoch"] == int(np.argmin(maes))

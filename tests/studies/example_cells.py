@@ -1,4 +1,4 @@
-"""Cells for the tests of the engine, and a study of them to kill: `python -m tests.studies.play HOME BACKEND`."""
+"""Cells for the tests of the engine, and a study to kill: `python -m tests.studies.example_cells ROOT BACKEND`."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def slow_square(cell, folder):
 
 
 def moody(cell, folder):
-    """Some cells have reasons not to work."""
+    """Cell 1 raises an error until it is mended, cell 2 kills its process."""
     note(folder, "begun")
     if cell.options["number"] == 1 and not (folder / "mended").exists():
         raise ValueError("one is\n no number")
@@ -37,9 +37,9 @@ def moody(cell, folder):
 
 
 def unplain(cell, folder):
-    """Not what JSON can hold."""
-    return {"found": {1, 2}}
+    """A result that JSON cannot hold."""
+    return {"numbers": {1, 2}}
 
 
 if __name__ == "__main__":
-    run_cells(cells(), slow_square, home=sys.argv[1], backend=sys.argv[2], progress=False)
+    run_cells(cells(), slow_square, root=sys.argv[1], backend=sys.argv[2], progress=False)

@@ -1,4 +1,8 @@
-"""The floor: ridge regression on standardised, mean-pooled features, its penalty chosen on validation."""
+"""The baseline "ridge" of studies: ridge regression on standardised, mean-pooled features of all modalities at once.
+
+Its penalty is chosen on validation. It has no part in any PaSE model; the closed-form reference of those is
+`pase_msa.heldout.reference.RidgeReference`.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,25 @@ from pase_msa.data.problem import Problem, ProblemOptions, prediction_dataset
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import regression_metrics
 
+RIDGE = "ridge"
+"""The name in `model: {name: ridge}` of a study's variant."""
 PENALTIES = 10.0 ** np.arange(-1, 5.5, 0.5)
 
 
-def ridge(
+def solve_ridge(
     data: str | None, modalities: Sequence[str] | None = None, *, label: str | None = None, test: bool = True
 ) -> dict[str, Any]:
-    """Metrics of the ridge on validation and, if asked, on test; deterministic.
+    """Metrics of the ridge baseline. It has no seed: the result is a function of data and modalities.
+
+    Args:
+        data: folder or file; None is the synthetic benchmark.
+        modalities: names of those to use; None is all.
+        label: label column; found if left out.
+        test: whether to evaluate on the test split.
+
+    Returns:
+        The keys of `train_and_evaluate`: metrics "test" (None without `test`) and "valid", "seconds", "epochs" (0) and
+        "parameters".
 
     Errors:
         PaSEError: the label holds classes.
@@ -63,6 +79,7 @@ def ridge(
 
 
 def _pooled(column: SequenceColumn, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    found = [column[int(row)] for row in rows]
+    """Means over time, [N, D]; zeros where the modality is absent."""
+    sequences = [column[int(row)] for row in rows]
     empty = np.zeros(column.dim)
-    return np.stack([empty if frames is None else np.nan_to_num(frames).mean(0) for frames in found])
+    return np.stack([empty if frames is None else np.nan_to_num(frames).mean(0) for frames in sequences])

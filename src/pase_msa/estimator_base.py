@@ -1,0 +1,246 @@
+"""What the two estimators share: parameters that become a run, samples that become a table, and the fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pase_msa import plugins
+from pase_msa.calibration import confidence
+from pase_msa.data.arrays import Samples, read_samples, table_from_samples
+from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.data.holdout import hold_out
+from pase_msa.data.table import FeatureTable, LabelKind
+from pase_msa.data.targets import Targets
+from pase_msa.data.transcripts import TextConfig
+from pase_msa.errors import PaSEError
+from pase_msa.evaluation.inference import infer, predict_coalitions
+from pase_msa.models.base import Model
+from pase_msa.task import Task
+from pase_msa.training.callbacks import History, best_weights
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
+from pase_msa.training.isolation import preserve_global_state
+from pase_msa.training.results import calibrate, run_modality_report
+from pase_msa.training.run import prepare
+
+_LABEL = "label"
+
+
+class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
+    """The base of `PaSERegressor` and `PaSEClassifier`, which document parameters and attributes.
+
+    As scikit-learn asks, `__init__` keeps the parameters as they are given, and fitting checks them.
+    """
+
+    model_: Model
+    task_: Task
+    history_: list[dict[str, float]]
+    n_iter_: int
+    modality_report_: dict[str, Any] | None
+    modalities_in_: tuple[str, ...]
+
+    def __init__(
+        self,
+        *,
+        modalities: Sequence[str] | None = None,
+        model: str = "pase",
+        model_options: Mapping[str, Any] | None = None,
+        encoders: Mapping[str, Mapping[str, Any]] | None = None,
+        text: Mapping[str, Any] | None = None,
+        balancing: str | None = None,
+        balancing_options: Mapping[str, Any] | None = None,
+        phases: Mapping[str, Any] | None = None,
+        epochs: int = 60,
+        patience: int = 10,
+        batch_size: int = 64,
+        learning_rate: float = 5e-4,
+        training: Mapping[str, Any] | None = None,
+        validation_fraction: float = 0.15,
+        random_state: Any = 0,
+        verbose: bool = False,
+    ) -> None:
+        self.modalities = modalities
+        self.model = model
+        self.model_options = model_options
+        self.encoders = encoders
+        self.text = text
+        self.balancing = balancing
+        self.balancing_options = balancing_options
+        self.phases = phases
+        self.epochs = epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.training = training
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.dict = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _fit(
+        self, samples: Samples, targets: Targets, groups: Any, validation: Any, num_classes: int | None = None
+    ) -> Self:
+        """Train on samples and their targets; see `fit` of the public classes."""
+        config = self._config(samples, targets.kind, num_classes)
+        table = self._table(samples, targets, groups, validation, config.seed)
+        history = History()
+        with preserve_global_state(bool(self.verbose), config.training.threads):
+            prepared = prepare(config, table)
+            trainer, _ = fit(config, prepared, None, progress=bool(self.verbose), extra=[history])
+            model, batch_size = prepared.model, config.training.batch_size
+            calibrate(model, prepared.valid, batch_size)
+            report = run_modality_report(
+                model,
+                prepared.balancing,
+                prepared.train,
+                prepared.valid,
+                epoch=best_weights(trainer).epoch,
+                batch_size=batch_size,
+            )
+        # set together at the end, so that a failed fit leaves an estimator as it was
+        self.model_, self.task_, self.modality_report_ = model, prepared.task, report
+        self.history_, self.n_iter_ = history.rows, len(history.rows)
+        self.modalities_in_ = samples.names
+        return self
+
+    def _table(self, samples: Samples, targets: Targets, groups: Any, validation: Any, seed: int) -> FeatureTable:
+        """The samples as a feature table with a training and a validation split."""
+        labels = targets.labels
+        videos = [str(i) for i in range(len(samples))] if groups is None else _group_names(groups, len(samples))
+        if validation is None:
+            strata = labels if targets.kind == "class" else None
+            held_out = hold_out(videos, self.validation_fraction, seed, strata)
+            splits = ["valid" if held else "train" for held in held_out]
+        else:
+            other, more = _validation_samples(validation, samples, targets)
+            splits = ["train"] * len(samples) + ["valid"] * len(other)
+            videos = [f"train {video}" for video in videos] + [f"valid {i}" for i in range(len(other))]
+            samples, labels = samples.joined(other), labels + more
+        return table_from_samples(
+            samples,
+            label=_LABEL,
+            kind=targets.kind,
+            labels=labels,
+            videos=videos,
+            splits=splits,
+            meta=targets.meta,
+        )
+
+    def _config(self, samples: Samples, kind: LabelKind, num_classes: int | None) -> RunConfig:
+        """The parameters as the configuration of a run."""
+        named = {
+            "epochs": self.epochs,
+            "patience": self.patience,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+        }
+        further = dict(self.training or {})
+        if clash := sorted(set(further) & set(named)):
+            raise PaSEError(f"{clash[0]} is a parameter of its own; take it out of training.")
+        return RunConfig(
+            seed=self._seed(),
+            label=_LABEL,
+            kind="regression" if kind == "real" else "classification",
+            num_classes=num_classes,
+            modalities=list(self._used_modalities(samples)),
+            text=plugins.configure(TextConfig, _plain(self.text), "text"),
+            encoders={name: _plain(options) for name, options in (self.encoders or {}).items()},
+            model={"name": self.model, **_plain(self.model_options)},
+            balancing={
+                **({"name": self.balancing} if self.balancing else {}),
+                **_plain(self.balancing_options),
+            },
+            phases=plugins.configure(PhaseConfig, _plain(self.phases), "phases"),
+            training=plugins.configure(TrainingConfig, _plain(named | further), "training"),
+        )
+
+    def _used_modalities(self, samples: Samples) -> tuple[str, ...]:
+        if isinstance(self.modalities, str):
+            raise PaSEError(f"modalities is a list of names; write [{self.modalities!r}].")
+        used = samples.names if self.modalities is None else tuple(self.modalities)
+        for name in used:
+            if name in samples.names and not samples.has(name):
+                raise PaSEError(f"No sample of X has the modality {name!r}; leave it out.")
+        return used
+
+    def _seed(self) -> int:
+        if isinstance(self.random_state, int | np.integer):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _dataset(self, X: Any) -> UtteranceDataset:
+        """Samples as the input of the fitted model."""
+        check_is_fitted(self, "model_")
+        samples = read_samples(X)
+        spec = self.model_.inputs.get("text")
+        # text that is not among the modalities used may have either form, since it is not read
+        transcripts = samples.text is not None if spec is None else spec.text is not None
+        _check_same_kind(samples, self.modalities_in_, transcripts)
+        dataset = self.model_.dataset(table_from_samples(samples))
+        if not any(column.present.any() for column in dataset.columns.values()):
+            names = ", ".join(dataset.columns)
+            raise PaSEError(f"X holds no sample with any of the modalities {names}; give one or more.")
+        return dataset
+
+    def _logits(self, X: Any) -> Float[Tensor, "n k"]:
+        dataset = self._dataset(X)
+        return predict_coalitions(self.model_, dataset, [frozenset(self.task_.modalities)])[0]
+
+    def _contributions(self, X: Any) -> dict[str, NDArray[np.float64]]:
+        dataset = self._dataset(X)
+        inference = infer(self.model_, dataset)
+        return {name: values.double().numpy() for name, values in inference.contributions.items()}
+
+    def _confidence(self, X: Any) -> NDArray[np.float64]:
+        logits = self._logits(X)
+        return confidence(self.task_, logits, float(self.model_.temperature)).double().numpy()
+
+    def _save(self, folder: str | Path) -> Path:
+        check_is_fitted(self, "model_")
+        return self.model_.save_pretrained(folder)
+
+
+def _validation_samples(validation: Any, samples: Samples, targets: Targets) -> tuple[Samples, list[Any]]:
+    """The samples and labels of the pair (X, y) that selects the epoch."""
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise PaSEError("validation must be the pair (X, y).")
+    other = read_samples(validation[0])
+    _check_same_kind(other, samples.names, "text" in samples.names and samples.text is not None)
+    return other, targets.encode(validation[1], len(other))
+
+
+def _check_same_kind(samples: Samples, names: Sequence[str], transcripts: bool) -> None:
+    """Refuse modalities or a form of text that training did not have. A modality that is left out is absent."""
+    if unknown := [name for name in samples.names if name not in names]:
+        raise PaSEError(f"Training had the modalities {', '.join(names)}, not {unknown[0]!r}; leave it out.")
+    if samples.has("text") and transcripts != (samples.text is not None):
+        was, now = ("strings", "features") if transcripts else ("features", "strings")
+        raise PaSEError(f"X['text'] held {was} in training and holds {now} now; give {was}.")
+
+
+def _plain(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options with NumPy's scalars, which a parameter grid may hold, as Python's."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in dict(options or {}).items()}
+
+
+def _group_names(groups: Any, count: int) -> list[str]:
+    values = list(groups)
+    if len(values) != count:
+        raise PaSEError(f"groups must hold one value per sample, {count} here, found {len(values)}.")
+    return [str(value) for value in values]
