@@ -1,4 +1,4 @@
-"""Seconds an epoch of PaSE, by equilibrium, against plain concatenation with the same encoders, side by side.
+"""Seconds per epoch of PaSE, by balancing method, against plain concatenation with the same encoders, side by side.
 
     python -m benchmarks.epoch [--data FOLDER] [--epochs 12] [--rounds 3] [--json]
 
@@ -31,17 +31,17 @@ class Clock(lightning.Callback):
         self._start = 0.0
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start."""
+        """Start the clock."""
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Stop."""
+        """Stop the clock, except in the first epoch, which has costs of its own."""
         if trainer.current_epoch:
             self.seconds.append(time.perf_counter() - self._start)
 
 
 def measure(data: str | None, epochs: int, rounds: int) -> dict[str, Any]:
-    """Median seconds an epoch by model, and the ratios."""
+    """Median seconds per epoch by model, and their ratios to concatenation."""
     table = open_data(data)
     models = {
         "concat": {"model": {"name": "concat"}},
@@ -76,13 +76,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(options.data, options.epochs, options.rounds)
+    result = measure(options.data, options.epochs, options.rounds)
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(result))
         return
-    print(f"{found['data']}, {found['training_utterances']} training utterances, one thread")
-    for name, value in found["seconds_an_epoch"].items():
-        print(f"{name:8s} {1e3 * value:8.1f} ms an epoch {found['ratios'][name]:6.2f} times concatenation")
+    print(f"{result['data']}, {result['training_utterances']} training utterances, one thread")
+    for name, value in result["seconds_an_epoch"].items():
+        print(f"{name:8s} {1e3 * value:8.1f} ms per epoch {result['ratios'][name]:6.2f} times concatenation")
 
 
 if __name__ == "__main__":

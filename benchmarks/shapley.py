@@ -15,7 +15,7 @@ from pase_msa.shapley import coalitions, shapley_from_coalitions, shapley_values
 
 
 def measure(players: int, repeats: int) -> dict[str, float]:
-    """Median milliseconds of one game, and of a thousand games at once through the linear map."""
+    """Median milliseconds of one game (one utility function), and of a thousand at once by the linear map."""
     names = [f"modality {i}" for i in range(players)]
     generator = random.Random(0)
     cached = {coalition: generator.random() for coalition in coalitions(names)}

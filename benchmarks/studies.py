@@ -1,7 +1,7 @@
-"""How much faster a study is with two workers than with one: `python -m benchmarks.studies`.
+"""The speed of a study with two workers against one: `python -m benchmarks.studies`.
 
-The cells are single-threaded trainings on the synthetic benchmark. Workers are started and warmed up beforehand, since
-a study takes hours and the start of a worker seconds; the time of a cold start is printed beside.
+The cells are single-threaded trainings on the synthetic benchmark. Workers are started and warmed up before, since
+a study takes hours and the start of a worker seconds; the time with a cold start is printed too.
 """
 
 from __future__ import annotations

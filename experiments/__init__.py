@@ -1,1 +1,1 @@
-"""Experiments: configurations, studies, and the ledger of what they gave."""
+"""Experiments: configurations, studies, and the ledger of their results."""

@@ -1,11 +1,10 @@
-"""Random partitions of a data folder by video: train, valid and test drawn anew, everything else as it was.
+"""Random partitions of a data folder by video: train, valid and test are drawn again, everything else stays.
 
     python -m experiments.partitions --data ../shared/data/mosi --count 10 --out build/partitions
 
-The standard test splits of the small data sets have been looked at many times, by everybody. What is claimed here
-is therefore measured on partitions that the seed below fixes. Each one is a folder like the original, with its own
-`utterances.csv`; the arrays are links. The splits keep the original's share of the videos, and no video is in two
-splits.
+The standard test splits of the small data sets have been evaluated many times. Claims are therefore measured on
+partitions that the seed below fixes. Each one is a folder like the original, with its own `utterances.csv`; the arrays
+are links. Every split keeps its number of videos, and no video is in two splits.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 SEED = 20260611
-DEVELOPMENT = 0  # of other partitions, on which choices may be made
+DEVELOPMENT = 0  # seed of other partitions, on which choices may be made
 
 
 def partition(data: Path, out: Path, number: int, seed: int = SEED) -> Path:
@@ -30,7 +29,7 @@ def partition(data: Path, out: Path, number: int, seed: int = SEED) -> Path:
         rows = list(csv.DictReader(stream))
     split_of = {row["video"]: row["split"] for row in rows}
     videos = sorted(split_of)
-    splits = sorted(split_of.values())  # as many videos a split as before
+    splits = sorted(split_of.values())  # as many videos per split as before
     order = np.random.default_rng([seed, number]).permutation(len(videos))
     drawn = {videos[place]: split for place, split in zip(order.tolist(), splits, strict=True)}
     target.mkdir(parents=True, exist_ok=True)

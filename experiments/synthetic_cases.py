@@ -1,4 +1,4 @@
-"""The synthetic cases of the study of harm: what one further modality can be, and what the best subset then is."""
+"""The synthetic cases of the study of harm: kinds of a further modality, and the best subset of modalities for each."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.data.synthetic.spec import ModalitySpec, SyntheticSpec
 
 SIZES = {"train": 1000, "valid": 300, "test": 1500, "utterances_per_video": 10}
-SHORT = (2, 4)  # frames; the study trains hundreds of networks
+SHORT = (2, 4)  # frames per utterance; few, because the study trains hundreds of networks
 BASE = {"a": ModalitySpec(dim=24, noise=1.0, length=SHORT), "b": ModalitySpec(dim=16, noise=1.5, length=SHORT)}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A case.
+    """A kind of synthetic data.
 
     Attributes:
         modalities: all that the table holds.
-        best: the subset that knows all there is to know.
+        best: the subset that holds all information about the label on new videos.
         synergy: see `SyntheticSpec`.
         clumping: see `SyntheticSpec`.
     """

@@ -1,10 +1,11 @@
-"""How often is the diagnosis right? Random mixes of modalities of known kind, 2,000 utterances a draw.
+"""How often the diagnosis is right on random mixes of modalities of known kind, 2,000 utterances per draw.
 
     python -m experiments.verdicts --draws 100 --jobs 2
 
-Each draw has k modalities, the first one truthful and the others of a kind drawn at random. A verdict counts as right
-if it reads what is truthful and does not read what tells nothing on new videos; "undecided" is counted apart. The table
-of kinds against verdicts goes to `experiments/results/verdicts-K.md`, every verdict to the CSV beside it.
+Each draw has k modalities: the first one is truthful, the others are of a kind drawn at random. The right verdict on a
+truthful modality is "useful", and on one without information on new videos "uninformative", "memorised", "identity" or
+"deceptive". "undecided" is counted apart. The table of kinds against verdicts goes to
+`experiments/results/verdicts-K.md`, every verdict to the CSV file beside it.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ def draw(count: int, number: int) -> tuple[list[tuple[str, str]], float]:
     random = np.random.default_rng([count, number])
     kinds = ["truthful", *random.choice(list(KINDS), size=count - 1).tolist()]
     modalities = {f"m{i}": ModalitySpec(dim=16, **KINDS[kind]) for i, kind in enumerate(kinds)}  # type: ignore[arg-type]
-    # identity is worth something to a learner only where the labels of a video resemble each other
+    # who speaks tells something about the label only where the labels of a video resemble each other
     clumping = 0.5 if "identity" in kinds else 0.0
     spec = SyntheticSpec(modalities, train=1400, valid=400, test=200, clumping=clumping, seed=100 * count + number)
     table = synthetic_table(spec)
     began = time.perf_counter()
-    found = diagnose(table)
+    diagnosis = diagnose(table)
     seconds = time.perf_counter() - began
-    return [(kind, found.modalities[f"m{i}"].verdict) for i, kind in enumerate(kinds)], seconds
+    return [(kind, diagnosis.modalities[f"m{i}"].verdict) for i, kind in enumerate(kinds)], seconds
 
 
 def main() -> None:
@@ -69,18 +70,18 @@ def main() -> None:
     ]
     rows: list[dict[str, Any]] = []
     for count in options.modalities:
-        found = Parallel(n_jobs=options.jobs)(delayed(draw)(count, number) for number in range(options.draws))
-        seconds = [taken for _, taken in found]
+        drawn = Parallel(n_jobs=options.jobs)(delayed(draw)(count, number) for number in range(options.draws))
+        seconds = [taken for _, taken in drawn]
         whole = Counter[str]()
         fine = 0
-        for number, (verdicts, _) in enumerate(found):
-            judged = [grade(kind, verdict) for kind, verdict in verdicts]
-            whole.update(judged)
-            fine += "wrong" not in judged
+        for number, (verdicts, _) in enumerate(drawn):
+            grades = [grade(kind, verdict) for kind, verdict in verdicts]
+            whole.update(grades)
+            fine += "wrong" not in grades
             rows += [{"modalities": count, "draw": number, "kind": k, "verdict": v} for k, v in verdicts]
         total = sum(whole.values())
         shares = " | ".join(f"{100 * whole[name] / total:.1f} %" for name in ("right", "undecided", "wrong"))
-        summary.append(f"| {count} | {fine} of {len(found)} | {shares} | {np.mean(seconds):.1f} ({max(seconds):.1f}) |")
+        summary.append(f"| {count} | {fine} of {len(drawn)} | {shares} | {np.mean(seconds):.1f} ({max(seconds):.1f}) |")
         print(summary[-1], flush=True)
     table = [f"| kind | {' | '.join(VERDICTS)} |", "| --- |" + " --- |" * len(VERDICTS)]
     for kind in KINDS:
@@ -98,7 +99,7 @@ def main() -> None:
 
 
 def grade(kind: str, verdict: str) -> str:
-    """ "right", "undecided" or "wrong"."""
+    """The grade of a verdict on a modality of known kind: "right", "undecided" or "wrong"."""
     if verdict == "undecided":
         return "undecided"
     return "right" if verdict in RIGHT.get(kind, SILENT) else "wrong"

@@ -1,4 +1,4 @@
-"""Studies and sweeps that are shipped: every variant, and every end of a space, is a valid configuration."""
+"""The studies and sweeps in experiments/: every variant and every end of a space is a valid configuration."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from pase_msa.studies.study import read_study
 from pase_msa.studies.sweep import options_of, read_sweep
 from pase_msa.training.config import RunConfig
 
-HOME = Path(__file__).parents[1] / "experiments"
-SWEEPS = [file for file in sorted(HOME.glob("*.yaml")) if "space" in yaml.safe_load(file.read_text())]
-STUDIES = [file for file in sorted(HOME.glob("*.yaml")) if "variants" in yaml.safe_load(file.read_text())]
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+SWEEPS = [file for file in sorted(EXPERIMENTS.glob("*.yaml")) if "space" in yaml.safe_load(file.read_text())]
+STUDIES = [file for file in sorted(EXPERIMENTS.glob("*.yaml")) if "variants" in yaml.safe_load(file.read_text())]
 
 
 def _variants():

@@ -17,14 +17,14 @@ def folder(tmp_path):
         {"id": f"u{i}", "video": f"v{i // 4}", "split": ("train", "train", "valid", "test", "test")[i // 4 % 5]}
         for i in range(80)
     ]
-    home = tmp_path / "data"
-    home.mkdir()
-    with (home / "utterances.csv").open("w", newline="") as stream:
+    root = tmp_path / "data"
+    root.mkdir()
+    with (root / "utterances.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=["id", "video", "split", "sentiment"])
         writer.writeheader()
         writer.writerows({**row, "sentiment": i % 5 - 2} for i, row in enumerate(rows))
-    np.save(home / "audio.npy", np.arange(160.0, dtype=np.float32).reshape(80, 2))
-    return home
+    np.save(root / "audio.npy", np.arange(160.0, dtype=np.float32).reshape(80, 2))
+    return root
 
 
 def test_a_partition_moves_whole_videos_and_keeps_their_number(folder, tmp_path):
@@ -41,7 +41,7 @@ def test_a_partition_keeps_features_with_their_rows(folder, tmp_path):
     assert np.array_equal(made.sequences("audio").frames(range(80)), original.sequences("audio").frames(range(80)))
 
 
-def test_partitions_are_fixed_by_their_number(folder, tmp_path):
+def test_a_partition_is_a_function_of_its_number(folder, tmp_path):
     splits = [
         open_table(partition(folder, tmp_path / where, number)).splits.tolist()
         for where, number in (("one", 1), ("two", 1), ("two", 2))
@@ -57,7 +57,7 @@ def test_paired_interval_and_sign_flips():
     assert p == 2 / 8  # of eight sign patterns, all plus and all minus are as extreme
 
 
-def test_paired_says_nothing_of_symmetric_differences():
+def test_symmetric_differences_are_not_significant():
     mean, low, high, p = noharm.paired(np.array([-1.0, 1.0, -2.0, 2.0]))
     assert mean == 0.0
     assert low == -high
@@ -73,9 +73,9 @@ def test_a_unit_is_the_mean_of_its_seeds():
 
 
 @pytest.mark.parametrize("case", list(CASES))
-def test_the_best_subset_leaves_out_what_tells_nothing(case):
-    told = {name for name, spec in CASES[case].modalities.items() if spec.strength > 0}
-    assert set(CASES[case].best) == told
+def test_the_best_subset_leaves_out_modalities_without_information(case):
+    useful = {name for name, spec in CASES[case].modalities.items() if spec.strength > 0}
+    assert set(CASES[case].best) == useful
 
 
 def test_cases_that_share_their_best_subset_have_the_same_modalities_there():
@@ -96,27 +96,27 @@ def test_cases_that_share_their_best_subset_have_the_same_modalities_there():
         ("identity", "undecided", "undecided"),
     ],
 )
-def test_a_verdict_is_graded_by_what_it_has_read(kind, verdict, grade):
+def test_a_verdict_is_graded_by_the_kind_of_the_modality(kind, verdict, grade):
     assert verdicts.grade(kind, verdict) == grade
 
 
 def test_a_draw_names_kinds_and_verdicts():
-    found, seconds = verdicts.draw(2, 0)
-    assert found[0][0] == "truthful"
-    assert {verdict for _, verdict in found} <= set(verdicts.VERDICTS)
+    drawn, seconds = verdicts.draw(2, 0)
+    assert drawn[0][0] == "truthful"
+    assert {verdict for _, verdict in drawn} <= set(verdicts.VERDICTS)
     assert seconds > 0
 
 
-def test_the_fine_tuned_methods_share_everything_but_what_they_differ_in():
-    found = noharm.fine_tuned()
-    assert set(noharm.METHODS) | {"text"} == set(found)
-    assert found["text"]["modalities"] == ["text"]
-    assert all(options["text"]["frozen"] is False for options in found.values())
-    assert len({str(options["training"]) for options in found.values()}) == 1
+def test_the_fine_tuned_methods_share_their_training_options():
+    methods = noharm.fine_tuned()
+    assert set(noharm.METHODS) | {"text"} == set(methods)
+    assert methods["text"]["modalities"] == ["text"]
+    assert all(options["text"]["frozen"] is False for options in methods.values())
+    assert len({str(options["training"]) for options in methods.values()}) == 1
 
 
-def test_the_rule_that_has_the_form_of_the_bayes_rule_is_near_it(tmp_path):
+def test_the_fitted_form_of_the_bayes_rule_is_near_it(tmp_path):
     table = open_table(CASES["weak"].write(tmp_path / "weak", 1))
-    found = noharm.reachable(table, CASES["weak"].best)
-    assert 75 < found < 90
-    assert noharm.reachable(table, ("x",)) < found - 5
+    accuracy = noharm.reachable(table, CASES["weak"].best)
+    assert 75 < accuracy < 90
+    assert noharm.reachable(table, ("x",)) < accuracy - 5

@@ -41,14 +41,17 @@ def as_markdown(notebook: dict[str, Any], stem: str) -> tuple[str, dict[str, byt
             continue
         shell = source.startswith("!")
         parts.append(f"```{'bash' if shell else 'python'}\n{re.sub('^!', '', source, flags=re.M)}\n```")
+        printed = ""
         for output in cell["outputs"]:
             data = output.get("data", {})
             if "image/png" in data:
                 name = f"{stem}-{len(pictures) + 1}.png"
                 pictures[name] = base64.b64decode(data["image/png"])
                 parts.append(f"![output of the cell above]({name})")
-            elif text := "".join(output.get("text", data.get("text/plain", ""))).rstrip():
-                parts.append(f"```text\n{text}\n```")
+            else:
+                printed += "".join(output.get("text", data.get("text/plain", "")))
+        if printed.strip():
+            parts.append(f"```text\n{printed.rstrip()}\n```")
     return "\n\n".join(parts), pictures
 
 
@@ -68,6 +71,8 @@ def execute(notebook: Path, store: bool) -> None:
     if store:
         for cell in content.cells:
             cell.metadata = {}  # times of execution would differ from one call to the next
+            if cell.cell_type == "code":  # warnings name paths of this machine
+                cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
         nbformat.write(content, notebook)
 
 

@@ -184,7 +184,7 @@ def array_of(dtype, state, data, shape=(1,)):
         (array_of("f8,O", (3, "<", None, None, None, -1, -1, 0), b"A" * 16), "f8,O"),
         (array_of("f8", (3, "<", None, None, None, -1, -1, 0), b"A" * 8, (1000,)), "damaged"),
         (array_of("S", (3, "|", None, None, None, 0, 1, 0), b"", (10**12,)), "without a size"),
-        (pickle.dumps(Evil(np.ndarray, (1,), "O", b"A" * 8)), "damaged"),
+        (pickle.dumps(Evil(np.ndarray, (1,), "O", b"A" * 8)), "none of the plain types"),
         (array_of("U2", (3, "<", None, None, None, 8, 4, 8), b"\xff" * 8), "do not exist"),
     ],
 )
@@ -215,3 +215,42 @@ def test_a_refusal_leaves_the_next_load_as_it_was(write):
     with pytest.raises(PaSEError):
         load_pickle(write(dtype))
     same(PLAIN, load_pickle(write(PLAIN, 2)))
+
+
+def test_shared_nested_tuples_as_a_key_are_refused_at_once(write):
+    """Their hash doubles its time with every level."""
+    key = ()
+    for _ in range(60):
+        key = (key, key)
+    for data in (
+        b"\x80\x04}" + pickle.dumps(key, 4)[2:-1] + b"K\x01s.",
+        b"\x80\x04\x8f(" + pickle.dumps(key, 4)[2:-1] + b"\x90.",
+    ):
+        with pytest.raises(PaSEError, match="nested or long"):
+            load_pickle(write(data))
+
+
+def test_deep_nesting_is_read(write):
+    data = b"\x80\x04" + b"]" * 20_000 + b"a" * 19_999 + b"."
+    depth, inner = 1, load_pickle(write(data))
+    while inner:
+        depth, inner = depth + 1, inner[0]
+    assert depth == 20_000
+
+
+def test_arrays_are_views_of_the_file(write):
+    values = np.arange(100_000.0)
+    array = load_pickle(write({"a": values}, 4))["a"]
+    assert not array.flags.owndata
+    assert not array.flags.writeable
+    np.testing.assert_array_equal(array, values)
+
+
+def test_a_size_beyond_the_file_takes_no_memory(write):
+    for code in (
+        b"\x8e" + (2**60).to_bytes(8, "little"),
+        b"B" + (2**31).to_bytes(4, "little"),
+        b"\x8d" + (2**60).to_bytes(8, "little"),
+    ):
+        with pytest.raises(PaSEError, match="damaged"):
+            load_pickle(write(b"\x80\x04" + code + b"abc."))

@@ -1,4 +1,4 @@
-"""Comparison of evaluated runs: sums against the metrics, verdicts on planted differences, refusals."""
+"""Comparison of evaluated runs: sums against the metrics, verdicts on known differences, refusals."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ from tests.toys import toy_task
 from tests.training.killed import config
 
 
-def said(task, random, count=60):
+def random_predictions(task, random, count=60):
     probabilities = random.dirichlet(np.ones(task.num_classes), count)
     if task.kind == "classification":
         return probabilities, None, random.integers(0, task.num_classes, count).astype(float)
@@ -38,22 +38,22 @@ def said(task, random, count=60):
 def test_metrics_from_sums_are_those_of_the_utterances(kind, convention, seed):
     random = np.random.default_rng(seed)
     task = toy_task(kind)
-    probabilities, score, truth = said(task, random)
+    probabilities, score, truth = random_predictions(task, random)
     names, moments = utterance_moments(task, probabilities, score, truth, convention)
     picks = [np.arange(60), random.integers(0, 60, 60), np.array([3, 3, 8])]
     weights = np.stack([np.bincount(pick, minlength=60) for pick in picks]).astype(float)
-    found = metrics_from_sums(task, names, weights @ moments, convention)
+    result = metrics_from_sums(task, names, weights @ moments, convention)
     for i, pick in enumerate(picks):
         score_i = None if score is None else score[pick]
         expected = task_metrics(task, probabilities[pick], score_i, truth[pick], convention)
-        for name, values in found.items():
+        for name, values in result.items():
             assert values[i] == pytest.approx(expected[name], abs=2e-6, nan_ok=True), name
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 def test_parts_of_utterances_average_to_the_metric(kind):
     task = toy_task(kind)
-    probabilities, score, truth = said(task, np.random.default_rng(0))
+    probabilities, score, truth = random_predictions(task, np.random.default_rng(0))
     names, moments = utterance_moments(task, probabilities, score, truth, "mmsa")
     whole = metrics_from_sums(task, names, moments.sum(0, keepdims=True), "mmsa")
     for name, parts in per_utterance(names, moments, task).items():
@@ -84,39 +84,39 @@ def fake(folder, noise, *, seed=1, task=None, videos=20, label_seed=0, name=None
 
 def test_a_better_run_is_called_better_whichever_side_it_is_on(tmp_path):
     good, bad = fake(tmp_path / "good", 0.3), fake(tmp_path / "bad", 2.0, seed=2)
-    found = compare([good], [bad])
-    assert (found["utterances"], found["videos"], found["exact"]) == (160, 20, False)
-    for name, entry in found["metrics"].items():
+    result = compare([good], [bad])
+    assert (result["utterances"], result["videos"], result["exact"]) == (160, 20, False)
+    for name, entry in result["metrics"].items():
         assert entry["verdict"] == "A better", name
         assert entry["low"] <= entry["difference"] <= entry["high"]
         assert not entry["low"] <= 0 <= entry["high"]
         assert entry["p"] <= entry["p_holm"] < 0.05
     back = compare([bad], [good])["metrics"]
     assert {entry["verdict"] for entry in back.values()} == {"B better"}
-    assert back["mae"]["d"] == pytest.approx(-found["metrics"]["mae"]["d"])
+    assert back["mae"]["d"] == pytest.approx(-result["metrics"]["mae"]["d"])
 
 
-def test_equal_runs_are_not_told_apart(tmp_path):
-    found = compare([fake(tmp_path / "a", 1.0, seed=1)], [fake(tmp_path / "b", 1.0, seed=2)])["metrics"]
-    assert {entry["verdict"] for entry in found.values()} == {"no difference shown"}
+def test_equal_runs_show_no_difference(tmp_path):
+    result = compare([fake(tmp_path / "a", 1.0, seed=1)], [fake(tmp_path / "b", 1.0, seed=2)])["metrics"]
+    assert {entry["verdict"] for entry in result.values()} == {"no difference shown"}
     same = compare([tmp_path / "a"], [tmp_path / "a"])["metrics"]
     assert {(entry["difference"], entry["p"]) for entry in same.values()} == {(0.0, 1.0)}
 
 
-def test_few_videos_are_permuted_in_every_way_and_it_is_said_that_they_cannot_show_anything(tmp_path):
-    found = compare([fake(tmp_path / "a", 0.1, videos=4)], [fake(tmp_path / "b", 2.0, videos=4)])
-    assert found["exact"]
-    assert found["metrics"]["mae"]["p"] == pytest.approx(2 / 2**4)
-    assert "no difference could be shown" in render_comparison(found)
+def test_few_videos_are_permuted_in_every_way_and_the_table_says_that_they_are_too_few(tmp_path):
+    result = compare([fake(tmp_path / "a", 0.1, videos=4)], [fake(tmp_path / "b", 2.0, videos=4)])
+    assert result["exact"]
+    assert result["metrics"]["mae"]["p"] == pytest.approx(2 / 2**4)
+    assert "no difference could be shown" in render_comparison(result)
 
 
 def test_several_runs_are_paired_by_seed(tmp_path):
     ours = [fake(tmp_path / f"a{s}", 0.5, seed=s) for s in (1, 2, 3)]
-    rivals = [fake(tmp_path / f"b{s}", 1.0, seed=s) for s in (3, 1, 2)]
-    found = compare(ours, rivals)
-    assert found["pairs"] == [[1, 1], [2, 2], [3, 3]]
+    baselines = [fake(tmp_path / f"b{s}", 1.0, seed=s) for s in (3, 1, 2)]
+    result = compare(ours, baselines)
+    assert result["pairs"] == [[1, 1], [2, 2], [3, 3]]
     alone = [compare([tmp_path / f"a{s}"], [tmp_path / f"b{s}"])["metrics"]["mae"]["difference"] for s in (1, 2, 3)]
-    assert found["metrics"]["mae"]["difference"] == pytest.approx(np.mean(alone))
+    assert result["metrics"]["mae"]["difference"] == pytest.approx(np.mean(alone))
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,16 @@ def test_runs_on_other_data_are_refused(other, words, tmp_path):
 
 def test_runs_that_do_not_pair_are_refused(tmp_path):
     runs = {name: fake(tmp_path / name, 1.0, seed=seed) for name, seed in (("a", 1), ("b", 2), ("c", 3), ("d", 1))}
-    for ours, rivals, words in (("ab", "c", "2 and 1"), ("ab", "cd", "only one side has seed 2"), ("ad", "ad", "same")):
+    for ours, baselines, words in (
+        ("ab", "c", "2 and 1"),
+        ("ab", "cd", "only one side has seed 2"),
+        ("ad", "ad", "same"),
+    ):
         with pytest.raises(PaSEError, match=words):
-            compare([runs[name] for name in ours], [runs[name] for name in rivals])
+            compare([runs[name] for name in ours], [runs[name] for name in baselines])
 
 
-def test_a_run_that_is_not_evaluated_or_kept_no_predictions_is_refused(tmp_path):
+def test_a_run_without_evaluation_or_predictions_is_refused(tmp_path):
     run = fake(tmp_path / "a", 1.0)
     RunFolder(run).predictions.unlink()
     with pytest.raises(PaSEError, match="evaluate it again"):
@@ -160,8 +164,8 @@ def test_an_evaluation_keeps_what_its_metrics_come_from(table, request, tmp_path
         patch.setattr(evaluation, "describe_data", lambda *_: json.loads(folder.data.read_text()))
         result = evaluate(folder.path)
     task = Task.from_dict(result["task"])
-    kept = read_utterances(folder.predictions, task)
-    again = task_metrics(task, kept.probabilities, kept.score, kept.truth)
+    predictions = read_utterances(folder.predictions, task)
+    again = task_metrics(task, predictions.probabilities, predictions.score, predictions.truth)
     again.pop("per_class", None)
     assert again == pytest.approx({name: result["metrics"][name] for name in again}, abs=1e-6)
     assert compare([folder.path], [folder.path])["utterances"] == 16

@@ -51,7 +51,7 @@ def test_shapley_values_of_the_metric_add_up_to_the_gain_over_no_modality(run):
     result = evaluate(run.path)
     total = sum(part["nats"] for part in result["contributions"].values())
     assert np.isfinite(total)
-    assert set(result["contributions"]["text"]) == {"share", "mean_absolute", "metric", "nats", "planted"}
+    assert set(result["contributions"]["text"]) == {"share", "mean_absolute", "metric", "nats", "ground_truth"}
 
 
 def test_the_test_split_is_read_once(run, monkeypatch):

@@ -57,40 +57,40 @@ def test_many_pairs_are_sampled_close_to_the_exact_value():
 
 def test_without_a_difference_five_per_cent_are_called_significant():
     random = np.random.default_rng(0)
-    found = [sign_flip_test(random.normal(size=8)) <= 0.05 for _ in range(400)]
-    assert 0.02 < np.mean(found) < 0.08
+    result = [sign_flip_test(random.normal(size=8)) <= 0.05 for _ in range(400)]
+    assert 0.02 < np.mean(result) < 0.08
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():
     random = np.random.default_rng(0)
     inside = []
     for _ in range(150):
-        found = estimate(random.normal(3.0, 2.0, 25), draws=500)
-        inside.append(found.low <= 3 <= found.high)
+        result = estimate(random.normal(3.0, 2.0, 25), draws=500)
+        inside.append(result.low <= 3 <= result.high)
     assert 0.87 < np.mean(inside) < 0.99
 
 
 def test_an_estimate_is_mean_and_deviation():
     values = [1.0, 2, 4, 7]
-    found = estimate(values)
-    assert (found.mean, found.sd, found.count) == (3.5, pytest.approx(np.std(values, ddof=1)), 4)
-    assert found.low < 3.5 < found.high
-    assert estimate(values) == found
+    result = estimate(values)
+    assert (result.mean, result.sd, result.count) == (3.5, pytest.approx(np.std(values, ddof=1)), 4)
+    assert result.low < 3.5 < result.high
+    assert estimate(values) == result
 
 
 @pytest.mark.parametrize("values", [[2.0], [2.0, 2.0, 2.0]])
 def test_without_spread_the_interval_is_the_value(values):
-    found = estimate(values)
-    assert (found.mean, found.sd, found.low, found.high) == (2, 0, 2, 2)
+    result = estimate(values)
+    assert (result.mean, result.sd, result.low, result.high) == (2, 0, 2, 2)
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), st.floats(0, 1), min_size=1, max_size=7))
 @settings(max_examples=80, deadline=None)
 def test_holm_is_the_step_down_procedure(p_values):
-    found = holm(p_values)
-    assert found == pytest.approx(naive_holm(p_values))
-    assert list(found) == list(p_values)
-    assert all(found[name] >= p for name, p in p_values.items())
+    result = holm(p_values)
+    assert result == pytest.approx(naive_holm(p_values))
+    assert list(result) == list(p_values)
+    assert all(result[name] >= p for name, p in p_values.items())
 
 
 def test_holm_by_hand():
@@ -133,10 +133,10 @@ def test_pairing_by_data_averages_seeds_first(table):
 
 
 def test_p_values_are_corrected_for_the_number_of_baselines(table):
-    found = against_baselines(table, "mae", "ours", ["near", "far"])
-    assert found["near"].estimate.mean == pytest.approx(-0.1)
-    assert found["far"].p == pytest.approx(2 / 2**6)
-    assert found["far"].p_holm == pytest.approx(4 / 2**6)
+    result = against_baselines(table, "mae", "ours", ["near", "far"])
+    assert result["near"].estimate.mean == pytest.approx(-0.1)
+    assert result["far"].p == pytest.approx(2 / 2**6)
+    assert result["far"].p_holm == pytest.approx(4 / 2**6)
 
 
 @pytest.mark.parametrize(

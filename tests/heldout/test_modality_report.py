@@ -23,7 +23,8 @@ from pase_msa.heldout.modality_report import (
     summary_lines,
 )
 from pase_msa.heldout.verdict import Evidence
-from pase_msa.report.run_page import render_table
+from pase_msa.report.run_page import report_run
+from pase_msa.report.terminal import render_table
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import prepare, train
 
@@ -275,7 +276,7 @@ def test_a_run_keeps_the_report_and_its_evaluation_repeats_it(run, monkeypatch):
     result = evaluate(folder.path)
     assert result["modality_report"] == report
     assert "vision │ deceptive" in render_table(result)
-    page = folder.report.read_text()
+    page = report_run(folder.path).read_text()
     for words in (
         "Modalities on new videos",
         "vision: deceptive",
@@ -299,4 +300,4 @@ def test_a_run_under_sgm_has_no_report(tmp_path, monkeypatch):
     monkeypatch.setattr("pase_msa.evaluation.evaluate.open_data", lambda path: made)
     result = evaluate(folder.path)
     assert "modality_report" not in result
-    assert "Modalities on new videos" not in folder.report.read_text() + render_table(result)
+    assert "Modalities on new videos" not in report_run(folder.path).read_text() + render_table(result)

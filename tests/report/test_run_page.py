@@ -159,7 +159,7 @@ def test_the_page_is_whole_and_fetches_nothing(task, tmp_path):
         "40.0 % of every prediction is made by the closed-form reference",
         "+0.280 to +0.320",
         "no interval",
-        "left out of the prediction",
+        "used by no prediction",
         "other half of the validation videos",
     ):
         assert words in page.text
@@ -243,7 +243,7 @@ def test_the_terminal_table_gives_percent_and_plain_numbers():
         "-0.100",
         "Synthetic data",
         "undecided",
-        "left out",
+        "used by no prediction",
     ):
         assert words in text
     text = render_table(result(EMOTIONS))

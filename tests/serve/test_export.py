@@ -188,7 +188,7 @@ def test_a_model_that_cannot_be_traced_is_refused(tmp_path):
 
 
 def test_the_python_of_the_page_runs(tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "export.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     task = toy_task(modalities=("text", "audio"))
     inputs = {"text": InputSpec(384), "audio": InputSpec(74)}

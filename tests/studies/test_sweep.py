@@ -61,8 +61,8 @@ def test_trials_lie_in_the_space_and_the_best_comes_first(trials):
 
 
 def test_the_best_configuration_trains_to_the_value_of_its_trial(trials, root, tmp_path, capsys):
-    kept = yaml.safe_load((root / "out" / "best.yaml").read_text())
-    assert kept["training"]["learning_rate"] == trials["training.learning_rate"][0]
+    best = yaml.safe_load((root / "out" / "best.yaml").read_text())
+    assert best["training"]["learning_rate"] == trials["training.learning_rate"][0]
     assert main(["train", str(root / "out" / "best.yaml"), "--out", str(tmp_path / "run")]) == 0
     results = yaml.safe_load((tmp_path / "run" / "results.json").read_text())
     assert results["validation"]["mae"] == pytest.approx(trials.value[0], abs=1e-6)

@@ -1,6 +1,6 @@
-"""Trainings that kill themselves: `python -m tests.training.killed DATA '[["OUT", "POINT", {OPTIONS}], ...]'`.
+"""Training runs that kill themselves: `python -m tests.training.killed DATA '[["OUT", "POINT", {OPTIONS}], ...]'`.
 
-Each one runs in a process of its own, forked after the imports. Prints the points at which nothing was killed.
+Each one runs in a process of its own, which is forked after the imports. Prints the points that were not reached.
 """
 
 import json
@@ -20,7 +20,7 @@ from pase_msa.training.run import train
 
 
 def config(data, out, method=None, **training):
-    """A run with everything that holds state: dropout, modulation from the second epoch on, a schedule."""
+    """A run with everything that has state: dropout, balancing from the second epoch on, a learning-rate schedule."""
     options = {
         "epochs": 4,
         "batch_size": 16,
@@ -51,7 +51,7 @@ def is_last(trainer, path, *_):
 
 
 def nth(function, n, *, after=False, where=lambda *_: True):
-    """The function, killed at its n-th call of those that count."""
+    """The function with a kill at its n-th call, before or after it; `where` chooses the calls that are counted."""
     calls = iter(range(1, 10**9))
 
     def wrapped(*args, **kwargs):
@@ -67,7 +67,7 @@ def nth(function, n, *, after=False, where=lambda *_: True):
 
 
 def _move_between_disks(source, target):
-    """What moving a file to another disk does, killed half-way."""
+    """Copy a file as a move to another disk does, and die in the middle."""
     with open(source, "rb") as stream:
         content = stream.read()
     with open(target, "wb") as stream:
@@ -76,7 +76,7 @@ def _move_between_disks(source, target):
 
 
 def arm(point):
-    """Set the trap."""
+    """Arrange for the process to be killed at a point."""
     kind, _, number = point.partition(":")
     n = int(number or 1)
     if kind == "step":

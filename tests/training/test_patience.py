@@ -1,4 +1,4 @@
-"""When training stops: neither the metric nor the network by itself gets better."""
+"""Early stopping: training stops when neither the metric nor the network by itself gets better."""
 
 from types import SimpleNamespace
 
@@ -47,7 +47,7 @@ def test_without_progress_the_metric_alone_decides():
     assert stopped_after(FLAT) == 4
 
 
-def test_a_network_that_gets_better_by_itself_is_waited_for():
+def test_training_goes_on_while_the_network_gets_better_by_itself():
     assert stopped_after(FLAT, [0.1 * epoch for epoch in range(12)]) is None
 
 

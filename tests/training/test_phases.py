@@ -49,20 +49,20 @@ def test_patience_counts_stable_epochs_in_a_row():
 @steady
 @given(st.integers(1, 8), st.integers(1, 4))
 def test_warm_up_lasts_min_epochs_at_least(least, patience):
-    found = phases(PhaseConfig(min_epochs=least, patience=patience), [1.0] * 12)
+    result = phases(PhaseConfig(min_epochs=least, patience=patience), [1.0] * 12)
     # the first epoch has nothing to compare with
-    assert found.index("balancing") + 1 == max(least, patience + 1)
+    assert result.index("balancing") + 1 == max(least, patience + 1)
 
 
 def test_an_entropy_of_zero_is_stable():
     assert phases(PhaseConfig(min_epochs=1, patience=1), [0.0, 0.0]) == ["warm-up", "balancing"]
 
 
-def test_never_means_never():
+def test_start_never_does_not_switch():
     assert phases(PhaseConfig(start="never", min_epochs=1, patience=1), [1.0] * 9) == warm(9)
 
 
-def test_always_means_from_the_start():
+def test_start_always_balances_from_the_first_epoch():
     rule = TransitionRule(PhaseConfig(start="always"), "max")
     assert rule.phase == "balancing"
     assert rule.step(1.0, 0.5) == "balancing"
@@ -73,8 +73,8 @@ GUARD = PhaseConfig(min_epochs=1, patience=1, guard=0.1, guard_patience=2)
 
 @pytest.mark.parametrize(("mode", "good", "bad"), [("max", 0.8, 0.7), ("min", 0.7, 0.8)])
 def test_the_guard_switches_off_after_its_patience(mode, good, bad):
-    found = phases(GUARD, [1.0] * 5, [good, good, bad, bad, good], mode)
-    assert found == ["warm-up", "balancing", "balancing", "guarded", "guarded"]
+    result = phases(GUARD, [1.0] * 5, [good, good, bad, bad, good], mode)
+    assert result == ["warm-up", "balancing", "balancing", "guarded", "guarded"]
 
 
 @pytest.mark.parametrize(("mode", "good", "slip"), [("max", 0.8, 0.73), ("min", 0.7, 0.76)])
@@ -88,18 +88,18 @@ def test_an_improvement_is_no_harm(mode, good, better):
 
 
 def test_harmful_epochs_must_come_in_a_row():
-    found = phases(GUARD, [1.0] * 7, [0.8, 0.8, 0.1, 0.8, 0.1, 0.8, 0.1])
-    assert found[1:] == ["balancing"] * 6
+    result = phases(GUARD, [1.0] * 7, [0.8, 0.8, 0.1, 0.8, 0.1, 0.8, 0.1])
+    assert result[1:] == ["balancing"] * 6
 
 
 def test_the_guard_compares_with_the_best_of_the_warm_up():
-    found = phases(GUARD, [5.0, 2.0, 2.0, 2.0, 2.0], [0.9, 0.5, 0.5, 0.5, 0.5])
-    assert found == ["warm-up", "warm-up", "balancing", "balancing", "guarded"]
+    result = phases(GUARD, [5.0, 2.0, 2.0, 2.0, 2.0], [0.9, 0.5, 0.5, 0.5, 0.5])
+    assert result == ["warm-up", "warm-up", "balancing", "balancing", "guarded"]
 
 
-def test_guarded_is_for_good():
-    found = phases(GUARD, [1.0] * 9, [0.8, 0.8, 0.1, 0.1, *[0.9] * 5])
-    assert found[3:] == ["guarded"] * 6
+def test_the_guard_switches_off_for_good():
+    result = phases(GUARD, [1.0] * 9, [0.8, 0.8, 0.1, 0.1, *[0.9] * 5])
+    assert result[3:] == ["guarded"] * 6
 
 
 def test_a_guard_that_is_large_never_acts():
@@ -125,35 +125,35 @@ def trainer_of(callback, epoch, entropy, metric):
     return types.SimpleNamespace(callbacks=[callback], callback_metrics=values, current_epoch=epoch)
 
 
-def run(dual, modulation, epochs):
+def run(dual, method, epochs):
     active = []
     for epoch, (entropy, metric) in epochs:
-        dual.on_train_epoch_end(trainer_of(modulation, epoch, entropy, metric), None)
-        active.append(modulation.active)
+        dual.on_train_epoch_end(trainer_of(method, epoch, entropy, metric), None)
+        active.append(method.active)
     return active
 
 
 EPOCHS = list(enumerate([(1.0, 0.7), (1.0, 0.7), (1.0, 0.9), (1.0, 0.9), (1.0, 0.7)]))
 
 
-def test_the_callback_switches_the_modulation_on_and_off_and_says_when():
-    dual, modulation = DualPhase(GUARD, "val/mae", "min"), BalancingMethod()
-    dual.on_fit_start(trainer_of(modulation, 0, 1.0, 0.7), None)
-    assert modulation.active is False
-    assert run(dual, modulation, EPOCHS) == [False, True, True, False, False]
+def test_the_callback_switches_balancing_on_and_off_and_keeps_the_epochs():
+    dual, method = DualPhase(GUARD, "val/mae", "min"), BalancingMethod()
+    dual.on_fit_start(trainer_of(method, 0, 1.0, 0.7), None)
+    assert method.active is False
+    assert run(dual, method, EPOCHS) == [False, True, True, False, False]
     assert (dual.switched_at, dual.guarded_at) == (1, 3)
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3])
 def test_the_callback_goes_on_from_its_state(stop):
-    first, modulation = DualPhase(GUARD, "val/mae", "min"), BalancingMethod()
-    before = run(first, modulation, EPOCHS[:stop])
+    first, method = DualPhase(GUARD, "val/mae", "min"), BalancingMethod()
+    before = run(first, method, EPOCHS[:stop])
     second = DualPhase(GUARD, "val/mae", "min")
     second.load_state_dict(first.state_dict())
-    assert before + run(second, modulation, EPOCHS[stop:]) == [False, True, True, False, False]
+    assert before + run(second, method, EPOCHS[stop:]) == [False, True, True, False, False]
     assert (second.switched_at, second.guarded_at) == (1, 3)
 
 
-def test_the_guard_says_so_in_the_log(caplog):
+def test_the_guard_is_logged(caplog):
     run(DualPhase(GUARD, "val/mae", "min"), BalancingMethod(), EPOCHS)
     assert "val/mae got worse by more than 0.1 for 2 epochs; balancing off again" in caplog.text

@@ -1,4 +1,4 @@
-"""Training in two processes: one run folder, one summary, nothing missed by either."""
+"""Training in two processes writes one run folder and prints one summary."""
 
 import json
 import subprocess
@@ -11,8 +11,8 @@ from tests.toys import tiny_spec
 
 def test_two_processes_make_one_run(tmp_path):
     spec = tiny_spec()
-    deceiver = ModalitySpec(4, strength=0.0, noise=0.3, deception=1.0, length=(1, 1))
-    spec.modalities["vision"] = deceiver
+    deceptive = ModalitySpec(4, strength=0.0, noise=0.3, deception=1.0, length=(1, 1))
+    spec.modalities["vision"] = deceptive
     synthetic_table(spec, path=tmp_path / "data")
     command = [sys.executable, "-m", "pase_msa", "train", "--data", str(tmp_path / "data")]
     command += ["--out", str(tmp_path / "run"), "--model.width", "8", "--training.epochs", "2"]

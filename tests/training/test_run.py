@@ -1,4 +1,4 @@
-"""A run: what it leaves, what it never reads, what it refuses, and that a killed one ends where the other one did."""
+"""A run: its files, the split that it never reads, what it refuses, and that a killed run ends like a whole one."""
 
 import dataclasses
 import json
@@ -41,9 +41,9 @@ KILLS = {
 }
 
 
-# what another balancing method can spoil; the rest is the same code
+# the moments that depend on the balancing method; the rest is the same code
 FEWER = ("in the middle of an epoch", "in validation", "right after a checkpoint", "after an early stop")
-CASES = [("sgm", what) for what in [*KILLS, "twice"]] + [("held_out", what) for what in FEWER]
+CASES = [("sgm", moment) for moment in [*KILLS, "twice"]] + [("held_out", moment) for moment in FEWER]
 each_balancing = pytest.mark.parametrize("method", ["sgm", "held_out"])
 
 
@@ -59,8 +59,8 @@ def assert_same_weights(first, second):
 
 
 def results(folder):
-    found = json.loads(RunFolder(folder).results.read_text())
-    return {key: value for key, value in found.items() if key != "seconds"}
+    content = json.loads(RunFolder(folder).results.read_text())
+    return {key: value for key, value in content.items() if key != "seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -73,36 +73,36 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def complete(data, tmp_path_factory):
-    """Runs that nothing cut short, by method and options."""
-    home = tmp_path_factory.mktemp("complete")
-    found = {}
+    """Runs that were not cut short, by method and options."""
+    root = tmp_path_factory.mktemp("complete")
+    folders = {}
 
     def make(method, **training):
         key = (method, *training.items())
-        if key not in found:
-            options = config(data, home / f"run{len(found)}", method, **training)
-            found[key] = train(options, progress=False).path
-        return found[key]
+        if key not in folders:
+            options = config(data, root / f"run{len(folders)}", method, **training)
+            folders[key] = train(options, progress=False).path
+        return folders[key]
 
     return make
 
 
 @pytest.fixture(scope="module")
 def whole(complete):
-    """A run that nothing cut short, balanced as in the paper."""
+    """A run that was not cut short, balanced as in the paper."""
     return complete("sgm")
 
 
 @pytest.fixture(scope="module")
 def killed(data, tmp_path_factory):
-    """Folders of runs that were killed, by method and what they were doing."""
-    home = tmp_path_factory.mktemp("killed")
+    """Folders of runs that were killed, by method and moment."""
+    root = tmp_path_factory.mktemp("killed")
     points = {**KILLS, "twice": ("step:5", {})}
     jobs = {}
     for method, what in CASES:
         point, training = points[what]
         options = {"method": method, **training}
-        jobs[method, what] = [str(home / f"run{len(jobs)}"), point, options]
+        jobs[method, what] = [str(root / f"run{len(jobs)}"), point, options]
     again = [[out, "validation:1", options] for (_, what), (out, _, options) in jobs.items() if what == "twice"]
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.killed", str(data), json.dumps([*jobs.values(), *again])],
@@ -113,15 +113,13 @@ def killed(data, tmp_path_factory):
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    # a checkpoint that is never moved between disks is as it should be
+    # the point with a checkpoint that moves between disks is not reached, because no checkpoint is moved
     assert [line for line in done.stdout.split() if "half" not in line] == []
     return {key: out for key, (out, *_) in jobs.items()}
 
 
 @pytest.mark.parametrize(("method", "what"), CASES)
-def test_a_killed_run_that_is_given_again_ends_bit_for_bit_where_the_other_one_did(
-    method, what, killed, complete, data
-):
+def test_a_killed_run_that_is_resumed_ends_bit_for_bit_like_a_whole_one(method, what, killed, complete, data):
     training = {} if what == "twice" else KILLS[what][1]
     expected = complete(method, **(EARLY if training is EARLY else {}))
     folder = killed[method, what]
@@ -141,10 +139,10 @@ def test_the_early_run_did_stop_early(method, complete):
 
 
 @each_balancing
-def test_modulation_was_on_in_the_runs_that_were_killed(method, complete):
-    found = results(complete(method))
-    assert found["phases"]["switched_at"] is not None
-    assert any(entry["active"] for entry in found["balancing"][:-1])
+def test_balancing_was_on_in_the_runs_that_were_killed(method, complete):
+    content = results(complete(method))
+    assert content["phases"]["switched_at"] is not None
+    assert any(entry["active"] for entry in content["balancing"][:-1])
 
 
 def test_a_complete_run_has_every_file(whole):
@@ -168,11 +166,11 @@ def test_the_history_has_every_epoch_once(whole):
         assert all(np.isfinite(list(row.values())))
 
 
-def test_every_epoch_has_the_terms_that_the_coalition_utility_reads(whole):
-    """An epoch without an alignment step would grade every pair as perfect."""
-    read = {f"intra/{name}" for name in ("text", "audio", "vision")}
-    read |= {"inter/text+audio", "inter/text+vision", "inter/audio+vision"}
-    assert [read - set(row) for row in RunFolder(whole).history()] == [set()] * 4
+def test_every_epoch_has_the_terms_of_the_coalition_utility(whole):
+    """Without an alignment step in an epoch, every pair would have the best grade."""
+    terms = {f"intra/{name}" for name in ("text", "audio", "vision")}
+    terms |= {"inter/text+audio", "inter/text+vision", "inter/audio+vision"}
+    assert [terms - set(row) for row in RunFolder(whole).history()] == [set()] * 4
 
 
 def test_the_saved_model_is_that_of_the_best_epoch(whole):
@@ -191,8 +189,8 @@ def test_the_same_command_gives_the_same_weights(method, complete, data, tmp_pat
 
 def test_another_seed_gives_other_weights(whole, data, tmp_path):
     other = dataclasses.replace(config(data, tmp_path / "run", "sgm"), seed=2)
-    found = weights(train(other, progress=False).path)
-    assert not torch.equal(found["head.0.weight"], weights(whole)["head.0.weight"])
+    changed = weights(train(other, progress=False).path)
+    assert not torch.equal(changed["head.0.weight"], weights(whole)["head.0.weight"])
 
 
 def edited(table, change):
@@ -206,7 +204,7 @@ def short(out, method=None, **training):
 
 
 def poisoned(utterance):
-    """Features that are not numbers, labels that are absurd; another video and no less."""
+    """A test utterance with features that are NaN, a wrong label, and more frames."""
     if utterance.split != "test":
         return utterance
     features = {
@@ -230,8 +228,8 @@ def test_the_test_split_is_never_read_in_training(table, method, request, tmp_pa
     assert results(tmp_path / "poisoned") == results(tmp_path / "clean")
 
 
-def test_validation_labels_select_the_epoch_and_nothing_else_in_the_paper(score_table, tmp_path):
-    """With one epoch there is nothing to select, and the trained parameters cannot know them."""
+def test_as_in_the_paper_validation_labels_select_the_epoch_and_do_nothing_else(score_table, tmp_path):
+    """With one epoch there is nothing to select, so that the parameters do not depend on these labels."""
 
     def flip(utterance):
         if utterance.split != "valid":

@@ -1,4 +1,4 @@
-"""The order of samples is a function of seed and epoch, and of nothing else."""
+"""The order of samples is a function of seed and epoch alone."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_the_order_is_a_function_of_seed_and_epoch(sizes):
 
 
 @each_grouping
-def test_the_global_random_state_is_left_alone(sizes):
+def test_the_global_random_state_is_preserved(sizes):
     before = torch.get_rng_state()
     order(sizes=sizes)
     assert torch.equal(torch.get_rng_state(), before)
@@ -50,7 +50,7 @@ def test_epochs_differ(sizes):
     assert order(epoch=0, sizes=sizes) != order(epoch=1, sizes=sizes)
 
 
-def test_the_epochs_of_a_seed_are_not_those_of_the_next():
+def test_the_epochs_of_a_seed_differ_from_those_of_the_next_seed():
     first = {str(order(seed=1, epoch=epoch)) for epoch in range(8)}
     second = {str(order(seed=2, epoch=epoch)) for epoch in range(8)}
     assert not first & second
@@ -59,10 +59,10 @@ def test_the_epochs_of_a_seed_are_not_those_of_the_next():
 @steady
 @given(st.integers(1, 70), st.integers(1, 20), st.integers(0, 5), st.booleans())
 def test_an_epoch_has_every_position_once(n, batch, epoch, grouped):
-    found = order(n, batch, epoch=epoch, sizes=sizes_of(n) if grouped else None)
-    assert sorted(position for part in found for position in part) == list(range(n))
-    assert len(found) == -(-n // batch)
-    assert all(0 < len(part) <= batch for part in found)
+    batches = order(n, batch, epoch=epoch, sizes=sizes_of(n) if grouped else None)
+    assert sorted(position for part in batches for position in part) == list(range(n))
+    assert len(batches) == -(-n // batch)
+    assert all(0 < len(part) <= batch for part in batches)
 
 
 def test_the_length_is_the_number_of_batches():

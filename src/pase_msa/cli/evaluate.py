@@ -18,16 +18,20 @@ def evaluate(
     """
     from pase_msa.evaluation.evaluate import evaluate as evaluate_run
     from pase_msa.files import strict_json
-    from pase_msa.report.run_page import report_run
+    from pase_msa.optional import how_to_install, installed
     from pase_msa.report.terminal import render_table
     from pase_msa.training.run_folder import RunFolder
 
     result = evaluate_run(run, data=data, convention=convention)
-    # a result on other data or in another convention is not the run's own, and is not kept
-    report = report_run(run) if RunFolder(run).evaluation.is_file() else None
-    if json:
-        print(strict_json(result))
+    print(strict_json(result) if json else render_table(result))
+    # a result on other data or in another convention is not the run's own, and is not written to its folder
+    if not RunFolder(run).evaluation.is_file():
         return
-    print(render_table(result))
-    if report is not None:
-        print(f"report: {report}")
+    if installed("jinja2") and installed("matplotlib"):
+        from pase_msa.report.run_page import report_run
+
+        report = f"report: {report_run(run)}"
+    else:
+        report = f"no report.html. {how_to_install('jinja2', 'matplotlib')}"
+    if not json:
+        print(report)

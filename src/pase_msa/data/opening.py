@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pase_msa import plugins
+from pase_msa.data.guard import check_plain, reading
 from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
 
@@ -18,23 +20,44 @@ def open_table(path: str | Path, *, format: str | None = None, out: str | Path |
         out: folder to stream the converted table to; in memory if left out.
 
     Errors:
-        PaSEError: nothing is there, or no reader recognises it.
+        PaSEError: nothing is there, no reader recognises it, or it is damaged; no other exception leaves a reader.
     """
     source = Path(path)
-    if not source.exists():
-        raise PaSEError(f"There is no {source}; give the folder or file that holds the data.")
+    with reading(source, "a file or a folder", "name another place"):
+        if not source.exists() and not source.is_symlink():
+            raise PaSEError(f"There is no {source}; give the folder or file that holds the data.")
+        check_plain(source)
     target = None if out is None else Path(out)
     if format is None and (source / ARROW).is_file():
-        table = FeatureTable.load(source)
-        return table if target is None else table.save(target)
+        with reading(source, "a feature table", "convert it again"):
+            table = FeatureTable.load(source)
+            return table if target is None else table.save(target)
+    name, reader = _reader(source, format)
+    with reading(source, f"data of the format {name!r}"):
+        converted = reader.read(source, target)
+        assert isinstance(converted, FeatureTable)
+        return converted
+
+
+def _reader(source: Path, format: str | None) -> tuple[str, Any]:
+    """The reader that was asked for, or the first that recognises the data.
+
+    A file that one reader cannot even look into may be another's. Its error is raised only where no reader recognises
+    the data.
+    """
     if format is not None:
-        table = plugins.load("data.formats", format).read(source, target)
-        assert isinstance(table, FeatureTable)
-        return table
+        return format, plugins.load("data.formats", format)
+    errors = []
     for name in plugins.names("data.formats"):
         reader = plugins.load("data.formats", name)
-        if reader.sniff(source):
-            return reader.read(source, target)  # type: ignore[no-any-return]
+        try:
+            with reading(source, f"data of the format {name!r}"):
+                if reader.sniff(source):
+                    return name, reader
+        except PaSEError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
     raise PaSEError(
         f"{source} is in no format that has a reader here ({', '.join(plugins.names('data.formats'))}); "
         "name one with --format, or write utterances.csv and beside it one NAME.npy per modality."

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import datasets
 import numpy as np
@@ -16,6 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pase_msa.data.columns import Array, SequenceColumn
+from pase_msa.data.guard import reading
+from pase_msa.data.integrity import checksum, validate_stream
 from pase_msa.errors import PaSEError
 from pase_msa.files import replacing, write_json
 
@@ -23,6 +25,7 @@ SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
 _RESERVED = ("id", "video", "split", "text")
 _BATCH = 512
+_LONGEST_NAME = 200
 LabelKind = Literal["real", "class"]
 
 
@@ -62,6 +65,25 @@ class Schema:
     text: bool = False
 
     def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse names and sizes that no table can have; readers fill a schema step by step.
+
+        Errors:
+            PaSEError: a name that is empty, long, taken or not printable; a size or a kind that does not exist.
+        """
+        for name in (*self.modalities, *self.labels):
+            if not isinstance(name, str) or not name or len(name) > _LONGEST_NAME or not name.isprintable():
+                raise PaSEError(
+                    f"A column's name has 1 to {_LONGEST_NAME} printable characters, found {str(name)[:200]!r}; "
+                    "rename it."
+                )
+        for name, size in self.modalities.items():
+            if not isinstance(size, int | np.integer) or size < 1:
+                raise PaSEError(f"Modality {name!r} needs a feature size of 1 or more, found {size!r}.")
+        if odd := [kind for kind in self.labels.values() if kind not in get_args(LabelKind)]:
+            raise PaSEError(f"A label is 'real' or 'class', not {odd[0]!r}.")
         # Arrow's columns of features have a prefix, so "text" may be both, and MFN's files call a modality "video"
         taken = {*_RESERVED, *self.labels} - {"text", "video"}
         for name in self.labels:
@@ -247,6 +269,7 @@ class FeatureTable:
             PaSEError: a row does not fit the schema (the sentence names row, modality and shape).
         """
         content = dict(meta or {})
+        schema.check()
         arrow_schema = schema.arrow()
         batches = _batches(utterances, schema, arrow_schema)
         if path is None:
@@ -260,8 +283,11 @@ class FeatureTable:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
+            # everything that a table is refused for is found before the table is there
+            cls(_mapped(partial), schema, content)
+            description = {"version": 1, "schema": vars(schema), "meta": content, "checksum": checksum(partial)}
             # the description comes first: a folder is a table once the Arrow file is there
-            write_json(folder / META, {"version": 1, "schema": vars(schema), "meta": content})
+            write_json(folder / META, description)
         return cls.load(folder)
 
     @classmethod
@@ -274,20 +300,31 @@ class FeatureTable:
         folder = Path(path)
         if not (folder / ARROW).exists() or not (folder / META).exists():
             raise PaSEError(f"{folder} was to be a feature table ({ARROW} and {META}); use `pase convert` to make one.")
-        try:
-            description = json.loads((folder / META).read_text())
-            schema = Schema(**description["schema"])
-            dataset = datasets.Dataset.from_file(str(folder / ARROW))
-        except PaSEError:
-            raise
-        except Exception as error:
-            raise PaSEError(f"The table in {folder} is damaged ({error}); convert it again.") from error
-        return cls(dataset, schema, description["meta"])
+        with reading(folder, "a feature table", "convert it again"):
+            description = json.loads((folder / META).read_text(encoding="utf-8"))
+            schema, meta = Schema(**description["schema"]), dict(description["meta"])
+            # damage is told from data before any offset in the file is followed
+            expected = description.get("checksum")
+            if expected is None:  # a table of version 0.1
+                validate_stream(folder / ARROW)
+            elif expected != checksum(folder / ARROW):
+                raise PaSEError(
+                    f"The table in {folder} is damaged: {ARROW} is not the file that was written; convert it again."
+                )
+            dataset = _mapped(folder / ARROW)
+            if not dataset.data.schema.equals(schema.arrow()):
+                raise PaSEError(f"The table in {folder} is damaged: {META} describes other columns; convert it again.")
+            return cls(dataset, schema, meta)
 
     def save(self, path: str | Path) -> FeatureTable:
         """Write the table to a folder and open it from there."""
         rows = (self.utterance(row) for row in range(len(self)))
         return FeatureTable.build(rows, self.schema, path=path, meta=self.meta)
+
+
+def _mapped(file: Path) -> datasets.Dataset:
+    """The columns of an Arrow stream, memory-mapped."""
+    return datasets.Dataset.from_file(str(file))
 
 
 def _batches(utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:

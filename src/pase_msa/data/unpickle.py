@@ -1,192 +1,274 @@
 """Pickles of arrays and plain containers, and nothing else.
 
-A pickle is a program: `pickle.load` runs whatever it names. Published feature files need only NumPy arrays,
-numbers, text and plain containers, so these names are allowed and any other is refused before it is looked
-up.
+A pickle is a program: `pickle.load` runs whatever it names. Published feature files need only NumPy arrays, numbers,
+text and plain containers, so these names are allowed (`pickle_parts`) and any other is refused before it is looked up.
 
-NumPy's own constructors are not used either: a crafted dtype state makes them read object pointers from the
-file's bytes, which amounts to running its code. The classes here build arrays from checked parts instead.
+The file is mapped and read by the standard library's unpickler in Python, with some of its steps replaced:
+
+- bytes of arrays are views of the mapped file, so that a file larger than memory costs what is read of it;
+- a size is compared with what is left of the file before memory is taken for it;
+- keys of mappings and members of sets are text, numbers, or short flat tuples of these: the hash of nested tuples that
+  share their parts takes time exponential in their depth;
+- a state is set on arrays and their types only, never on anything else that the file can name.
 """
 
 from __future__ import annotations
 
-import collections
+import mmap
 import pickle
-import re
-import sys
-from functools import cached_property
+import struct
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
-import numpy as np
-
+from pase_msa.data.pickle_parts import (
+    ALLOWED,
+    CALLED,
+    Dtype,
+    Pending,
+    Refused,
+    array_of_state,
+    checked_frozenset,
+    checked_key,
+    checked_set,
+    own_bytes,
+)
 from pase_msa.errors import PaSEError
 
-_PLAIN: dict[str, Any] = {
-    kind.__name__: kind for kind in (list, dict, set, frozenset, tuple, str, int, float, bool, complex, slice)
-}
-_SIMPLE = re.compile(r"[biufcSUO]\d*")
+_VIEWED = 4096  # bytes from which on a string of bytes is a view of the file
 
 
-class _Refused(Exception):
-    """The file names something that is not allowed; the message becomes part of the PaSEError."""
+class _Reader:
+    """The mapped file from a position on; every size is compared with what is left."""
+
+    def __init__(self, content: memoryview) -> None:
+        self.content, self.place = content, 0
+
+    def view(self, size: int) -> memoryview:
+        """The next bytes, without a copy."""
+        if size < 0 or size > len(self.content) - self.place:
+            raise EOFError(f"{size} bytes were announced, {len(self.content) - self.place} are left")
+        start, self.place = self.place, self.place + size
+        return self.content[start : self.place]
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        return bytes(self.view(size))
+
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes into a buffer."""
+        buffer[:] = self.view(len(buffer))
+        return len(buffer)
+
+    def readline(self) -> bytes:
+        """Up to the next line break."""
+        obj = cast(mmap.mmap, self.content.obj)
+        end = obj.find(b"\n", self.place)
+        return self.read((end + 1 if end >= 0 else len(self.content)) - self.place)
 
 
-class _Dtype:
-    """Stands in for `numpy.dtype`: simple types only, no fields, no flags from outside."""
-
-    __slots__ = ("resolved",)
-
-    def __init__(self, spec: Any, align: Any = False, copy: Any = False) -> None:
-        if not isinstance(spec, str) or not _SIMPLE.fullmatch(spec):
-            raise _Refused(f"an array of type {spec!r}")
-        self.resolved = np.dtype(spec)
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order, subarray, names, fields, size = state[1:6]
-        if subarray is not None or names is not None or fields is not None:
-            raise _Refused("an array of records")
-        if self.resolved.itemsize == 0 and size > 0:  # Python 2 writes "S" and leaves the size to the state
-            self.resolved = np.dtype(f"{self.resolved.kind}{size // (4 if self.resolved.kind == 'U' else 1)}")
-        if order in ("<", ">"):
-            self.resolved = self.resolved.newbyteorder(order)
+_Base: Any = pickle._Unpickler  # the unpickler in Python, whose steps can be replaced
+_Step = Callable[[Any], None]
 
 
-class _Pending:
-    """An array whose content is still to come; `_finish` puts the array in its place."""
+class _Unpickler(_Base):  # type: ignore[misc]
+    dispatch: ClassVar[dict[int, _Step]] = dict(_Base.dispatch)
 
-    __slots__ = ("state",)
+    def __init__(self, reader: _Reader) -> None:
+        super().__init__(reader, encoding="latin1")
+        self.reader = reader
+        self.names: dict[int, list[int]] = {}  # where the memo holds arrays that are still to come
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state = state[-4:]  # an optional version comes first: shape, dtype, is_fortran, data
+    def load(self) -> Any:
+        """The content; frames are contiguous in a file, so that nothing has to be put together."""
+        self.read, self.readinto, self.readline = self.reader.read, self.reader.readinto, self.reader.readline
+        self.metastack: list[Any] = []
+        self.stack: list[Any] = []
+        self.append = self.stack.append
+        self.proto = 0
+        steps, read = self.dispatch, self.reader.read
+        try:
+            while True:
+                steps[read(1)[0]](self)
+        except pickle._Stop as stop:  # type: ignore[attr-defined]
+            return stop.value
 
-
-_NDARRAY = object()  # stands in for the class `numpy.ndarray`, which is only ever an argument
-
-
-def _array(data: Any, dtype: Any, shape: Any, order: str) -> Any:
-    raw = data.encode("latin1") if isinstance(data, str) else data
-    if not isinstance(dtype, _Dtype) or dtype.resolved.hasobject or not isinstance(raw, bytes | bytearray):
-        raise _Refused("an array of Python objects made from bytes")
-    if not dtype.resolved.itemsize:
-        if raw or np.prod(shape) > 1:  # empty text: a shape of any size fits no bytes
-            raise _Refused("an array of many items without a size")
-        return np.zeros(shape, dtype.resolved)
-    codes = np.dtype("u4").newbyteorder(dtype.resolved.byteorder)
-    if dtype.resolved.kind == "U" and np.frombuffer(raw, codes).max(initial=0) > sys.maxunicode:
-        raise _Refused("text of characters that do not exist")
-    return np.frombuffer(raw, dtype.resolved).reshape(shape, order=order)  # type: ignore[call-overload]
-
-
-class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        allowed = self._allowed.get((module, name))
-        if allowed is None and module in ("builtins", "__builtin__"):
-            allowed = _PLAIN.get(name)
+        """One of the stand-ins, or a refusal."""
+        allowed = ALLOWED.get((module, name))
         if allowed is None:
-            raise _Refused(f"{module}.{name}")
+            raise Refused(f"{module}.{name}"[:200])
         return allowed
 
-    @cached_property
-    def _allowed(self) -> dict[tuple[str, str], Any]:
-        # bound methods, because BUILD can set attributes on a function or a class but not on these
-        table: dict[tuple[str, str], Any] = {
-            ("numpy", "ndarray"): _NDARRAY,
-            ("numpy", "dtype"): _Dtype,
-            ("_codecs", "encode"): self._encode,
-            ("collections", "OrderedDict"): collections.OrderedDict,
-            ("collections", "defaultdict"): self._defaultdict,
-        }
-        for core in ("numpy.core", "numpy._core"):
-            table[f"{core}.multiarray", "_reconstruct"] = self._reconstruct
-            table[f"{core}.multiarray", "scalar"] = self._scalar
-            table[f"{core}.numeric", "_frombuffer"] = self._frombuffer
-        for builtins in ("builtins", "__builtin__"):
-            table[builtins, "bytes"] = self._bytes
-            table[builtins, "bytearray"] = self._bytearray
-        return table
+    def frame(self) -> None:
+        """A frame's size tells nothing that the file's own size does not."""
+        self.reader.read(8)
 
-    def _reconstruct(self, subtype: Any, shape: Any, typecode: Any) -> _Pending:
-        if subtype is not _NDARRAY:
-            raise _Refused("an array of a class of its own")
-        return _Pending()
+    def large_bytes(self, size: int) -> None:
+        """Bytes, or a view of many."""
+        self.append(self.reader.view(size) if size >= _VIEWED else self.reader.read(size))
 
-    def _scalar(self, dtype: Any, data: Any = b"") -> Any:
-        return _array(data, dtype, (1,), "C")[0]
+    def byte_array(self, size: int) -> None:
+        """Bytes that can be changed, or a view of many."""
+        self.append(self.reader.view(size) if size >= _VIEWED else bytearray(self.reader.view(size)))
 
-    def _frombuffer(self, data: Any, dtype: Any, shape: Any, order: str, axes: Any = None) -> Any:
-        if axes is not None:
-            return _array(data, dtype, shape, "C").transpose(axes)
-        return _array(data, dtype, shape, order)
+    def python2_text(self, size: int) -> None:
+        """Text of Python 2, which may be the bytes of an array."""
+        if size >= _VIEWED:
+            self.append(self.reader.view(size))
+        else:
+            self.append(self.reader.read(size).decode("latin1"))
 
-    def _encode(self, text: str, encoding: str = "latin1") -> bytes:
-        if encoding not in ("latin1", "latin-1"):
-            raise _Refused(f"the codec {encoding!r}")
-        return text.encode("latin1")
+    def build(self) -> None:
+        """An array's state makes the array; no other state is set on anything."""
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, Dtype):
+            target.set_state(state)
+        elif isinstance(target, Pending):
+            self.stack[-1] = array = array_of_state(state)
+            for name in self.names.pop(id(target), ()):
+                self.memo[name] = array
+        elif state and state != (None, {}):
+            raise Refused(f"a state of a {type(target).__name__}")
 
-    def _defaultdict(self, factory: Any = None, *items: Any) -> Any:
-        if factory is not None and not any(factory is kind for kind in _PLAIN.values()):
-            raise _Refused("a default made by something other than a plain type")
-        return collections.defaultdict(factory, *items)
+    def remember(self, name: int) -> None:
+        """Put what is on top into the memo."""
+        self.memo[name] = self.stack[-1]
+        if isinstance(self.stack[-1], Pending):
+            self.names.setdefault(id(self.stack[-1]), []).append(name)
 
-    def _bytearray(self, *content: Any) -> bytearray:
-        if content and not isinstance(content[0], str | bytes | bytearray | list):
-            raise _Refused("a block of zeros")  # a number would allocate that many bytes, such as a terabyte
-        return bytearray(*content)
+    def set_items(self) -> None:
+        """Pairs of a mapping."""
+        items = self.pop_mark()
+        target = self.stack[-1]
+        if not isinstance(target, dict):
+            raise Refused(f"items of a {type(target).__name__}")
+        for i in range(0, len(items), 2):
+            target[checked_key(items[i])] = own_bytes(items[i + 1])
 
-    def _bytes(self, *content: Any) -> bytes:
-        return bytes(self._bytearray(*content))
+    def set_item(self) -> None:
+        """One pair of a mapping."""
+        value, key = self.stack.pop(), self.stack.pop()
+        if not isinstance(self.stack[-1], dict):
+            raise Refused(f"items of a {type(self.stack[-1]).__name__}")
+        self.stack[-1][checked_key(key)] = own_bytes(value)
+
+    def make_dict(self) -> None:
+        """A mapping from pairs."""
+        items = self.pop_mark()
+        self.append({checked_key(items[i]): own_bytes(items[i + 1]) for i in range(0, len(items), 2)})
+
+    def add_items(self) -> None:
+        """Members of a set."""
+        items = self.pop_mark()
+        if not isinstance(self.stack[-1], set):
+            raise Refused(f"members of a {type(self.stack[-1]).__name__}")
+        self.stack[-1].update(checked_set(items))
+
+    def make_frozenset(self) -> None:
+        """A set that does not change."""
+        items = self.pop_mark()
+        self.append(checked_frozenset(items))
+
+    def append_one(self) -> None:
+        """An item of a list."""
+        value = self.stack.pop()
+        if not isinstance(self.stack[-1], list):
+            raise Refused(f"items of a {type(self.stack[-1]).__name__}")
+        self.stack[-1].append(own_bytes(value))
+
+    def append_all(self) -> None:
+        """Items of a list."""
+        items = self.pop_mark()
+        if not isinstance(self.stack[-1], list):
+            raise Refused(f"items of a {type(self.stack[-1]).__name__}")
+        self.stack[-1].extend(map(own_bytes, items))
+
+    def call(self) -> None:
+        """A stand-in with its arguments."""
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(arguments, tuple) or not any(function is allowed for allowed in CALLED):
+            raise Refused("a call of something that is none of the plain types")
+        self.append(function(*arguments))
+
+    def instance(self) -> None:
+        """An object as Python 2 writes it: its class by name, then its arguments."""
+        module, name = (self.reader.readline()[:-1].decode("ascii", "replace") for _ in range(2))
+        arguments = self.pop_mark()
+        self.stack += [self.find_class(module, name), tuple(arguments)]
+        self.call()
+
+    def refuse(self) -> None:
+        """A step that no file of plain data needs."""
+        raise Refused("an object of a class")
 
 
-def _finish(value: Any, done: dict[int, Any]) -> Any:
-    """`value` with arrays in the places of the pending ones; each container is visited once."""
-    if id(value) in done:
-        return done[id(value)]
-    if isinstance(value, list):
-        done[id(value)] = value
-        if not all(type(item) in (float, int, str) for item in value):
-            value[:] = [_finish(item, done) for item in value]
-        return value
-    if isinstance(value, dict):
-        done[id(value)] = value
-        for key, item in dict.items(value):
-            dict.__setitem__(value, key, _finish(item, done))
-        return value
-    if isinstance(value, tuple):
-        done[id(value)] = tuple(_finish(item, done) for item in value)
-        return done[id(value)]
-    if isinstance(value, set | frozenset) and any(isinstance(item, _Pending) for item in value):
-        raise _Refused("an array inside a set")
-    if isinstance(value, _Dtype):
-        return value.resolved
-    if not isinstance(value, _Pending):
-        return value
-    shape, dtype, fortran, data = value.state
-    order = "F" if fortran else "C"
-    if isinstance(data, list) and isinstance(dtype, _Dtype) and dtype.resolved.hasobject:
-        result = np.empty(len(data), dtype=object)
-        done[id(value)] = result
-        for i, item in enumerate(data):
-            result[i] = _finish(item, done)
-        done[id(value)] = result.reshape(shape, order=order)  # type: ignore[call-overload]
-    else:
-        done[id(value)] = _array(data, dtype, shape, order)
-    return done[id(value)]
+_SIZES = {
+    pickle.BINBYTES: ("<I", _Unpickler.large_bytes),
+    pickle.SHORT_BINBYTES: ("<B", _Unpickler.large_bytes),
+    pickle.BINBYTES8: ("<Q", _Unpickler.large_bytes),
+    pickle.BYTEARRAY8: ("<Q", _Unpickler.byte_array),
+    pickle.BINSTRING: ("<i", _Unpickler.python2_text),
+    pickle.SHORT_BINSTRING: ("<B", _Unpickler.python2_text),
+}
+
+
+def _sized(form: str, take: Callable[[Any, int], None]) -> _Step:
+    size = struct.calcsize(form)
+
+    def step(unpickler: Any) -> None:
+        take(unpickler, struct.unpack(form, unpickler.reader.read(size))[0])
+
+    return step
+
+
+def _named(form: str) -> _Step:
+    size = struct.calcsize(form)
+
+    def step(unpickler: Any) -> None:
+        unpickler.remember(struct.unpack(form, unpickler.reader.read(size))[0])
+
+    return step
+
+
+_Unpickler.dispatch |= {code[0]: _sized(form, take) for code, (form, take) in _SIZES.items()}
+_Unpickler.dispatch |= {
+    pickle.FRAME[0]: _Unpickler.frame,
+    pickle.BUILD[0]: _Unpickler.build,
+    pickle.MEMOIZE[0]: lambda unpickler: unpickler.remember(len(unpickler.memo)),
+    pickle.BINPUT[0]: _named("<B"),
+    pickle.LONG_BINPUT[0]: _named("<I"),
+    pickle.PUT[0]: lambda unpickler: unpickler.remember(int(unpickler.reader.readline()[:-1])),
+    pickle.SETITEM[0]: _Unpickler.set_item,
+    pickle.SETITEMS[0]: _Unpickler.set_items,
+    pickle.DICT[0]: _Unpickler.make_dict,
+    pickle.ADDITEMS[0]: _Unpickler.add_items,
+    pickle.FROZENSET[0]: _Unpickler.make_frozenset,
+    pickle.APPEND[0]: _Unpickler.append_one,
+    pickle.APPENDS[0]: _Unpickler.append_all,
+    pickle.REDUCE[0]: _Unpickler.call,
+    pickle.NEWOBJ[0]: _Unpickler.call,
+    pickle.NEWOBJ_EX[0]: _Unpickler.refuse,
+    pickle.INST[0]: _Unpickler.instance,
+    pickle.OBJ[0]: _Unpickler.refuse,
+}
 
 
 def load_pickle(path: str | Path) -> Any:
     """The content of a pickle of NumPy arrays and plain containers, of Python 2 or 3; nothing in it is run.
 
-    Arrays are views of the file's bytes where that is possible, and read-only there. Byte strings of Python
-    2 come as text (Latin-1).
+    Arrays are read-only views of the mapped file where that is possible. Byte strings of Python 2 come as text
+    (Latin-1).
 
     Errors:
         PaSEError: the file names anything else (the sentence says what), or is no whole pickle.
     """
     try:
         with Path(path).open("rb") as file:
-            return _finish(_Unpickler(file, encoding="latin1").load(), {})
-    except _Refused as refusal:
+            # the mapping lives as long as an array that is a view of it
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return _Unpickler(_Reader(content)).load()
+    except Refused as refusal:
         raise PaSEError(
             f"{path} was to hold arrays and plain containers, but it asks for {refusal}; nothing was run: "
             "get the file from its publisher, or save its arrays with numpy.save as a folder of arrays."
@@ -195,6 +277,6 @@ def load_pickle(path: str | Path) -> Any:
         raise PaSEError(f"There is no {path}; give the pickle that holds the data.") from error
     except Exception as error:  # garbage can raise anything: KeyError, UnicodeError, MemoryError, ...
         raise PaSEError(
-            f"{path} was to be a pickle, but it is damaged or cut short ({type(error).__name__}: {error}); "
+            f"{path} was to be a pickle, but it is damaged or cut short ({type(error).__name__}: {str(error)[:200]}); "
             "download or write it again."
         ) from error

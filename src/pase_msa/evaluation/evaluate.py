@@ -51,9 +51,8 @@ def evaluate(
 
     Returns:
         Plain containers: "name", "date", "model", "seed", "task", "data", "split", "count" of utterances, "convention",
-        "metrics", "subsets" (metrics by the modalities given, names joined by "+"), "contributions" (see
-        `contributions`), "calibration" (see `calibration`), "phases" and "modality_report" of the training, and
-        "environment".
+        "metrics", "subsets" (metrics by names joined by "+"), "contributions" (see `contributions`), "calibration" (see
+        `calibration`), "phases" and "modality_report" of the training, "environment".
 
     Errors:
         PaSEError: the run is not complete, the data have changed since training, or hold no labelled test split.
@@ -61,18 +60,17 @@ def evaluate(
     folder = RunFolder.complete(run)
     config = yaml.safe_load(folder.config.read_text())
     chosen: Convention = convention or config["convention"]
-    same_convention = chosen == config["convention"]
-    if data is None and same_convention and folder.evaluation.is_file():
+    is_own, evaluated = chosen == config["convention"], folder.evaluation.is_file()
+    if data is None and is_own and evaluated:
         return dict(read_json(folder.evaluation))
     table, described, same_data = _test_data(folder, data)
-    if same_data and same_convention and folder.evaluation.is_file():
+    is_own = is_own and same_data
+    if is_own and evaluated:
         return dict(read_json(folder.evaluation))
     model = Model.from_pretrained(folder.model)
     dataset = model.dataset(table, "test", labels=True)
-    labels = dataset.targets()
     by_coalition, inference = _predict(model, dataset, batch_size)
-    trained = read_json(folder.results)
-    result: dict[str, Any] = {
+    result = {
         "name": folder.path.name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "model": model.recipe["name"],
@@ -82,22 +80,12 @@ def evaluate(
         "split": "test",
         "count": len(dataset),
         "convention": chosen,
-        "metrics": task_metrics(model.task, inference.probabilities, inference.score, labels, chosen),
-        "subsets": {
-            "+".join(name for name in model.task.modalities if name in subset): _metrics(
-                model.task, by_coalition[subset], labels, chosen
-            )
-            for subset in subsets(model.task.modalities)
-        },
-        "contributions": contributions(model, inference, by_coalition, labels, chosen, table),
-        "calibration": calibration(model.task, inference, labels, float(model.temperature)),
-        "phases": trained["phases"],
-        **({"modality_report": trained["modality_report"]} if "modality_report" in trained else {}),
+        **_measure(model, inference, by_coalition, dataset.targets(), chosen, table),
+        **_of_training(folder),
         "environment": environment(),
     }
-    if same_data and same_convention:
-        # evaluation.json comes last: where it is there, the predictions are too
-        write_utterances(folder.predictions, model.task, table, dataset.rows, labels, inference)
+    if is_own:  # evaluation.json is written last: where it is there, the predictions are too
+        write_utterances(folder.predictions, model.task, table, dataset.rows, dataset.targets(), inference)
         write_json(folder.evaluation, result)
     return result
 
@@ -128,6 +116,35 @@ def _predict(
     logits = predict_coalitions(model, dataset, coalitions, batch_size=batch_size)
     inference = attribute(model.task, logits[len(further) :], matrix, float(model.temperature))
     return dict(zip(coalitions, logits, strict=True)), inference
+
+
+def _measure(
+    model: Model,
+    inference: Inference,
+    by_coalition: Mapping[frozenset[str], Tensor],
+    labels: Tensor,
+    convention: Convention,
+    table: FeatureTable,
+) -> dict[str, Any]:
+    """The measured parts of an evaluation: metrics, those of subsets, contributions, calibration."""
+    task = model.task
+    return {
+        "metrics": task_metrics(task, inference.probabilities, inference.score, labels, convention),
+        "subsets": {
+            "+".join(name for name in task.modalities if name in subset): _metrics(
+                task, by_coalition[subset], labels, convention
+            )
+            for subset in subsets(task.modalities)
+        },
+        "contributions": contributions(model, inference, by_coalition, labels, convention, table),
+        "calibration": calibration(task, inference, labels, float(model.temperature)),
+    }
+
+
+def _of_training(folder: RunFolder) -> dict[str, Any]:
+    """The parts that training has written: phases, and the report of the modalities if there is one."""
+    trained = read_json(folder.results)
+    return {name: trained[name] for name in ("phases", "modality_report") if name in trained}
 
 
 def subsets(modalities: tuple[str, ...]) -> list[frozenset[str]]:
@@ -177,8 +194,8 @@ def contributions(
         By modality: "mean_absolute", the mean absolute contribution to the score (or to the probability of the
         predicted class), and "share", its part of the sum over modalities. With five modalities or fewer also the
         Shapley values of the gain over the prediction without any modality: in the headline metric ("metric") and in
-        log-likelihood ("nats", per utterance). On the synthetic benchmark also "planted": those of the Bayes rule over
-        the class prior, in nats per utterance. A modality that is excluded has exactly zero.
+        log-likelihood ("nats", per utterance). On the synthetic benchmark also "ground_truth": those of the Bayes rule
+        over the class prior, in nats per utterance. A modality that is excluded has exactly zero.
     """
     task = model.task
     absolute = {m: float(values.abs().mean()) for m, values in inference.contributions.items()}
@@ -193,7 +210,7 @@ def contributions(
         spec = SyntheticSpec.from_dict(table.meta["spec"])
         for m, gain in true_contributions(spec, "test", table=table).items():
             if m in result:
-                result[m]["planted"] = gain
+                result[m]["ground_truth"] = gain
     return result
 
 

@@ -40,7 +40,7 @@ def utterance_moments(
     polar = y != 0
     scale = np.float32(3 / (task.values[-1] - task.center))
     nonneg = (x > 0, y > 0) if convention == "mult" else (x >= 0, y >= 0)
-    kept = (polar if convention == "pase" else np.ones_like(polar)).astype(np.float64)
+    counted = (polar if convention == "pase" else np.ones_like(polar)).astype(np.float64)
     columns: dict[str, NDArray[np.generic]] = {"n": np.ones(len(x))}
     for name, (guess, real), used in (("nonneg", nonneg, True), ("negpos", (x > 0, y > 0), polar)):
         parts = (guess & real, guess & ~real, ~guess & real, ~guess & ~real)
@@ -50,8 +50,13 @@ def utterance_moments(
         columns[f"acc{2 * limit + 1}"] = near[0] == near[1]
     # moments are taken in double precision, because they are differences of large sums
     wide = [(side * scale).astype(np.float64) for side in (x, y)]
-    columns |= {"kept": kept, "error": kept * np.abs(predicted - truth), "x": kept * wide[0], "y": kept * wide[1]}
-    columns |= {"xx": kept * wide[0] ** 2, "yy": kept * wide[1] ** 2, "xy": kept * wide[0] * wide[1]}
+    columns |= {
+        "counted": counted,
+        "error": counted * np.abs(predicted - truth),
+        "x": counted * wide[0],
+        "y": counted * wide[1],
+    }
+    columns |= {"xx": counted * wide[0] ** 2, "yy": counted * wide[1] ** 2, "xy": counted * wide[0] * wide[1]}
     return list(columns), np.stack([np.asarray(column, dtype=np.float64) for column in columns.values()], axis=1)
 
 
@@ -79,7 +84,7 @@ def metrics_from_sums(
             **{f"f1_{kind}": values for kind, values in f1.items()},
             "acc7": s["acc7"] / s["n"],
             "acc5": s["acc5"] / s["n"],
-            "mae": s["error"] / s["kept"],
+            "mae": s["error"] / s["counted"],
             "corr": _correlation(s),
         }
 
@@ -97,7 +102,7 @@ def _binary(tp: Array, fp: Array, fn: Array, tn: Array, convention: Convention) 
 
 def _correlation(s: dict[str, Array]) -> Array:
     """Pearson's correlation from first and second moments."""
-    n = s["kept"]
+    n = s["counted"]
     # the difference of two large sums can come out a little below zero
     spread = [np.maximum(s[f"{v}{v}"] / n - (s[v] / n) ** 2, 0) for v in ("x", "y")]
     covariance = s["xy"] / n - s["x"] * s["y"] / n**2
@@ -141,5 +146,5 @@ def per_utterance(names: list[str], moments: Float[Array, "n m"], task: Task) ->
         "acc2_negpos": np.where(polar, s["negpos/tp"] + s["negpos/tn"], np.nan),
         "acc7": s["acc7"],
         "acc5": s["acc5"],
-        "mae": np.where(s["kept"] > 0, s["error"], np.nan),
+        "mae": np.where(s["counted"] > 0, s["error"], np.nan),
     }

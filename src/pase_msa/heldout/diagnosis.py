@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,37 +124,52 @@ def diagnose_features(
         raise PaSEError(
             f"A diagnosis wants a training and a validation split, found {training} and {valid} labelled utterances."
         )
+    names, train_videos, valid_videos = tuple(features), videos[:training], videos[training:]
     targets = labels[:, None] if task.values is not None else np.eye(task.num_classes)[labels.astype(np.int64)]
-    train_videos, valid_videos = videos[:training], videos[training:]
     random, grouped = _folds(train_videos, None, seed), _folds(train_videos, train_videos, seed)
     solver = RidgeSolver(features, targets[:training], random, grouped, seed)
-    all_gains = _CoalitionGains(task, solver, tuple(features), targets[:training], targets[training:])
+    all_gains = _CoalitionGains(task, solver, names, targets[:training], targets[training:])
     judged = _judge_and_exclude(all_gains, train_videos, valid_videos)
-    coalitions, _, utilities = all_gains.of(tuple(features))
-    excluded = {name for name, row in judged.items() if row.verdict in EXCLUDED}
-    allowed = np.array([not (coalition & excluded) for coalition in coalitions])
-    samples = [(utilities["grouped"], train_videos), (utilities["valid"], valid_videos)]
-    weights = coalition_weights(samples, allowed, seed=seed)
+    coalitions, _, gains_of_all = all_gains.of(names)
+    weights = _weigh(coalitions, gains_of_all, judged, train_videos, valid_videos, seed)
     reference = None
     if poolings:
         by_coalition = dict(zip(coalitions, weights.tolist(), strict=True))
         reference = RidgeReference.fit(task, solver, poolings, by_coalition, labels[:training])
-    used = prediction_weights(weights, coalitions, tuple(features))
+    used = prediction_weights(weights, coalitions, names)
     return Diagnosis(
-        {name: judged[name].diagnosis(used[name]) for name in features},
+        {name: judged[name].diagnosis(used[name]) for name in names},
         coalitions,
         weights,
-        utilities["grouped"],
+        gains_of_all["grouped"],
         train_videos,
-        {
-            "training_utterances": training,
-            "training_videos": len(np.unique(train_videos)),
-            "validation_utterances": valid,
-            "validation_videos": len(np.unique(valid_videos)),
-        },
+        _counts(training=train_videos, validation=valid_videos),
         reference,
         {name: row.valid_contributions for name, row in judged.items()},
     )
+
+
+def _weigh(
+    coalitions: Sequence[Coalition],
+    gains_of_all: Mapping[str, Array],
+    judged: Mapping[str, _Judged],
+    train_videos: NDArray[np.int64],
+    valid_videos: NDArray[np.int64],
+    seed: int,
+) -> Float[Array, " c"]:
+    """Coalition weights from folds by video and validation; zero for coalitions that hold an excluded modality."""
+    excluded = {name for name, row in judged.items() if row.verdict in EXCLUDED}
+    allowed = np.array([not (coalition & excluded) for coalition in coalitions])
+    samples = [(gains_of_all["grouped"], train_videos), (gains_of_all["valid"], valid_videos)]
+    return coalition_weights(samples, allowed, seed=seed)
+
+
+def _counts(**videos: NDArray[np.int64]) -> dict[str, int]:
+    """Utterances and videos of each split, from the video of each utterance."""
+    counts: dict[str, int] = {}
+    for split, numbers in videos.items():
+        counts |= {f"{split}_utterances": len(numbers), f"{split}_videos": len(np.unique(numbers))}
+    return counts
 
 
 class _CoalitionGains:

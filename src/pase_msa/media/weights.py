@@ -68,8 +68,8 @@ def _checked(weights: Weights) -> Path:
 def missing(package: str) -> PaSEError:
     """The error for a package that is not installed."""
     return PaSEError(
-        f"Reading raw media needs the package {package}, which is not installed; run `make media`, or install "
-        f"{package} as docs/media.md says."
+        f"Reading raw media needs the package {package}, which is not installed; run `make media`, or install it as "
+        "the guide docs/guides/media.md describes."
     )
 
 

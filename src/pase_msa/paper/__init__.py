@@ -4,3 +4,7 @@ A file with `build` is a table or figure, and holds all of it: `variants` (the c
 `measure` (a data frame from runs), `draw` (a matplotlib figure from the data frame) and `build` (the section of
 results).
 """
+
+from pase_msa.optional import need
+
+need("matplotlib")

@@ -37,7 +37,7 @@ SHOWN = {
 }
 """The columns of a table that compares, by kind of task."""
 
-_PLAIN = ("mae", "corr", "entropy", "loss", "temperature", "aurc", "mean_absolute", "nats", "planted")
+_PLAIN = ("mae", "corr", "entropy", "loss", "temperature", "aurc", "mean_absolute", "nats", "ground_truth")
 _COUNTS = ("support", "count")
 
 

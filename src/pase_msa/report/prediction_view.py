@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pase_msa.evaluation.predictions import Predictions
 from pase_msa.report import charts
@@ -64,7 +65,7 @@ def largest_errors(task: Task, predictions: Predictions, most: int = _ERRORS) ->
     if predictions.score is not None:
         gap = predictions.score - predictions.truth
         order = np.argsort(-np.abs(gap), kind="stable")[:most]
-        numbers: Mapping[str, Sequence[float]] = {"True": predictions.truth, "Predicted": predictions.score}
+        numbers: Mapping[str, NDArray[np.float64]] = {"True": predictions.truth, "Predicted": predictions.score}
         rows = [
             [predictions.ids[k], *(f"{values[k]:.2f}" for values in numbers.values()), f"{gap[k]:+.2f}"] for k in order
         ]

@@ -31,7 +31,7 @@ def contribution_columns(contributions: Mapping[str, Mapping[str, Any]], main: s
         ("share", "share", "Share, %", False),
         ("metric", main, f"Improvement of {metric_label(main)}", True),
         ("nats", "nats", "Gain of log-likelihood, nats", True),
-        ("planted", "planted", "Planted (Bayes rule), nats", True),
+        ("ground_truth", "ground_truth", "Ground truth (Bayes rule), nats", True),
     ]
     return [column for column in columns if column[0] in known]
 

@@ -62,7 +62,7 @@ class Page:
         return f"A model that reads {', '.join(self.predictor.modalities)}. It has no model card."
 
     def provenance(self) -> str:
-        """The lines of the card in bold, which say which data are real and which are synthetic."""
+        """The lines of the card in bold, which state what data the model was made of."""
         lines = [line.removeprefix("- ") for line in self.card.split("\n- ") if line.startswith("**")][:3]
         return "\n\n".join(" ".join(line.split()) for line in lines)
 

@@ -32,7 +32,7 @@ class Service:
 
     Attributes:
         clips: predicts clips; None for a model that was trained on other features than `pase extract` makes.
-        no_clips: the sentence that says why `clips` is None.
+        no_clips: why `clips` is None, in a sentence.
         predictor: predicts from features.
         batcher: gathers features of several requests into one batch.
         registry: of the metrics for Prometheus.

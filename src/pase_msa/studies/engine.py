@@ -61,11 +61,7 @@ def run_cells(
     Errors:
         PaSEError: options that are not plain, no core to work on, Ray is not installed.
     """
-    if min(jobs, threads) < 1:
-        raise PaSEError(f"A study wants 1 or more jobs and threads, found {jobs} and {threads}.")
-    cores = os.cpu_count() or 1
-    if backend == "loky" and jobs * threads > cores:
-        _log.warning("%d jobs of %d threads on %d cores slow each other down", jobs, threads, cores)
+    _check_cores(jobs, threads, backend)
     folder = Path(root).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     pending = list({cell.key: cell for cell in cells if finished(cell, folder) is None}.values())
@@ -77,6 +73,15 @@ def run_cells(
             with parallel_backend(backend, jobs, threads):
                 _run_all(pending, function, folder, jobs, threads, watch)
         return watch.table()
+
+
+def _check_cores(jobs: int, threads: int, backend: Backend) -> None:
+    """Refuse a study without workers, and warn of one with more threads than cores."""
+    if min(jobs, threads) < 1:
+        raise PaSEError(f"A study wants 1 or more jobs and threads, found {jobs} and {threads}.")
+    cores = os.cpu_count() or 1
+    if backend == "loky" and jobs * threads > cores:
+        _log.warning("%d jobs of %d threads on %d cores slow each other down", jobs, threads, cores)
 
 
 def _run_all(

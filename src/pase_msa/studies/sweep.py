@@ -236,12 +236,7 @@ def run_sweep(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            study = _open(folder, direction="minimize" if mode == "min" else "maximize")
-            if study.user_attrs.setdefault("mark", mark) != mark:
-                raise PaSEError(f"{folder} holds a sweep of other options or data; give this one a folder of its own.")
-            study.set_user_attr("mark", mark)
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                study.tell(trial.number, state=TrialState.FAIL)  # its process is dead, since the folder was not locked
+            study = _resumed(folder, "minimize" if mode == "min" else "maximize", mark)
             _search(study, sweep, folder, trials, jobs, threads, seed, progress)
     except Timeout as error:
         raise PaSEError(
@@ -250,6 +245,17 @@ def run_sweep(
     table = trial_table(study, sweep)
     _write(study, sweep, folder, table)
     return table
+
+
+def _resumed(root: Path, direction: Literal["minimize", "maximize"], mark: str) -> optuna.Study:
+    """The trials of a sweep, new or from earlier calls; `mark` is the hash of what all of them must share."""
+    study = _open(root, direction=direction)
+    if study.user_attrs.setdefault("mark", mark) != mark:
+        raise PaSEError(f"{root} holds a sweep of other options or data; give this one a folder of its own.")
+    study.set_user_attr("mark", mark)
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)  # its process is dead, since the folder was not locked
+    return study
 
 
 def _search(

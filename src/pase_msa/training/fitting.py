@@ -66,9 +66,8 @@ def fit(
     phases = DualPhase(config.phases, metric, mode)
     patience = Patience(metric, mode=mode, patience=config.training.patience, check_on_train_epoch_end=True)
     selection = _selection(folder, metric, mode)
-    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection]
-    if progress:
-        callbacks.append(RichProgressBar(leave=False))
+    bar = [RichProgressBar(leave=False)] if progress else []
+    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection, *bar]
     module = SentimentModule(
         prepared.model, config.training, prepared.balancing, seed=config.seed, convention=config.convention
     )
