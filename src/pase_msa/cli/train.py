@@ -37,6 +37,7 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
 
     from pase_msa.files import read_json
     from pase_msa.heldout.modality_report import summary_lines
+    from pase_msa.report.numbers import format_value, is_percent, metric_label
     from pase_msa.training.run import train as train_run
 
     folder = train_run(_run_config(options), progress=progress and sys.stderr.isatty())
@@ -44,7 +45,9 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
         return
     results = read_json(folder.results)
     metrics = ", ".join(
-        f"{name} {value:.3f}" for name, value in results["validation"].items() if isinstance(value, float)
+        f"{metric_label(name)} {format_value(name, value)}{' %' if is_percent(name) else ''}"
+        for name, value in results["validation"].items()
+        if isinstance(value, float)
     )
     switched = results["phases"]["switched_at"]
     print(f"{folder.path}: best epoch {results['best_epoch']} of {results['epochs']} in {results['seconds']:.0f} s")
@@ -52,7 +55,7 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     for line in summary_lines(results.get("modality_report") or {"modalities": {}}):
         print(line)
     if switched is not None:
-        print(f"modulation on after epoch {switched}", end="")
+        print(f"balancing on after epoch {switched}", end="")
         guarded = results["phases"]["guarded_at"]
         print(f", off again after epoch {guarded}" if guarded is not None else "")
     print(f"next: pase evaluate {folder.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pase_msa.errors import PaSEError
 from pase_msa.paper import methods
 from pase_msa.paper.layout import Section
 from pase_msa.paper.protocol import Options, Protocol
@@ -41,7 +42,11 @@ def variants(protocol: Protocol) -> dict[str, Options]:
 
 
 def build(results: Results) -> Section:
-    """The scores of either version of PaSE with its changes, and the whole method minus each of them."""
+    """The scores of either version of PaSE with its changes, and the whole method minus each of them.
+
+    Errors:
+        PaSEError: no run is finished.
+    """
     tables = []
     for whole, stem, more in (
         (methods.PAPER, "table3", {_EARLY: "- dual phase", methods.NO_SGM: "- SGM"}),
@@ -49,6 +54,8 @@ def build(results: Results) -> Section:
     ):
         names = {whole: whole, **{f"{whole} {part}": part for part in _parts(results.protocol)}, **more}
         order = [name for name in names if name in results.variants]
+        if not order:
+            continue  # none of this version is finished
         title = f"{whole} minus one part at a time, and with other fusions"
         # the published ablation is of the paper's version
         table = 3 if whole == methods.PAPER else None
@@ -57,6 +64,8 @@ def build(results: Results) -> Section:
             results, f"{stem}-differences", f"{whole} minus each of these", whole, order[1:], names=names
         )
         tables += [] if differences is None else [differences]
+    if not tables:
+        raise PaSEError("No run of table3 is finished, so it cannot be made; train its variants first.")
     notes = how_to_read(results)
     notes += [
         "What a part is worth is the whole method minus the row without the part. It is positive where the part helps "
