@@ -221,7 +221,7 @@ def test_links_and_pictures_are_there(page: Path) -> None:
         path, _, anchor = target.partition("#")
         there = (page.parent / path).resolve() if path else page
         # the command line is a page that is made when the site is built
-        assert there.exists() or there.name in ("command-line.md", "internals.md"), f"{page.name} links to {target}"
+        assert there.is_file() or there.name in ("command-line.md", "internals.md"), f"{page.name} links to {target}"
         if anchor:
             assert anchor in anchors(there), f"{page.name} links to {target}"
 

@@ -23,7 +23,7 @@ def on_files(files: Any, config: Any) -> Any:
     for notebook in sorted(TUTORIALS.glob("*.ipynb")):
         name = f"tutorials/{notebook.stem}"
         text, pictures = as_markdown(json.loads(notebook.read_text()), notebook.stem)
-        text += f"\n\n[This page as a notebook]({notebook.name}){{ download }}\n"
+        text += f'\n\n<a href="{notebook.name}" download>This page as a notebook</a>\n'
         files.append(File.generated(config, f"{name}.md", content=text))
         for picture, content in pictures.items():
             files.append(File.generated(config, f"tutorials/{picture}", content=content))
