@@ -163,7 +163,7 @@ def test_table_5_asks_the_models_that_are_named(made, tmp_path, monkeypatch):
         more = {"finish": "stop", "tokens_in": 1, "tokens_out": 1, "cached": False}
         return pd.DataFrame(frame).assign(**more)
 
-    monkeypatch.setattr("pase_msa.paper.table5.ask", ask)
+    monkeypatch.setattr("pase_msa.paper.table5.predict_split", ask)
     assert made.reproduce("table5", more=("--language-model", "toy-lm")) == 0
     text = (made.out / "table5.md").read_text()
     assert "| toy-lm, asked | " in text

@@ -35,7 +35,7 @@ class Config:
     dropout: float = 0.4
 
 
-def step_mask(lengths: Int[Tensor, " n"], steps: int) -> Bool[Tensor, "n t"]:
+def step_mask(lengths: Int[Tensor, " n"], steps: int | torch.SymInt) -> Bool[Tensor, "n t"]:
     """True at the valid steps of sequences padded to `steps`."""
     return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
 
