@@ -7,7 +7,7 @@ query) or by their masked mean, and mapped to the vector. A sequence of one step
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -37,7 +37,8 @@ class Config:
 
 def step_mask(lengths: Int[Tensor, " n"], steps: int | torch.SymInt) -> Bool[Tensor, "n t"]:
     """True at the valid steps of sequences padded to `steps`."""
-    return torch.arange(steps, device=lengths.device) < lengths.unsqueeze(1)
+    # A symbolic number of steps is torch.export's; the stub of arange does not name it.
+    return torch.arange(cast(int, steps), device=lengths.device) < lengths.unsqueeze(1)
 
 
 class SequenceEncoder(Encoder):
