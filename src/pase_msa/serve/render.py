@@ -24,7 +24,8 @@ def render_html(result: ClipResult, task: Task) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in result.notes)
         parts.append(f'<section><h3>Notes</h3><ul class="pase-notes">{notes}</ul></section>')
     seconds = sum(result.seconds.values())
-    parts.append(f'<p class="pase-seconds">Computed in {seconds:.1f} s</p>')
+    stages = escape(", ".join(f"{stage} {value:.3f} s" for stage, value in result.seconds.items()))
+    parts.append(f'<p class="pase-seconds" title="{stages}">Computed in {seconds:.1f} s</p>')
     return f'<div class="pase-result">{"".join(parts)}</div>'
 
 
