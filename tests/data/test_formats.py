@@ -70,10 +70,10 @@ def test_mmsa_labels_per_modality_and_numbered_ids(tmp_path):
 def test_mmsa_arrays_that_do_not_match_are_named(tmp_path):
     data = mmsa(False)
     data["valid"]["audio"] = data["valid"]["audio"][:1]
-    with pytest.raises(PaSEError, match="valid split has 2 ids but 1 of 'audio'"):
+    with pytest.raises(PaSEError, match="valid split has 2 utterances but 1 of 'audio'"):
         open_table(dump(tmp_path / "file.pkl", data))
     del data["train"]["id"]
-    with pytest.raises(PaSEError, match="train split needs an 'id'"):
+    with pytest.raises(PaSEError, match="train split needs 'id'"):
         open_table(dump(tmp_path / "file.pkl", data))
 
 

@@ -15,7 +15,7 @@ def find_problems(report: dict[str, Any]) -> list[dict[str, str]]:
 
     An error is something that training refuses, or that makes its results mean nothing.
     """
-    findings = [*_splits(report), *_modalities(report), *_labels(report), *_text(report)]
+    findings = [*_splits(report), *_leaks(report), *_modalities(report), *_labels(report), *_text(report)]
     findings.sort(key=lambda finding: finding[0] != "error")
     return [{"severity": severity, "message": message} for severity, message in findings]
 
@@ -44,6 +44,18 @@ def _splits(report: dict[str, Any]) -> Iterator[Finding]:
         yield "warning", "There is no test split."
     if "" in splits:
         yield "warning", f"{splits['']['utterances']} utterances are in no split and are left out."
+
+
+def _leaks(report: dict[str, Any]) -> Iterator[Finding]:
+    for sentence in report["leaks"]["labels"]:
+        yield "error", f"{sentence}. Results with it mean nothing; leave it out."
+    repeated = report["leaks"]["repeated"]
+    if repeated["utterances"]:
+        yield (
+            "error",
+            f"{repeated['utterances']} utterances stand in more than one split ({', '.join(repeated['example'])} are "
+            "the same in everything), so results would be too good.",
+        )
 
 
 def _modalities(report: dict[str, Any]) -> Iterator[Finding]:
@@ -115,6 +127,12 @@ def _labels(report: dict[str, Any]) -> Iterator[Finding]:
         if part["unknown"]:
             counts = ", ".join(f"{split or 'none'} {count}" for split, count in part["unknown_by_split"].items())
             yield "warning", f"The label {name} is unknown for {part['unknown']} utterances ({counts})."
+        if part["like_ids"]:
+            yield (
+                "warning",
+                f"The label {name} is another whole number or name for each utterance, as an id is; if it is one, "
+                "take the column out.",
+            )
         if part["distinct"] == 1:
             yield "error", f"The label {name} has the same value everywhere, so there is nothing to learn."
         train = part.get("by_split", {}).get("train")

@@ -50,7 +50,10 @@ class ComputationalSequence:
 
     @property
     def _first(self) -> Any:
-        return next(iter(self.parts.values()))[0][1]["features"]
+        """The features of the first entry that holds any; an extraction that failed leaves empty ones."""
+        entries = (entry["features"] for parts in self.parts.values() for _, entry in parts)
+        first = next(entries)
+        return next((item for item in (first, *entries) if len(item.shape) and 0 not in item.shape), first)
 
     @property
     def strings(self) -> bool:
@@ -60,7 +63,8 @@ class ComputationalSequence:
     @property
     def size(self) -> int:
         """Feature size D."""
-        return int(np.prod(self._first.shape[1:]))
+        shape = self._first.shape
+        return int(np.prod(shape[1:])) if len(shape) and 0 not in shape else 0
 
     def label_names(self) -> list[str]:
         """Names of the label columns: those of the metadata, or the customary ones for this number of columns."""
@@ -77,6 +81,9 @@ class ComputationalSequence:
     def video(self, name: str) -> tuple[Array, Array]:
         """Intervals [n, 2] and features [n, D] of a video, by time."""
         parts = [content(entry) for _, entry in self.parts.get(name, ())]
+        parts = [(intervals, features) for intervals, features in parts if len(intervals) and features.size]
+        if odd := [features.shape[1] for _, features in parts if features.shape[1] != self.size]:
+            raise PaSEError(f"{name!r} has features of size {odd[0]}, other videos have {self.size}; write it again.")
         if not parts:
             return np.zeros((0, 2)), np.zeros((0, self.size))
         intervals, features = (np.concatenate(items) for items in zip(*parts, strict=True))
@@ -88,6 +95,8 @@ def content(entry: Any) -> tuple[Array, Array]:
     """Intervals [n, 2] in seconds and features [n, D] of an entry."""
     intervals = np.asarray(entry["intervals"], dtype=np.float64).reshape(-1, 2)
     features = np.asarray(entry["features"])
+    if not features.size:  # an extraction that failed: the modality is absent
+        return np.zeros((0, 2)), np.zeros((0, 1))
     if len(features) != len(intervals):
         raise PaSEError(f"{entry.name} has {len(intervals)} intervals but {len(features)} features; write it again.")
     return intervals, features.reshape(len(features), -1)

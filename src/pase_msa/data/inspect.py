@@ -15,9 +15,11 @@ from rich.text import Text
 
 from pase_msa.data.checks import find_problems
 from pase_msa.data.feature_statistics import modality_statistics
+from pase_msa.data.leaks import leak_report
 from pase_msa.data.table import SPLITS, FeatureTable
 
 Report = dict[str, Any]
+_MANY = 20  # values that are not all different by chance
 
 
 def inspect_table(table: FeatureTable) -> Report:
@@ -25,9 +27,10 @@ def inspect_table(table: FeatureTable) -> Report:
 
     Returns:
         `utterances`, `videos`, `meta`, `splits` (counts), `modalities` (size, presence, lengths, non-finite
-        values, constant dimensions, extreme values, duplicates), `labels`, `text`, `overlap` (videos in
-        several splits) and `problems`: one sentence per problem, with a severity. "error" is what training refuses
-        or what makes its results meaningless; all else is a "warning".
+        values, constant dimensions, extreme values, duplicates), `labels`, `text`, `overlap` (videos in several
+        splits), `leaks` (modalities that hold a label, utterances in two splits) and `problems`: one sentence per
+        problem, with a severity. "error" is what training refuses or what makes its results meaningless; all else
+        is a "warning".
     """
     report: Report = {
         "utterances": len(table),
@@ -38,6 +41,7 @@ def inspect_table(table: FeatureTable) -> Report:
         "labels": {name: _label(table, name) for name in table.schema.labels},
         "text": _text(table),
         "overlap": _overlap(table),
+        "leaks": leak_report(table),
     }
     report["problems"] = find_problems(report)
     return report
@@ -67,6 +71,7 @@ def _label(table: FeatureTable, name: str) -> Report:
     values, places = table.labels(name), table.splits.tolist()
     labelled = [value for value in values if value is not None]
     report: Report = {
+        "like_ids": _like_ids(labelled),
         "kind": table.schema.labels[name],
         "known": len(labelled),
         "unknown": len(values) - len(labelled),
@@ -85,6 +90,13 @@ def _label(table: FeatureTable, name: str) -> Report:
         for split in sorted(set(places))
     }
     return report
+
+
+def _like_ids(values: list[Any]) -> bool:
+    """Whether labels look like numbers or names of the rows: all different, and whole numbers or words."""
+    if len(values) < _MANY or len(set(values)) < len(values):
+        return False
+    return all(isinstance(value, str) or float(value).is_integer() for value in values)
 
 
 def _count(items: Iterable[str]) -> dict[str, int]:
@@ -141,6 +153,7 @@ def render(report: Report, width: int = 110) -> str:
         case = ", all upper case" if report["text"]["upper_case"] else ""
         words = f"{report['text']['words']['median']:g} words in the median"
         console.print(f"Text: {report['text']['coverage']:.1%} of the utterances, {words}{case}")
+    _grid(console, ["taken for", "parts"], {role: [", ".join(parts)] for role, parts in _roles(meta).items()})
     for note in meta.get("notes", ()):
         console.print(f"Note: {note}", markup=False)
     for problem in report["problems"]:
@@ -148,6 +161,12 @@ def render(report: Report, width: int = 110) -> str:
     if not report["problems"]:
         console.print("Nothing wrong was found.")
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _roles(meta: Report) -> dict[str, list[str]]:
+    """What the reader took for what, by role; empty for data that no reader read."""
+    roles = meta.get("roles")
+    return roles if isinstance(roles, dict) else {}
 
 
 def _label_cells(label: Report) -> list[Any]:
@@ -163,7 +182,7 @@ def _grid(console: Console, header: list[str], rows: dict[str, list[Any]]) -> No
         return
     grid = Table(box=box.SIMPLE_HEAD)
     for i, title in enumerate(header):
-        grid.add_column(title, justify="right" if i else "left", overflow="fold")
+        grid.add_column(title, justify="right" if i and title != "parts" else "left", overflow="fold")
     for name, cells in rows.items():
         grid.add_row(*(Text(str(cell)) for cell in (name, *cells)))
     console.print(grid)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pase_msa import plugins
 from pase_msa.data.guard import check_plain, reading
+from pase_msa.data.reading import PICKLES, describe_pickle
 from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
 
@@ -58,9 +59,10 @@ def _reader(source: Path, format: str | None) -> tuple[str, Any]:
             errors.append(error)
     if errors:
         raise errors[0]
+    found = f" It holds {describe_pickle(source)}." if source.suffix.lower() in PICKLES and source.is_file() else ""
     raise PaSEError(
         f"{source} is in no format that has a reader here ({', '.join(plugins.names('data.formats'))}); "
-        "name one with --format, or write utterances.csv and beside it one NAME.npy per modality."
+        f"name one with --format, or write utterances.csv and beside it one NAME.npy per modality.{found}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,27 +15,92 @@ from pase_msa.data.unpickle import load_pickle
 from pase_msa.errors import PaSEError
 
 PICKLES = (".pkl", ".pickle", ".p")
-_SPLITS = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "test": "test"}
+_SPLITS = {
+    **dict.fromkeys(("train", "training", "tr"), "train"),
+    **dict.fromkeys(("valid", "val", "dev", "validation", "development", "devel", "eval"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+#: how tables write a value that is not there
+UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "null", "none", "nil", "-", "--", "?"})
+#: what transcripts of published files hold in place of a word
+NO_WORDS = frozenset({"sp", "nw", "sil", "<sil>", "[sil]", "<unk>", "[unk]", "<pad>", "[pad]", ""})
 
 
 def split_name(name: object) -> str | None:
     """Our name of a split ("val" and "dev" are "valid"), or None if it is no split's name."""
-    return _SPLITS.get(as_text(name).lower())
+    return _SPLITS.get(as_text(name).strip().lower()) if isinstance(name, str | bytes) else None
 
 
 def as_text(value: object) -> str:
-    """Text from a str, the bytes of a Python 2 file, or a one-element array of either."""
+    """Text from a str, the bytes of a Python 2 file, a number, or a one-element array of one of these.
+
+    Errors:
+        PaSEError: anything else, such as a list, which has no text of its own.
+    """
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, str | int | float | np.generic):
+        return str(value)
+    raise PaSEError(f"Text or a number was wanted, found a {type(value).__name__}; write the file again.")
 
 
-def real(value: Any) -> float | None:
-    """A label as a number; None where it is unknown (None or NaN)."""
+def transcript(value: object) -> str | None:
+    """The text of an utterance; None where there is none (None, NaN, only white space)."""
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return None
+    text = as_text(value)
+    return text if text.strip() else None
+
+
+def real(value: Any, what: str = "A label") -> float | None:
+    """A label as a number; None where it is unknown (None, NaN, blank, "NA").
+
+    Args:
+        value: a number, its text, or an array of one.
+        what: is read, for the sentence: "'sentiment' of 'video$_$3'".
+
+    Errors:
+        PaSEError: it is no number.
+    """
+    if isinstance(value, np.ndarray | list | tuple):
+        flat = np.asarray(value, dtype=object).reshape(-1)
+        if flat.size != 1:
+            raise PaSEError(f"{what} was to be one number, found {flat.size} values; mend it.")
+        value = flat[0]
     if value is None:
         return None
-    number = float(np.asarray(value, dtype=np.float64).reshape(-1)[0])
+    if isinstance(value, str | bytes):
+        text = as_text(value).strip()
+        if text.lower() in UNKNOWN:
+            return None
+        value = text
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise PaSEError(f"{what} was to be a number, found {str(value)[:60]!r}; mend it.") from None
     return None if np.isnan(number) else number
+
+
+def column(part: Mapping[Any, Any], key: str, count: int, where: str) -> Any:
+    """A part of a split with one entry per utterance.
+
+    Args:
+        part: the split.
+        key: of the part.
+        count: of utterances.
+        where: file and split, for the sentence.
+
+    Errors:
+        PaSEError: it has no entries, or another number of them.
+    """
+    value = part[key]
+    listed = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if not listed or len(value) != count:
+        found = len(value) if listed else f"a {type(value).__name__}"
+        raise PaSEError(f"{where} has {count} utterances, but {key!r} holds {found}; write the file again.")
+    return value
 
 
 def modality_name(name: str) -> str:
@@ -115,14 +180,37 @@ def pickled_splits(path: Path) -> dict[str, dict[str, Any]]:
     content = cached_pickle(path)
     if not isinstance(content, dict):
         return {}
-    parts = {split_name(name): part for name, part in content.items() if isinstance(part, dict)}
-    return {name: part for name, part in parts.items() if name is not None}
+    parts: dict[str, dict[str, Any]] = {}
+    for key, part in content.items():
+        name = split_name(key)
+        if name is None or not isinstance(part, dict):
+            continue
+        if name in parts:
+            raise PaSEError(f"{path} has two parts that are the {name} split ({list(content)}); leave one of them.")
+        parts[name] = part
+    return parts
 
 
-def frame_arrays(part: dict[str, Any], without: Iterable[str] = ()) -> dict[str, Array]:
-    """The real-valued arrays [N, T, D] of a split, by modality."""
-    return {
-        name: value
-        for name, value in part.items()
-        if isinstance(value, np.ndarray) and value.ndim == 3 and value.dtype.kind == "f" and name not in without
-    }
+def left_over_parts(path: Path) -> list[str]:
+    """The keys of a pickle of splits that name no split, such as "trainval"; those who read it are to say so."""
+    content = cached_pickle(path)
+    return [str(key)[:60] for key in content if split_name(key) is None] if isinstance(content, dict) else []
+
+
+def describe_pickle(path: Path) -> str:
+    """What a pickle holds, for the sentence that refuses it: types, keys and shapes, two levels deep."""
+    return _described(cached_pickle(path), 2)
+
+
+def _described(value: Any, depth: int) -> str:
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    if isinstance(value, dict):
+        keys = list(value)[:6]
+        some = ", ".join(repr(key)[:40] for key in keys) + (" ..." if len(value) > len(keys) else "")
+        inner = f", the first with {_described(value[keys[0]], depth - 1)}" if keys and depth else ""
+        return f"a dictionary of {len(value)} ({some}){inner}"
+    if isinstance(value, list | tuple | set | frozenset):
+        inner = f", the first of them {_described(next(iter(value)), depth - 1)}" if value and depth else ""
+        return f"a {type(value).__name__} of {len(value)}{inner}"
+    return f"a {type(value).__name__}"

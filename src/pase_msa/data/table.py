@@ -24,6 +24,7 @@ from pase_msa.files import replacing, write_json
 SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
 _RESERVED = ("id", "video", "split", "text")
+_WHOLE = 2.0**24  # above which single precision does not hold every whole number
 _BATCH = 512
 _LONGEST_NAME = 200
 LabelKind = Literal["real", "class"]
@@ -271,9 +272,11 @@ class FeatureTable:
         content = dict(meta or {})
         schema.check()
         arrow_schema = schema.arrow()
-        batches = _batches(utterances, schema, arrow_schema)
+        rounded: dict[str, float] = {}
+        batches = _batches(utterances, schema, arrow_schema, rounded)
         if path is None:
             table = pa.Table.from_batches(list(batches), arrow_schema)
+            _note_rounding(content, rounded)
             return cls(datasets.Dataset(datasets.table.InMemoryTable(table)), schema, content)
         folder = Path(path)
         if (folder / ARROW).exists():
@@ -283,6 +286,7 @@ class FeatureTable:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
+            _note_rounding(content, rounded)
             # everything that a table is refused for is found before the table is there
             cls(_mapped(partial), schema, content)
             description = {"version": 1, "schema": vars(schema), "meta": content, "checksum": checksum(partial)}
@@ -327,7 +331,20 @@ def _mapped(file: Path) -> datasets.Dataset:
     return datasets.Dataset.from_file(str(file))
 
 
-def _batches(utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _note_rounding(meta: dict[str, Any], rounded: Mapping[str, float]) -> None:
+    """Say which modalities hold values too large for single precision, such as time stamps."""
+    notes = [
+        f"{name} holds values up to {largest:.3g}, which single precision rounds to steps of "
+        f"{float(np.spacing(np.float32(largest))):g}; subtract an offset before."
+        for name, largest in rounded.items()
+    ]
+    if notes:
+        meta["notes"] = [*meta.get("notes", ()), *notes]
+
+
+def _batches(
+    utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema, rounded: dict[str, float]
+) -> Iterator[pa.RecordBatch]:
     rows = iter(utterances)
     while block := list(islice(rows, _BATCH)):
         columns: dict[str, list[Any]] = {name: [] for name in arrow_schema.names}
@@ -338,14 +355,14 @@ def _batches(utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.S
             for name in schema.labels:
                 columns[f"labels.{name}"].append(row.labels.get(name))
             for name, dim in schema.modalities.items():
-                columns[f"features.{name}"].append(_flat(row, name, dim))
+                columns[f"features.{name}"].append(_flat(row, name, dim, rounded))
             if schema.text:
                 columns["text"].append(row.text)
         arrays = [pa.array(columns[item.name], type=item.type) for item in arrow_schema]
         yield pa.RecordBatch.from_arrays(arrays, schema=arrow_schema)
 
 
-def _flat(row: Utterance, name: str, dim: int) -> Array | None:
+def _flat(row: Utterance, name: str, dim: int, rounded: dict[str, float]) -> Array | None:
     value = row.features.get(name)
     if value is None or np.size(value) == 0:
         return None
@@ -357,4 +374,9 @@ def _flat(row: Utterance, name: str, dim: int) -> Array | None:
             f"Utterance {row.id!r}: {name} must be frames of shape (steps, {dim}) or one vector ({dim},), "
             f"found {tuple(frames.shape)}; every utterance of a table has the same feature size."
         )
-    return np.ascontiguousarray(frames, dtype=np.float32).reshape(-1)
+    single = np.ascontiguousarray(frames, dtype=np.float32)
+    if frames.dtype.itemsize > 4 and frames.dtype.kind in "fiu":
+        finite = np.abs(single[np.isfinite(single)])
+        if finite.size and (largest := float(finite.max())) > _WHOLE and np.any(single != frames):
+            rounded[name] = max(rounded.get(name, 0.0), largest)
+    return single.reshape(-1)

@@ -127,6 +127,7 @@ class RunConfig:
         phases: the dual-phase rule.
         training: optimisation.
         convention: of the metrics: "mmsa", "mult" or "pase".
+        allow_leaks: whether to train on a modality that is a function of a label; such a run is refused otherwise.
     """
 
     data: str | None = None
@@ -143,6 +144,7 @@ class RunConfig:
     phases: PhaseConfig = field(default_factory=PhaseConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     convention: Convention = "mmsa"
+    allow_leaks: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**31:

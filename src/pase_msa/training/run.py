@@ -15,6 +15,7 @@ from lightning import Callback
 from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
 from pase_msa.data.inputs import describe_data
+from pase_msa.data.leaks import refuse_leaks
 from pase_msa.data.opening import open_data
 from pase_msa.data.problem import Problem
 from pase_msa.data.table import FeatureTable
@@ -122,6 +123,8 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     """
     table = table if table is not None else open_data(config.data)
     prepared = prepare(config, table)
+    if not config.allow_leaks:
+        refuse_leaks(table, prepared.task.modalities)
     _check_before_writing(config, prepared.task)
     folder, resumed = _start_folder(config, table)
     began = time.perf_counter()

@@ -6,8 +6,8 @@ D] and intervals [n, 2] in seconds. One sequence must hold labels (a name with "
 hold words: strings, or vectors under a name with "glove" or "word" in it.
 
 The table, as the SDK's `align(words, mean)`, then `align(labels)` make it: one utterance per label interval,
-with the SDK's id "vid[i]"; in it each other sequence is averaged over each word, pauses (the word "sp", or an
-all-zero vector) are dropped, and strings become the text. Without a sequence of words, all keep their own rate.
+with the SDK's id "vid[i]"; in it each other sequence is averaged over each word, what is no word ("sp", "NW", or an
+all-zero vector) is dropped, and strings become the text. Without a sequence of words, all keep their own rate.
 Four things differ from the SDK: an utterance that a sequence does not cover stays, with that modality absent
 (the SDK drops it). One without any word stays too, with all of them absent. A word that a sequence does not
 cover is skipped in that sequence alone. Frames that are points in time are used. A modality has the name of its
@@ -33,7 +33,8 @@ import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.computational_sequence import EPSILON, ComputationalSequence, content, inside
-from pase_msa.data.reading import as_text, modality_name, real, split_name
+from pase_msa.data.reading import NO_WORDS, as_text, modality_name, real, split_name
+from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.optional import need
@@ -65,10 +66,12 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
                 sequences.update(ComputationalSequence.all_of(stack.enter_context(h5py.File(file, "r"))))
             except OSError as error:
                 raise PaSEError(f"{file} was to be HDF5, but {error}; download it again.") from error
+        empty = [name for name, item in sequences.items() if not item.size]
+        sequences = {name: item for name, item in sequences.items() if item.size}
         labels = [name for name in sequences if "label" in name.lower()]
         if len(labels) != 1:
             raise PaSEError(
-                f"{path} needs one sequence with 'label' in its name, found {labels or sorted(sequences)}; "
+                f"{path} needs one sequence with 'label' in its name, found {labels or sorted(sequences) or 'none'}; "
                 "leave only the one that you want in the folder."
             )
         truth = sequences.pop(labels[0])
@@ -81,8 +84,14 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             words is not None and words.strings,
         )
         splits = _splits(path if path.is_dir() else path.parent)
+        roles = Roles({LABELS: [labels[0]], FEATURES: [f"{name} (size {item.size})" for name, item in numeric.items()]})
+        for name, item in sequences.items():
+            if item.strings:
+                roles.add("transcripts" if item is words else LEFT_OVER, name, "" if item is words else "more words")
+        for name in empty:
+            roles.add(LEFT_OVER, name, "no entry of it holds anything")
         notes = [] if splits else ["The files define no splits; add splits.json or splits.csv (video, split)."]
-        meta = {"format": "csd", "source": path.name, "notes": notes}
+        meta = {"format": "csd", "source": path.name, "notes": notes, "roles": roles.found}
         return FeatureTable.build(_utterances(truth, names, words, numeric, splits), schema, path=out, meta=meta)
 
 
@@ -111,7 +120,7 @@ def _utterances(
                 features = {name: _cut(track, start, end, at and at[0]) for name, track in tracks.items()}
                 tokens = at[1] if at and words is not None and words.strings else []
                 text = " ".join(as_text(word) for word in tokens) or None
-                values = {name: real(labels[i, k]) for k, name in enumerate(names)}
+                values = {name: real(labels[i, k], f"A label of {key!r}") for k, name in enumerate(names)}
                 name = key if "[" in key and len(intervals) == 1 else f"{key}[{i}]"
                 yield Utterance(name, video, splits.get(video, ""), values, features, text)
 
@@ -122,7 +131,7 @@ def _steps(spoken: tuple[Array, Array], start: float, end: float) -> tuple[list[
     spans, words = [], []
     for i in np.flatnonzero(inside(intervals, start, end)):
         token = tokens[i]
-        if as_text(token[0]) not in ("sp", "") if token.dtype.kind in "SO" else token.any():
+        if as_text(token[0]).strip().lower() not in NO_WORDS if token.dtype.kind in "SO" else token.any():
             spans.append((max(intervals[i, 0], start), min(intervals[i, 1], end)))
             words.append(token[0])
     return spans, words

@@ -16,6 +16,7 @@ import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import load_array
+from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles, role_of
 from pase_msa.data.table import FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
 
@@ -47,9 +48,26 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
         for name in header
         if name not in _COLUMNS
     }
-    arrays = {file.stem: file for file in sorted(path.glob("*.npy")) if not file.stem.endswith("_lengths")}
+    roles, arrays = Roles(), {}
+    for item in sorted(path.glob("*.npy")):
+        role = role_of(item.stem, load_array(item, mmap_mode="r"))
+        if role is None:
+            arrays[item.stem] = item
+        else:
+            roles.add(role, item.name, "" if role == "lengths" else "not used; labels are columns of utterances.csv")
     loaded = {name: _Frames(name, file, len(rows)) for name, file in arrays.items()}
     schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in header)
+    for name, frames in loaded.items():
+        roles.add(FEATURES, arrays[name].name, f"size {frames.dim}")
+    for name in header:
+        known = {"id": "ids", "text": "transcripts", "video": "videos", "split": "splits", "clip": LEFT_OVER}
+        roles.add(known.get(name, LABELS), f"column {name}")
+    names = {item.name for item in path.glob("*.npy")} | {"utterances.csv"}
+    for item in sorted(path.iterdir()):
+        if item.name not in names:
+            roles.add(LEFT_OVER, item.name)
+
+    meta = {"format": "folder", "source": path.name, "roles": roles.found}
 
     def utterances() -> Iterator[Utterance]:
         for i, row in enumerate(rows):
@@ -58,7 +76,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             video, split = row.get("video") or row["id"], row.get("split") or ""
             yield Utterance(row["id"], video, split, labels, features, row.get("text") or None)
 
-    return FeatureTable.build(utterances(), schema, path=out, meta={"format": "folder", "source": path.name})
+    return FeatureTable.build(utterances(), schema, path=out, meta=meta)
 
 
 class _Frames:

@@ -11,9 +11,10 @@ Expected is a folder with
 
 The table: a modality has the name of its folder (`wav2vec-large-c-UTT`; rename the folder to rename it),
 and is absent where an utterance has no file or only zeros. Whole-number labels are the class `emotion`,
-named for 4 of them (happy, sad, neutral, angry) and for 6 (and excited, frustrated), else by number; others
-are the real label `sentiment`. Sentences are the text. Speakers are left out. Without a valid set there is
-no valid split, and the notes say so.
+named for 4 of them (happy, sad, neutral, angry) and for 6 (and excited, frustrated), else by number; -1 is an unknown
+class. Words are class names. Real numbers, and whole numbers with others than -1 below zero, are the real label
+`sentiment`. Sentences are the text. Speakers are left out. Without a valid set there is no valid split, and the notes
+say so. `meta["roles"]` says what was taken for what.
 
 Source: Lian et al. 2022, https://github.com/zeroQiaoba/GCNet.
 """
@@ -29,6 +30,7 @@ import numpy as np
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import (
     PICKLES,
+    UNKNOWN,
     as_text,
     cached_pickle,
     load_array,
@@ -36,11 +38,14 @@ from pase_msa.data.reading import (
     real,
     release_pickle,
     strip_zeros,
+    transcript,
 )
+from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 
 _EMOTIONS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
+_MOST_CLASSES = 100
 _SPLITS = {2: ("train", "test"), 3: ("train", "valid", "test")}
 
 
@@ -59,9 +64,9 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             f"of .npy files per modality, found no such {'pickle' if content is None else 'folder'}; add it."
         )
     ids, labels, _, sentences, *sets = content
-    split_of = {video: split for split, videos in zip(_SPLITS[len(sets)], sets, strict=True) for video in videos}
+    split_of = _splits(path, sets)
     values = [value for video in ids for value in labels[video]]
-    classes = _classes(values)
+    classes = _classes(path, values)
     notes = [] if len(sets) == 3 else ["The data define no valid split; take one from the training videos."]
     if left := sum(video not in split_of for video in ids):
         notes.append(f"{left} videos are in no split.")
@@ -70,8 +75,14 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     for modality, folder in folders.items():
         schema.modalities[modality] = _size(folder, names)
     rows = _utterances(content, split_of, folders, classes)
+    roles = Roles()
+    for role, part in (("ids", "part 1 of the pickle"), ("speakers", "part 3 of the pickle"), *_parts(schema)):
+        roles.add(role, part)
+    for item in _left_over(path, folders):
+        roles.add(LEFT_OVER, item, "no folder of .npy files, and not the pickle of labels")
+    meta = {"format": "gcnet", "source": path.name, "notes": notes, "roles": roles.found}
     try:
-        return FeatureTable.build(rows, schema, path=out, meta={"format": "gcnet", "source": path.name, "notes": notes})
+        return FeatureTable.build(rows, schema, path=out, meta=meta)
     finally:
         release_pickle()
 
@@ -91,8 +102,44 @@ def _labels(path: Path) -> Any:
     return None
 
 
+def _splits(path: Path, sets: list[Any]) -> dict[Any, str]:
+    """Video -> split.
+
+    Errors:
+        PaSEError: a video is in two sets.
+    """
+    split_of: dict[Any, str] = {}
+    for split, videos in zip(_SPLITS[len(sets)], sets, strict=True):
+        for video in videos:
+            if split_of.setdefault(video, split) != split:
+                raise PaSEError(
+                    f"{path}: video {as_text(video)!r} is in the {split_of[video]} and in the {split} set, so results "
+                    "would be too good; leave it in one of them."
+                )
+    return split_of
+
+
+def _parts(schema: Schema) -> list[tuple[str, str]]:
+    """What the labels, sentences and folders were taken for."""
+    (label, kind) = next(iter(schema.labels.items()))
+    about = "classes" if kind == "class" else "scores"
+    parts = [(LABELS, f"part 2 of the pickle ({about}, as {label})")]
+    parts += [("transcripts", "part 4 of the pickle")] if schema.text else []
+    return parts + [(FEATURES, f"{name} (size {size})") for name, size in schema.modalities.items()]
+
+
+def _left_over(path: Path, folders: dict[str, Path]) -> list[str]:
+    """Names beside the pickle and the folders of features."""
+    taken = {*folders.values(), path / "features"}
+    return [item.name for item in sorted(path.iterdir()) if item not in taken and item.suffix.lower() not in PICKLES]
+
+
 def _check(file: Path, ids: dict[Any, Any], labels: dict[Any, Any]) -> None:
     for video, names in ids.items():
+        if not isinstance(names, list | tuple | np.ndarray) or not isinstance(
+            labels.get(video, ()), list | tuple | np.ndarray
+        ):
+            raise PaSEError(f"{file}: ids and labels of video {as_text(video)!r} were to be lists; write it again.")
         if len(labels.get(video, ())) != len(names):
             raise PaSEError(
                 f"{file}: video {as_text(video)!r} has {len(names)} utterances but "
@@ -107,13 +154,26 @@ def _folders(path: Path) -> dict[str, Path]:
     return {modality_name(item.name): item for item in folders if next(item.rglob("*.npy"), None) is not None}
 
 
-def _classes(values: list[Any]) -> list[str] | None:
-    """Names of the classes, or None where the labels are real scores."""
+def _classes(path: Path, values: list[Any]) -> dict[Any, str | None] | None:
+    """The class of each label, or None where the labels are real scores."""
     array = np.asarray(values)
-    if array.dtype.kind not in "iub":
+    if array.dtype.kind in "SU":
+        words = {word: as_text(word).strip() for word in array.tolist()}
+        return {word: None if name.lower() in UNKNOWN else name for word, name in words.items()}
+    if array.dtype.kind not in "iub" or not array.size:
         return None
+    below = set(array[array < 0].tolist())
+    if below - {-1}:
+        return None  # a score such as -3 to 3
     count = int(array.max()) + 1
-    return list(_EMOTIONS[:count]) if count in (4, 6) else [str(i) for i in range(count)]
+    if not count:
+        raise PaSEError(f"{path}: all {array.size} labels are -1, which is an unknown class; give labels.")
+    if count > _MOST_CLASSES:
+        raise PaSEError(
+            f"{path}: labels are whole numbers up to {count - 1}, which are no classes; write scores as real numbers."
+        )
+    names = _EMOTIONS[:count] if count in (4, 6) else tuple(map(str, range(count)))
+    return {-1: None, **dict(enumerate(names))}
 
 
 def _size(folder: Path, names: list[str]) -> int:
@@ -124,19 +184,19 @@ def _size(folder: Path, names: list[str]) -> int:
 
 
 def _utterances(
-    content: Any, split_of: Any, folders: dict[str, Path], classes: list[str] | None
+    content: Any, split_of: Any, folders: dict[str, Path], classes: dict[Any, str | None] | None
 ) -> Iterator[Utterance]:
     ids, labels, speakers, sentences, *_ = content
     for video, names in ids.items():
         for i, name in enumerate(names):
             label: dict[str, Any] = (
-                {"sentiment": real(labels[video][i])}
+                {"sentiment": real(labels[video][i], f"The label of {as_text(name)!r}")}
                 if classes is None
-                else {"emotion": classes[int(labels[video][i])]}
+                else {"emotion": classes[np.asarray(labels[video][i]).item()]}
             )
             speaker = as_text(speakers[video][i]) if i < len(speakers.get(video, ())) else ""
             features = {modality: _frames(folder, as_text(name), speaker) for modality, folder in folders.items()}
-            text = as_text(sentences[video][i]) if sentences and i < len(sentences.get(video, ())) else None
+            text = transcript(sentences[video][i]) if sentences and i < len(sentences.get(video, ())) else None
             yield Utterance(as_text(name), as_text(video), split_of.get(video, ""), label, features, text)
 
 

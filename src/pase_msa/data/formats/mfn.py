@@ -24,6 +24,7 @@ import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import modality_name, real, split_name, strip_zeros
+from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles
 from pase_msa.data.table import SPLITS, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.optional import need
@@ -64,8 +65,16 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
                     f"found {shape}; make them agree."
                 )
             schema.modalities[name] = shape[-1]
+    roles = Roles()
+    for split, part in files.items():
+        for name, file in part.items():
+            roles.add(LABELS if name == "y" else FEATURES, file.name, "" if name == "y" else f"as {name}, {split}")
+    taken = {file for part in files.values() for file in part.values()}
+    for item in sorted(path.iterdir()):
+        if item not in taken:
+            roles.add(LEFT_OVER, item.name)
     notes = ["The files have no ids: each utterance counts as a video of its own."]
-    meta = {"format": "mfn", "source": path.name, "notes": notes}
+    meta = {"format": "mfn", "source": path.name, "notes": notes, "roles": roles.found}
     return FeatureTable.build(_utterances(files, list(schema.labels)), schema, path=out, meta=meta)
 
 
@@ -121,7 +130,11 @@ def _utterances(files: dict[str, dict[str, Path]], names: list[str]) -> Iterator
         for start in range(0, len(labels), _BLOCK):
             current = {name: next(block) for name, block in blocks.items()}
             for i in range(start, min(start + _BLOCK, len(labels))):
-                values = {name: real(labels[i, k]) for k, name in enumerate(names) if k < labels.shape[1]}
+                values = {
+                    name: real(labels[i, k], f"{part['y'].name}, row {i}")
+                    for k, name in enumerate(names)
+                    if k < labels.shape[1]
+                }
                 features = {name: _frames(block[i - start]) for name, block in current.items()}
                 yield Utterance(f"{split}_{i}", f"{split}_{i}", split, values, features)
 
