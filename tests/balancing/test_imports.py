@@ -1,65 +1,52 @@
 """A piece can be had without the rest: what its import loads, in a fresh process."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.loading import run_each
 
 #: what nobody needs who takes a callback for an own LightningModule
 HEAVY = {"jinja2", "matplotlib", "pandas", "pyarrow", "rich", "safetensors", "scipy", "sklearn", "transformers"}
+PIECES = ("ShapleyModulation", "modulation_factors")
 
 
-def loaded_by(statement):
-    """Modules of ours, and top-level names of others, after a statement; those of torch and Lightning are left out."""
-    code = f"""
-import sys
-import torch, lightning, jaxtyping, numpy
-before = set(sys.modules)
-{statement}
-print(*sorted(set(sys.modules) - before))
-"""
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    ours = {name.removeprefix("pase_msa.") for name in output if name.startswith("pase_msa.")}
-    return ours, {name.split(".")[0] for name in output} - {"pase_msa"}
+@pytest.fixture(scope="module")
+def loaded():
+    """By name, modules of ours and top-level names of others; those of torch and Lightning are left out."""
+    codes = {name: f"from pase_msa import {name}" for name in PIECES}
+    result = {}
+    for name, (modules, _) in run_each(codes, ("torch", "lightning", "jaxtyping", "numpy")).items():
+        ours = {module.removeprefix("pase_msa.") for module in modules if module.startswith("pase_msa.")}
+        result[name] = ours, {module.split(".")[0] for module in modules} - {"pase_msa"}
+    return result
 
 
-def test_shapley_modulation_loads_only_what_it_needs():
-    ours, others = loaded_by("from pase_msa import ShapleyModulation")
+def test_shapley_modulation_loads_only_what_it_needs(loaded):
+    ours, others = loaded["ShapleyModulation"]
     pieces = {"base", "factors", "rates", "sgm"}
     assert ours == {"errors", "shapley", "batch", "task", "balancing", *(f"balancing.{piece}" for piece in pieces)}
     assert not others & HEAVY
 
 
-def test_modulation_factors_load_no_more():
-    ours, others = loaded_by("from pase_msa import modulation_factors")
+def test_modulation_factors_load_no_more(loaded):
+    ours, others = loaded["modulation_factors"]
     assert ours == {"errors", "balancing", "balancing.factors"}
     assert not others & HEAVY
 
 
 def test_a_module_that_is_imported_without_lightning_does_not_load_it():
-    code = (
-        "import sys; from pase_msa import modulation_factors; print('torch' in sys.modules, 'lightning' in sys.modules)"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.split() == ["False", "False"]
+    ((modules, _),) = run_each({"factors": "from pase_msa import modulation_factors"}).values()
+    assert not {"torch", "lightning"} & modules
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "contributions",
-        "diagnose",
-        "diagnosis",
-        "mixture",
-        "modality_report",
-        "reference",
-        "table",
-        "validation",
-        "weights",
-    ],
-)
-def test_held_out_evidence_loads_neither_training_nor_reports(module):
-    ours, others = loaded_by(f"import pase_msa.heldout.{module}")
-    folders = {name.split(".")[0] for name in ours}
-    assert not folders & {"balancing", "models", "training", "evaluation", "report", "cli"}
-    assert not others & {"jinja2", "matplotlib", "rich", "transformers"}
+def test_held_out_evidence_loads_neither_training_nor_reports():
+    names = ["contributions", "diagnose", "diagnosis", "mixture", "modality_report", "reference", "table"]
+    names += ["validation", "weights"]
+    preloaded = ("torch", "lightning", "datasets", "sklearn.linear_model", "scipy.optimize")
+    codes = {name: f"import pase_msa.heldout.{name}" for name in names}
+    for name, (modules, _) in run_each(
+        codes, ("torch", "lightning", "datasets", "sklearn.linear_model", "scipy.optimize")
+    ).items():
+        folders = {module.split(".")[1] for module in modules if module.startswith("pase_msa.")}
+        assert folders, name
+        assert not folders & {"balancing", "models", "training", "evaluation", "report", "cli"}, name
+        assert not {m.split(".")[0] for m in modules} & {"jinja2", "matplotlib", "rich", "transformers"}, name

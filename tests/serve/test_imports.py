@@ -1,18 +1,11 @@
 """Prediction and extraction load no training: whoever predicts needs no Lightning."""
 
-import subprocess
-import sys
+import importlib.util
 
-import pytest
-
+from tests.loading import run_each
 from tests.toys import toy_model
 
-
-def loaded(code):
-    """Modules that a fresh process has after some code."""
-    code += "\nimport sys; print(*sys.modules)"
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.split())
+PRELOADED = ("torch", "datasets", "sklearn.linear_model", "scipy.optimize")  # which load no training either
 
 
 def training_of(modules):
@@ -20,22 +13,20 @@ def training_of(modules):
     return {name for name in modules if name.split(".")[0] in parts or name.startswith("pase_msa.training")}
 
 
-@pytest.mark.parametrize(
-    ("module", "package"),
-    [
-        ("pase_msa.serve.predictor", None),
-        ("pase_msa.serve.clips", "av"),
-        ("pase_msa.serve.export", None),
-        ("pase_msa.serve.api", "fastapi"),
-        ("pase_msa.serve.page", "gradio"),
-        ("pase_msa.media.pipeline", "av"),
-        ("pase_msa.media.table", "av"),
-    ],
-)
-def test_an_import_loads_no_training(module, package):
-    if package is not None:
-        pytest.importorskip(package)
-    assert training_of(loaded(f"import {module}")) == set()
+def test_an_import_loads_no_training():
+    needs = {
+        "pase_msa.serve.predictor": None,
+        "pase_msa.serve.clips": "av",
+        "pase_msa.serve.export": None,
+        "pase_msa.serve.api": "fastapi",
+        "pase_msa.serve.page": "gradio",
+        "pase_msa.media.pipeline": "av",
+        "pase_msa.media.table": "av",
+    }
+    here = [name for name, package in needs.items() if package is None or importlib.util.find_spec(package)]
+    for name, (loaded, _) in run_each({name: f"import {name}" for name in here}, PRELOADED).items():
+        assert name in loaded
+        assert training_of(loaded) == set(), name
 
 
 def test_a_prediction_loads_no_training(tmp_path):
@@ -49,4 +40,5 @@ predictor = Predictor({str(tmp_path)!r})
 table = FeatureTable.build([Utterance("a", "v", "", features={{"text": np.ones((2, 5))}})], Schema({{"text": 5}}, {{}}))
 (prediction,) = predictor.predict(table)
 """
-    assert training_of(loaded(code)) == set()
+    ((loaded, _),) = run_each({"prediction": code}).values()
+    assert training_of(loaded) == set()
