@@ -43,9 +43,7 @@ def test_held_out_evidence_loads_neither_training_nor_reports():
     names += ["validation", "weights"]
     preloaded = ("torch", "lightning", "datasets", "sklearn.linear_model", "scipy.optimize")
     codes = {name: f"import pase_msa.heldout.{name}" for name in names}
-    for name, (modules, _) in run_each(
-        codes, ("torch", "lightning", "datasets", "sklearn.linear_model", "scipy.optimize")
-    ).items():
+    for name, (modules, _) in run_each(codes, preloaded).items():
         folders = {module.split(".")[1] for module in modules if module.startswith("pase_msa.")}
         assert folders, name
         assert not folders & {"balancing", "models", "training", "evaluation", "report", "cli"}, name

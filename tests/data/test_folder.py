@@ -74,8 +74,8 @@ def test_a_row_that_ends_early_has_unknown_cells(folder):
         (lambda f: (f / "audio.npy").write_bytes(b""), ["audio.npy"]),
         (lambda f: (f / "audio.npy").write_bytes(b"not an array"), ["audio.npy"]),
         (lambda f: np.save(f / "audio.npy", np.array([["a"], ["b"], ["c"]])), ["'a1'", "numbers"]),
-        (lambda f: (f / "utterances.csv").write_text("name\nx\n"), ["'id'", "name"]),
-        (lambda f: (f / "utterances.csv").write_text("id\n"), ["no utterance"]),
+        (lambda f: (f / "utterances.csv").write_text("id,id\nx,y\n"), ["'id'", "two columns"]),
+        (lambda f: (f / "utterances.csv").write_text("id\n"), ["no rows"]),
         (lambda f: (f / "utterances.csv").write_bytes(b"id,text\nx,caf\xe9\n"), ["UTF-8"]),
         (lambda f: (f / "utterances.csv").write_text(CSV.replace("a2", "a1")), ["'a1' stands there twice"]),
     ],
@@ -93,7 +93,7 @@ def test_a_path_without_a_readable_format_is_refused(tmp_path):
         open_table(tmp_path / "nowhere")
     with pytest.raises(PaSEError, match="no format that has a reader here"):
         open_table(tmp_path)
-    with pytest.raises(PaSEError, match=r"utterances\.csv, found none"):
+    with pytest.raises(PaSEError, match=r"a CSV file, found none"):
         open_table(tmp_path, format="folder")
     with pytest.raises(PaSEError, match="did you mean 'folder'"):
         open_table(tmp_path, format="foldr")

@@ -12,6 +12,7 @@ def diagnose(
     modalities: list[str] | None = None,
     kind: Literal["auto", "regression", "classification"] = "auto",
     seed: int = 0,
+    split: Literal["given", "auto"] = "given",
     picture: str | None = None,
     json: bool = False,
 ) -> None:
@@ -23,6 +24,7 @@ def diagnose(
         modalities: those to use, divided by commas; all that the data hold if left out.
         kind: of task.
         seed: of folds and bootstrap.
+        split: "auto" draws the splits that the data lack, as `pase train --split auto` does.
         picture: file to draw to, .png or .svg.
         json: print one JSON object instead of a table.
     """
@@ -33,7 +35,7 @@ def diagnose(
         from pase_msa.report.diagnosis_picture import check_picture, plot_diagnosis
 
         check_picture(picture)
-    diagnosis = diagnose_data(data, label=label, modalities=modalities, kind=kind, seed=seed)
+    diagnosis = diagnose_data(data, label=label, modalities=modalities, kind=kind, seed=seed, split=split)
     if picture is not None:
         plot_diagnosis(diagnosis, picture)
     if json:

@@ -37,6 +37,8 @@ def _task(table: FeatureTable, label: str) -> Task:
     """What `pase train --label` would train on."""
     from pase_msa.data.inputs import infer_task
 
+    if not len(table.rows("train")):
+        table = table.with_splits(["train"] * len(table), "all rows")
     # data without features are trained on their transcripts
     return infer_task(table, list(table.modalities) or ["text"], label)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.pretrained import state_size
 from pase_msa.data.table import FeatureTable
+from pase_msa.data.text_fit import warn_of_language
 from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
@@ -103,7 +104,10 @@ def infer_task(
     label = _choose_label(table, label)
     rows = table.rows("train")
     if not len(rows):
-        raise PaSEError("The data have no training split (split 'train'); mark one in the split column.")
+        raise PaSEError(
+            "The data have no training split (split 'train'); mark train, valid and test in a column 'split', or say "
+            "--split auto."
+        )
     values = table.labels(label)
     training = [values[row] for row in rows if values[row] is not None]
     if not training:
@@ -163,6 +167,7 @@ def describe_inputs(
             raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
         training = [table.texts[row] for row in table.rows("train")]
         resolved = resolve_text(text, training)
+        warn_of_language(training, text.model)
         if text.frozen:
             inputs[name] = InputSpec(state_size(text.model), encoder, options, resolved)
         else:

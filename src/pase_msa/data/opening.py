@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pase_msa import plugins
 from pase_msa.data.guard import check_plain, reading
 from pase_msa.data.reading import PICKLES, describe_pickle
 from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
+
+SplitRule = Literal["given", "auto"]
 
 
 def open_table(path: str | Path, *, format: str | None = None, out: str | Path | None = None) -> FeatureTable:
@@ -66,10 +68,21 @@ def _reader(source: Path, format: str | None) -> tuple[str, Any]:
     )
 
 
-def open_data(path: str | Path | None) -> FeatureTable:
-    """The table at a path in any known format, or the bundled synthetic benchmark if `path` is None."""
+def open_data(path: str | Path | None, split: SplitRule = "given", label: str | None = None) -> FeatureTable:
+    """The table at a path in any known format, or the bundled synthetic benchmark if `path` is None.
+
+    Args:
+        path: of the data.
+        split: "auto" draws the splits that the data lack, see `assign_splits`.
+        label: column whose values have equal shares in drawn splits.
+    """
     if path is not None:
-        return open_table(path)
+        table = open_table(path)
+        if split == "auto":
+            from pase_msa.data.splits import assign_splits  # it loads scikit-learn
+
+            return assign_splits(table, label)
+        return table
     from pase_msa.data.synthetic.generate import synthetic_table  # only here: users of their own data do not need it
 
     return synthetic_table()

@@ -92,7 +92,7 @@ class Problem:
         if not len(table.rows("valid")):
             raise PaSEError(
                 "The data have no validation split (split 'valid'), which selects the epoch and unmasks deceptive "
-                "modalities; mark one."
+                "modalities; mark one, or say --split auto."
             )
         inputs = describe_inputs(table, task.modalities, options.text, options.encoders)
         columns = load_columns(table, inputs)

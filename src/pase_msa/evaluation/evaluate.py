@@ -63,7 +63,7 @@ def evaluate(
     is_own, evaluated = chosen == config["convention"], folder.evaluation.is_file()
     if data is None and is_own and evaluated:
         return dict(read_json(folder.evaluation))
-    table, described, same_data = _test_data(folder, data)
+    table, described, same_data = _test_data(folder, data, config)
     is_own = is_own and same_data
     if is_own and evaluated:
         return dict(read_json(folder.evaluation))
@@ -90,11 +90,13 @@ def evaluate(
     return result
 
 
-def _test_data(folder: RunFolder, data: str | None) -> tuple[FeatureTable, dict[str, Any], bool]:
+def _test_data(
+    folder: RunFolder, data: str | None, config: Mapping[str, Any]
+) -> tuple[FeatureTable, dict[str, Any], bool]:
     """The table to evaluate on, its description, and whether the run was trained on the same data."""
     trained_on = read_json(folder.data)
     path = data if data is not None else trained_on["path"]
-    table = open_data(path)
+    table = open_data(path, config.get("split", "given"), config.get("label"))
     described = describe_data(table, path)
     same = described["fingerprint"] == trained_on["fingerprint"]
     if data is None and not same:

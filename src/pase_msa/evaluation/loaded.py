@@ -148,7 +148,9 @@ def load_run(
     config = yaml.safe_load(folder.config.read_text())
     trained_on = read_json(folder.data)
     path = data if data is not None else trained_on["path"]
-    table = path if isinstance(path, FeatureTable) else open_data(path)
+    table = (
+        path if isinstance(path, FeatureTable) else open_data(path, config.get("split", "given"), config.get("label"))
+    )
     if describe_data(table, None)["fingerprint"] != trained_on["fingerprint"]:
         raise PaSEError(f"The data are not those that {folder.path} was trained on; name those.")
     model = Model.from_pretrained(folder.model, device=device)

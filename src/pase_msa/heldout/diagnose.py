@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from pase_msa.data.dataset import UtteranceDataset
-from pase_msa.data.opening import open_data
+from pase_msa.data.opening import SplitRule, open_data
 from pase_msa.data.problem import Problem, ProblemOptions
 from pase_msa.data.table import FeatureTable
 from pase_msa.data.transcripts import TextConfig
@@ -33,6 +33,7 @@ def diagnose(
     modalities: Sequence[str] | None = None,
     text: TextConfig | None = None,
     seed: int = 0,
+    split: SplitRule = "given",
 ) -> Diagnosis:
     """Tell useful from uninformative, memorised, identity-leaking and deceptive modalities, before any training.
 
@@ -48,13 +49,14 @@ def diagnose(
         modalities: those to use; all that the data hold if left out.
         text: how transcripts become features; always frozen here.
         seed: of folds and bootstrap, from 0 to 2^32 - 1.
+        split: "auto" draws the splits that data at a path lack, see `pase_msa.data.splits`.
 
     Errors:
         PaSEError: no training or validation split, no label, an unknown modality, a seed out of range.
     """
     if not 0 <= seed < 2**32:
         raise PaSEError(f"seed must be 0 or more and less than 2^32, found {seed}; give such a number.")
-    table = data if isinstance(data, FeatureTable) else open_data(data)
+    table = data if isinstance(data, FeatureTable) else open_data(data, split, label)
     options = ProblemOptions(label, kind, num_classes, modalities, replace(text or TextConfig(), frozen=True))
     return diagnose_problem(Problem.from_table(table, options), seed=seed)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pase_msa.data.formats.folder import is_numeric, label_value
+from pase_msa.data.cells import CsvFile, Row, read_csv
 from pase_msa.data.table import LabelKind
 from pase_msa.errors import PaSEError
 from pase_msa.media.pipeline import TEXT_SUFFIX
@@ -92,27 +91,19 @@ def _folder(folder: Path) -> list[Item]:
 
 
 def _manifest(path: Path) -> tuple[list[Item], dict[str, LabelKind]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            rows = [{key: value or "" for key, value in row.items() if key is not None} for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PaSEError(f"{path} was to be CSV in UTF-8, but {error}; save it so.") from error
-    if "path" not in header and "text" not in header:
-        raise PaSEError(f"{path} needs a column 'path' (or 'text', for text alone), found {', '.join(header)}; add it.")
-    if not rows:
-        raise PaSEError(f"{path} has a header but no clip; add rows.")
-    names = [name for name in header if name and name not in _COLUMNS]
-    kinds: dict[str, LabelKind] = {n: "real" if is_numeric([row[n] for row in rows]) else "class" for n in names}
-    items = [_item(path, i, row, kinds) for i, row in enumerate(rows)]
+    file = read_csv(path)
+    if "path" not in file.columns and "text" not in file.columns:
+        found = ", ".join(file.columns)
+        raise PaSEError(f"{path} needs a column 'path' (or 'text', for text alone), found {found}; add it.")
+    kinds = {name: file.kind(name) for name in file.columns if name not in _COLUMNS}
+    items = [_item(file, i, row, kinds) for i, row in enumerate(file.rows)]
     _check_unique(path, [item.id for item in items])
     return items, kinds
 
 
-def _item(manifest: Path, number: int, row: dict[str, str], kinds: dict[str, LabelKind]) -> Item:
+def _item(manifest: CsvFile, number: int, line: Row, kinds: dict[str, LabelKind]) -> Item:
+    row, where = line.cells, f"{manifest.path}, line {line.line}"
     written, text = row.get("path", ""), row.get("text") or None
-    where = f"{manifest}, line {number + 2}"
     if not written and text is None:
         raise PaSEError(f"{where}: a clip needs a path or a text; give one, or take the line out.")
     times: list[float | None] = []
@@ -123,8 +114,8 @@ def _item(manifest: Path, number: int, row: dict[str, str], kinds: dict[str, Lab
             raise PaSEError(f"{where}: {name} must be seconds, found {row[name]!r}; write a number.") from None
     stem = Path(written).with_suffix("").as_posix() if written else f"text{number + 1}"
     name = row.get("id") or (stem if times[0] is None else f"{stem}_{times[0]:g}")
-    labels = {label: label_value(row[label], kind) for label, kind in kinds.items()}
-    file = manifest.parent / written if written else None
+    labels = {label: manifest.label(line, label, kind) for label, kind in kinds.items()}
+    file = manifest.path.parent / written if written else None
     video, split = row.get("video") or stem, row.get("split") or ""
     return Item(name, file, written, video, split, text, times[0] or 0.0, times[1], labels)
 

@@ -49,7 +49,9 @@ class Protocol:
     def of(cls, path: str | None, seeds: Sequence[int], **rest: Any) -> Protocol:
         """The protocol on the data at a path; the remaining attributes are passed by name."""
         absolute = None if path is None else str(Path(path).resolve())
-        return cls(dataset_names([absolute])[absolute], absolute, open_data(absolute), seeds, **rest)
+        base = rest.get("base", {})
+        table = open_data(absolute, base.get("split", "given"), base.get("label"))
+        return cls(dataset_names([absolute])[absolute], absolute, table, seeds, **rest)
 
     @cached_property
     def task(self) -> Task:

@@ -20,7 +20,7 @@ from lightning import Callback, LightningModule, Trainer
 from optuna.trial import Trial, TrialState
 from threadpoolctl import threadpool_limits
 
-from pase_msa.data.opening import open_data
+from pase_msa.data.opening import SplitRule, open_data
 from pase_msa.data.problem import task_from_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
@@ -139,8 +139,8 @@ class _Pruning(Callback):
 
 
 @lru_cache(maxsize=1)
-def _table(path: str | None) -> FeatureTable:
-    return open_data(path)
+def _table(path: str | None, split: SplitRule, label: str | None) -> FeatureTable:
+    return open_data(path, split, label)
 
 
 def _objective(trial: Trial, sweep: Sweep) -> float:
@@ -150,7 +150,7 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
     began = time.perf_counter()
     try:
         config = RunConfig.from_options(options, data=sweep.data)
-        prepared = prepare(config, _table(sweep.data))
+        prepared = prepare(config, _table(sweep.data, config.split, config.label))
         metric, _ = monitored_metric(config, prepared.task)
         pruning = _Pruning(trial, metric)
         trainer, _ = fit(config, prepared, None, progress=False, extra=[pruning])
@@ -227,7 +227,7 @@ def run_sweep(
     if min(trials, jobs, threads) < 1:
         raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
     folder = Path(root).resolve()
-    data = open_data(sweep.data)
+    data = open_data(sweep.data, sweep.base.get("split", "given"), sweep.base.get("label"))
     if sweep.data is not None:
         sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
     config = RunConfig.from_options(sweep.base, data=sweep.data)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from pase_msa.data.opening import SplitRule
 from pase_msa.data.problem import ProblemOptions
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
@@ -127,6 +128,8 @@ class RunConfig:
         phases: the dual-phase rule.
         training: optimisation.
         convention: of the metrics: "mmsa", "mult" or "pase".
+        split: "auto" draws the splits that the data lack: by video or speaker where there are any, else by utterance,
+            always the same for the same data.
         allow_leaks: whether to train on a modality that is a function of a label; such a run is refused otherwise.
     """
 
@@ -144,6 +147,7 @@ class RunConfig:
     phases: PhaseConfig = field(default_factory=PhaseConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     convention: Convention = "mmsa"
+    split: SplitRule = "given"
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:

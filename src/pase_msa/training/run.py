@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning import Callback
 
@@ -37,6 +38,7 @@ from pase_msa.training.trainer import build_trainer, quiet_lightning
 from pase_msa.training.unimodal import measure_unimodal
 
 _log = logging.getLogger(__name__)
+_FEW_UTTERANCES, _FEW_VIDEOS = 20, 5
 
 
 def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
@@ -121,17 +123,31 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
         PaSEError: data or options do not fit (nothing is written then), or the folder holds a finished run or another
             one.
     """
-    table = table if table is not None else open_data(config.data)
+    table = table if table is not None else open_data(config.data, config.split, config.label)
     prepared = prepare(config, table)
     if not config.allow_leaks:
         refuse_leaks(table, prepared.task.modalities)
     _check_before_writing(config, prepared.task)
     folder, resumed = _start_folder(config, table)
+    _warn_of_few(prepared)
     began = time.perf_counter()
     with run_threads(config, prepared.model):
         trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
         save_results(config, prepared, folder, trainer, phases, time.perf_counter() - began)
     return folder
+
+
+def _warn_of_few(prepared: Prepared) -> None:
+    """Say that what is measured on a small validation split means little."""
+    valid = prepared.valid
+    videos = len(np.unique(valid.videos[valid.rows]))
+    if len(valid) < _FEW_UTTERANCES or videos < _FEW_VIDEOS:
+        _log.warning(
+            "the validation split has %d utterances of %d videos; it selects the epoch and the weights of the "
+            "modalities, and what is measured on so few means little: label more",
+            len(valid),
+            videos,
+        )
 
 
 def _check_before_writing(config: RunConfig, task: Task) -> None:

@@ -22,7 +22,6 @@ Source: Zadeh et al. 2018, https://github.com/CMU-MultiComp-Lab/CMU-MultimodalSD
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from pase_msa.data.cells import read_csv
 from pase_msa.data.columns import Array
 from pase_msa.data.computational_sequence import EPSILON, ComputationalSequence, content, inside
 from pase_msa.data.reading import NO_WORDS, as_text, modality_name, real, split_name
@@ -154,6 +154,10 @@ def _splits(folder: Path) -> dict[str, str]:
         for key, value in json.loads(file.read_text(encoding="utf-8")).items():
             splits.update(dict.fromkeys(value, key) if isinstance(value, list) else {key: value})
     elif (file := folder / "splits.csv").is_file():
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            splits = {row["video"]: row["split"] for row in csv.DictReader(lines)}
+        rows = read_csv(file)
+        if missing := {"video", "split"} - set(rows.columns):
+            raise PaSEError(
+                f"{file} needs the columns video and split, and lacks {', '.join(sorted(missing))}; add it."
+            )
+        splits = {row.cells["video"]: row.cells["split"] for row in rows.rows}
     return {video: split_name(split) or split for video, split in splits.items()}

@@ -1,82 +1,90 @@
-"""The folder format: `utterances.csv`, and beside it one `NAME.npy` per modality.
+"""The folder format: `utterances.csv`, and beside it one `NAME.npy` per modality; or a CSV file alone.
 
 `NAME.npy` is (n, d), row i for utterance i, or (total_frames, d) with `NAME_lengths.npy` (n,) beside it,
-where a length of 0 marks an absent modality. Columns of the CSV: `id`, `video`, `split`, label columns, and
-optionally `clip` and `text`. A label column of numbers only is real, any other holds
-class names; an empty cell is an unknown label.
+where a length of 0 marks an absent modality. Columns of the CSV: `id` (row numbers if it is left out), `video`,
+`split`, label columns, and optionally `clip` and `text`. A label column of numbers only is real, any other holds class
+names.
+Blank, NA, N/A, nan, null and - are unknown. Where nearly all cells are numbers, any other is refused by its line.
+
+An array that is called as labels, masks or ids are is no modality. `meta["roles"]` says what was taken for what.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from pase_msa.data.cells import read_csv
 from pase_msa.data.columns import Array
-from pase_msa.data.reading import load_array
+from pase_msa.data.reading import load_array, split_name, transcript
 from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles, role_of
-from pase_msa.data.table import FeatureTable, LabelKind, Schema, Utterance
+from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 
 _COLUMNS = ("id", "video", "split", "clip", "text")
+_ROLES = {"id": "ids", "text": "transcripts", "video": "videos", "split": "splits", "clip": LEFT_OVER}
 
 
 def sniff(path: Path) -> bool:
     """Whether `path` looks like this format."""
+    if path.is_file():
+        return path.suffix.lower() in (".csv", ".tsv")
     return path.is_dir() and (path / "utterances.csv").is_file()
 
 
 def read(path: Path, out: Path | None = None) -> FeatureTable:
     """The folder as a feature table, in memory or streamed to `out`."""
     if not sniff(path):
-        raise PaSEError(f"{path} was to be a folder with an utterances.csv, found none; write one.")
-    try:
-        with (path / "utterances.csv").open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise PaSEError(f"{path}/utterances.csv was to be CSV in UTF-8, but {error}; save it so.") from error
-    if "id" not in header:
-        raise PaSEError(f"{path}/utterances.csv needs a column 'id', found {header}; add it.")
-    if not rows:
-        raise PaSEError(f"{path}/utterances.csv has a header but no utterance; add rows.")
-    kinds: dict[str, LabelKind] = {
-        name: "real" if is_numeric([row[name] or "" for row in rows]) else "class"
-        for name in header
-        if name not in _COLUMNS
-    }
-    roles, arrays = Roles(), {}
-    for item in sorted(path.glob("*.npy")):
-        role = role_of(item.stem, load_array(item, mmap_mode="r"))
-        if role is None:
-            arrays[item.stem] = item
-        else:
-            roles.add(role, item.name, "" if role == "lengths" else "not used; labels are columns of utterances.csv")
-    loaded = {name: _Frames(name, file, len(rows)) for name, file in arrays.items()}
-    schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in header)
+        raise PaSEError(f"{path} was to be a folder with an utterances.csv, or a CSV file, found none; write one.")
+    file = read_csv(path if path.is_file() else path / "utterances.csv")
+    arrays, roles = _arrays(path)
+    kinds = {name: file.kind(name) for name in file.columns if name not in _COLUMNS}
+    loaded = {name: _Frames(name, item, len(file.rows)) for name, item in arrays.items()}
+    schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in file.columns)
     for name, frames in loaded.items():
         roles.add(FEATURES, arrays[name].name, f"size {frames.dim}")
-    for name in header:
-        known = {"id": "ids", "text": "transcripts", "video": "videos", "split": "splits", "clip": LEFT_OVER}
-        roles.add(known.get(name, LABELS), f"column {name}")
-    names = {item.name for item in path.glob("*.npy")} | {"utterances.csv"}
-    for item in sorted(path.iterdir()):
-        if item.name not in names:
-            roles.add(LEFT_OVER, item.name)
-
-    meta = {"format": "folder", "source": path.name, "roles": roles.found}
+    for name in file.columns:
+        roles.add(_ROLES.get(name, LABELS), f"column {name}")
+    for name in file.left_out:
+        roles.add(LEFT_OVER, name)
+    notes = [] if "id" in file.columns else ["There is no column 'id'; the rows are numbered."]
+    meta = {"format": "folder", "source": path.name, "roles": roles.found, "notes": notes}
 
     def utterances() -> Iterator[Utterance]:
-        for i, row in enumerate(rows):
-            labels = {name: label_value(row[name], kind) for name, kind in kinds.items()}
+        for i, row in enumerate(file.rows):
+            cells = row.cells
+            labels = {name: file.label(row, name, kind) for name, kind in kinds.items()}
             features = {name: frames[i] for name, frames in loaded.items()}
-            video, split = row.get("video") or row["id"], row.get("split") or ""
-            yield Utterance(row["id"], video, split, labels, features, row.get("text") or None)
+            identity = cells.get("id", str(i))
+            if not identity:
+                raise PaSEError(f"{file.path}, line {row.line}: the id is empty; write one.")
+            split = cells.get("split", "")
+            text = transcript(cells.get("text"))
+            yield Utterance(
+                identity, cells.get("video") or identity, split_name(split) or split, labels, features, text
+            )
 
     return FeatureTable.build(utterances(), schema, path=out, meta=meta)
+
+
+def _arrays(path: Path) -> tuple[dict[str, Path], Roles]:
+    """The files of the modalities, and what everything else in the folder was taken for."""
+    roles, arrays = Roles(), {}
+    if path.is_file():
+        return {}, roles
+    for item in sorted(path.iterdir()):
+        if item.suffix == ".npy":
+            role = role_of(item.stem, load_array(item, mmap_mode="r"))
+            if role is None:
+                arrays[item.stem] = item
+            else:
+                about = "" if role == "lengths" else "not used; labels are columns of utterances.csv"
+                roles.add(role, item.name, about)
+        elif item.name != "utterances.csv":
+            roles.add(LEFT_OVER, item.name)
+    return arrays, roles
 
 
 class _Frames:
@@ -104,18 +112,3 @@ class _Frames:
         if not self.lengths[row]:
             return None
         return np.asarray(self.values[self.ends[row] - self.lengths[row] : self.ends[row]])
-
-
-def is_numeric(values: list[str]) -> bool:
-    """Whether a label column's cells are numbers throughout, empty ones aside."""
-    try:
-        return bool([float(value) for value in values if value != ""])
-    except ValueError:
-        return False
-
-
-def label_value(value: str | None, kind: LabelKind) -> float | str | None:
-    """A label from its cell; None where it is unknown."""
-    if not value:  # an empty cell, or a row that ends before it
-        return None
-    return float(value) if kind == "real" else value
