@@ -36,7 +36,7 @@ def to_numpy(value: Any, name: str, *, objects: bool = False) -> NDArray[Any]:
     elif hasattr(value, "to_numpy"):
         value = value.to_numpy()
     if isinstance(value, np.ma.MaskedArray):
-        value = value.filled(np.nan) if value.dtype.kind == "f" else value.astype(np.float64).filled(np.nan)
+        value = np.where(np.ma.getmaskarray(value), np.nan, value.data)
     try:
         array = np.asarray(value)
     except ValueError as error:

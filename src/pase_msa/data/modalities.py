@@ -125,7 +125,7 @@ def width(X: Any) -> int | None:
     """The number of columns of a data frame or matrix, or of modalities; None where X is neither."""
     if isinstance(X, Mapping):
         return len(X)
-    shape = getattr(X, "shape", None) or (np.shape(X) if isinstance(X, list | tuple) else ())
+    shape: tuple[int, ...] = tuple(getattr(X, "shape", None) or (np.shape(X) if isinstance(X, list | tuple) else ()))
     return int(shape[1]) if len(shape) == 2 else None
 
 

@@ -164,7 +164,7 @@ def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, note
 def _track(path: str | Path, notes: list[str]) -> int | None:
     """The number of the audio stream that is read: the default one, or the next that is not silent."""
     with _opened(path) as container:
-        numbers = [stream.index for stream in audio_streams(container)]
+        numbers: list[int] = [stream.index for stream in audio_streams(container)]
     if len(numbers) < 2:
         return next(iter(numbers), None)
     for place, number in enumerate(numbers):
