@@ -25,6 +25,7 @@ NAMES = {
     "Batch",
     "Outputs",
     "FeatureTable",
+    "Modalities",
     "open_table",
     "PaSEError",
     "__version__",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pase_msa.balancing.factors import modulation_factors
     from pase_msa.balancing.sgm import ShapleyModulation
     from pase_msa.batch import Batch, Outputs
+    from pase_msa.data.modalities import Modalities
     from pase_msa.data.opening import open_table
     from pase_msa.data.table import FeatureTable
     from pase_msa.errors import PaSEError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "FeatureTable",
+    "Modalities",
     "Outputs",
     "PaSE",
     "PaSEClassifier",
@@ -50,6 +52,7 @@ __all__ = [
 _LAZY = {
     "Batch": "batch",
     "FeatureTable": "data.table",
+    "Modalities": "data.modalities",
     "Outputs": "batch",
     "PaSE": "models.pase",
     "PaSEClassifier": "estimator",

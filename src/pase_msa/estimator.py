@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 
-from pase_msa.data.arrays import read_samples
+from pase_msa.data.modalities import Columns
 from pase_msa.data.targets import class_targets, score_targets
 from pase_msa.estimator_base import SentimentEstimator
 
@@ -22,13 +22,17 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         model = PaSERegressor().fit(X, y, groups=videos)
         model.predict(X), model.contributions(X), model.confidence(X)
 
-    `X` is a mapping, which scikit-learn's splitters cannot index: `cross_val_score` and `GridSearchCV` do not take it.
-    Fitting leaves the global state of the program as it is: random states, thread count and log levels. Nothing is
-    written but cached states of a frozen language model (in `$PASE_CACHE`). NaN and infinite features are replaced by
-    the training mean.
+    `X` may be a data frame or a matrix, too, whose `columns` make up the modalities. scikit-learn cannot index a
+    mapping: for `cross_val_score`, `GridSearchCV` and `train_test_split` wrap it as `pase_msa.Modalities(X)`. Fitting
+    leaves the global state of the program as it is: random states, thread count and log levels. Nothing is written but
+    cached states of a frozen language model (in `$PASE_CACHE`). NaN and infinite features are replaced by the training
+    mean; a sample of nothing but NaN lacks the modality.
 
     Args:
         modalities: names of those of X to use; None is all of them.
+        columns: where X is a data frame or a matrix, the columns of each modality: {"audio": ["pitch", "energy"],
+            "text": "said"}, {"audio": slice(0, 10), "vision": range(10, 20)}, or `make_column_selector`. The others are
+            not used.
         model: plug-in in `pase_msa.models`, or "package.module:attribute".
         model_options: options of the model.
         encoders: options by modality; the key "default" holds those of every modality without its own.
@@ -51,6 +55,8 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         model_: the trained `pase_msa.models.base.Model`.
         task_: modalities, classes and their values.
         modalities_in_: names of the modalities in X.
+        n_features_in_: number of the columns of X, or of its modalities.
+        feature_names_in_: names of the columns of a data frame.
         n_iter_: number of epochs trained.
         history_: one row per epoch: losses, validation metrics, prediction weights "prediction_weight/NAME" and
             learning-rate factors "phi/NAME".
@@ -62,6 +68,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         self,
         *,
         modalities: Sequence[str] | None = None,
+        columns: Columns | None = None,
         model: str = "pase",
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
@@ -82,6 +89,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             modalities=modalities,
+            columns=columns,
             model=model,
             model_options=model_options,
             encoders=encoders,
@@ -103,16 +111,17 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
 
     def fit(
         self,
-        X: Mapping[str, Any],
+        X: Any,
         y: Any,
         groups: Sequence[Any] | None = None,
-        validation: tuple[Mapping[str, Any], Any] | None = None,
+        validation: tuple[Any, Any] | None = None,
     ) -> Self:
         """Train, and keep the weights of the epoch that is best on validation.
 
         Args:
-            X: modality name -> array [N, D] or [N, T, D], or list of N arrays [T_i, D] or [D], with None where the
-                sample lacks the modality; "text" may be a list of N strings.
+            X: modality name -> array, tensor or sparse matrix [N, D], array [N, T, D], or list of N arrays [T_i, D] or
+                [D]; "text" may be a list of N strings. None, NaN or pd.NA stands where a sample lacks the modality.
+                Or a data frame or matrix [N, D], divided by `columns`.
             y: scores in label units, [N].
             groups: [N]; what each sample was cut from (a video, a speaker). The validation split takes whole groups, so
                 that it shows what the model predicts for new ones.
@@ -124,12 +133,12 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         Errors:
             PaSEError: parameters or data that do not fit; the sentence names them.
         """
-        samples = read_samples(X)
+        samples = self._read(X)
         targets = score_targets(y, len(samples), self.label_range)
         num_classes = None if self.num_classes is None else int(self.num_classes)
-        return self._fit(samples, targets, groups, validation, num_classes)
+        return self._fit(X, samples, targets, groups, validation, num_classes)
 
-    def predict(self, X: Mapping[str, Any]) -> NDArray[np.float64]:
+    def predict(self, X: Any) -> NDArray[np.float64]:
         """Scores in label units, [N].
 
         Args:
@@ -142,7 +151,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         probabilities = self._logits(X).softmax(1)
         return self.task_.score(probabilities).double().numpy()
 
-    def score(self, X: Mapping[str, Any], y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The coefficient of determination R² of the predicted scores; 1 is perfect, 0 as good as the mean.
 
         Args:
@@ -152,7 +161,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return float(super().score(X, y, sample_weight))
 
-    def confidence(self, X: Mapping[str, Any]) -> NDArray[np.float64]:
+    def confidence(self, X: Any) -> NDArray[np.float64]:
         """Calibrated probability that the polarity of the score (its sign around the centre) is right, [N].
 
         Args:
@@ -164,7 +173,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return self._confidence(X)
 
-    def contributions(self, X: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    def contributions(self, X: Any) -> dict[str, NDArray[np.float64]]:
         """How much each modality moved each score: its Shapley value in label units, by modality, [N].
 
         The values of a sample add up to its score minus the score without any modality. An absent modality has 0.
@@ -201,6 +210,9 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
 
     Args:
         modalities: names of those of X to use; None is all of them.
+        columns: where X is a data frame or a matrix, the columns of each modality: {"audio": ["pitch", "energy"],
+            "text": "said"}, {"audio": slice(0, 10), "vision": range(10, 20)}, or `make_column_selector`. The others are
+            not used.
         model: plug-in in `pase_msa.models`, or "package.module:attribute".
         model_options: options of the model.
         encoders: options by modality; the key "default" holds those of every modality without its own.
@@ -222,6 +234,8 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         model_: the trained `pase_msa.models.base.Model`.
         task_: modalities, classes and their values.
         modalities_in_: names of the modalities in X.
+        n_features_in_: number of the columns of X, or of its modalities.
+        feature_names_in_: names of the columns of a data frame.
         n_iter_: number of epochs trained.
         history_: one row per epoch: losses, validation metrics, prediction weights "prediction_weight/NAME" and
             learning-rate factors "phi/NAME".
@@ -233,16 +247,17 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
 
     def fit(
         self,
-        X: Mapping[str, Any],
+        X: Any,
         y: Any,
         groups: Sequence[Any] | None = None,
-        validation: tuple[Mapping[str, Any], Any] | None = None,
+        validation: tuple[Any, Any] | None = None,
     ) -> Self:
         """Train, and keep the weights of the epoch that is best on validation.
 
         Args:
-            X: modality name -> array [N, D] or [N, T, D], or list of N arrays [T_i, D] or [D], with None where the
-                sample lacks the modality; "text" may be a list of N strings.
+            X: modality name -> array, tensor or sparse matrix [N, D], array [N, T, D], or list of N arrays [T_i, D] or
+                [D]; "text" may be a list of N strings. None, NaN or pd.NA stands where a sample lacks the modality.
+                Or a data frame or matrix [N, D], divided by `columns`.
             y: classes of any kind that sorts (strings, numbers, booleans), [N].
             groups: [N]; what each sample was cut from (a video, a speaker). The validation split takes whole groups, so
                 that it shows what the model predicts for new ones.
@@ -254,14 +269,14 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         Errors:
             PaSEError: parameters or data that do not fit; the sentence names them.
         """
-        samples = read_samples(X)
+        samples = self._read(X)
         targets = class_targets(y, len(samples))
-        self._fit(samples, targets, groups, validation)
+        self._fit(X, samples, targets, groups, validation)
         assert targets.classes is not None
         self.classes_ = targets.classes
         return self
 
-    def predict(self, X: Mapping[str, Any]) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Classes, [N]; of the kind of y in `fit`.
 
         Args:
@@ -274,7 +289,7 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         numbers = self._logits(X).argmax(1).numpy()
         return np.asarray(self.classes_[numbers])
 
-    def predict_proba(self, X: Mapping[str, Any]) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Class probabilities (eq. 14), [N, K], in the order of `classes_`.
 
         They are not calibrated; `confidence` has the calibrated probability of the predicted class.
@@ -288,7 +303,7 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return self._logits(X).double().softmax(1).numpy()
 
-    def score(self, X: Mapping[str, Any], y: Any, sample_weight: Any = None) -> float:
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy of the predicted classes, in [0, 1].
 
         Args:
@@ -298,7 +313,7 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return float(super().score(X, y, sample_weight))
 
-    def confidence(self, X: Mapping[str, Any]) -> NDArray[np.float64]:
+    def confidence(self, X: Any) -> NDArray[np.float64]:
         """Calibrated probability that the predicted class is right, [N].
 
         Args:
@@ -310,7 +325,7 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return self._confidence(X)
 
-    def contributions(self, X: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    def contributions(self, X: Any) -> dict[str, NDArray[np.float64]]:
         """How much each modality moved each prediction, by modality, [N].
 
         That is its Shapley value in the probability of the predicted class. The values of a sample add up to that

@@ -19,6 +19,7 @@ from pase_msa.calibration import confidence
 from pase_msa.data.arrays import Samples, read_samples, table_from_samples
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.holdout import hold_out
+from pase_msa.data.modalities import Columns, from_columns, width
 from pase_msa.data.table import FeatureTable, LabelKind
 from pase_msa.data.targets import Targets
 from pase_msa.data.transcripts import TextConfig
@@ -34,6 +35,7 @@ from pase_msa.training.results import calibrate, run_modality_report
 from pase_msa.training.run import prepare
 
 _LABEL = "label"
+_OPTIONS = ("model_options", "encoders", "text", "balancing_options", "phases", "training")
 
 
 class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
@@ -48,11 +50,14 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
     n_iter_: int
     modality_report_: dict[str, Any] | None
     modalities_in_: tuple[str, ...]
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
 
     def __init__(
         self,
         *,
         modalities: Sequence[str] | None = None,
+        columns: Columns | None = None,
         model: str = "pase",
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
@@ -70,6 +75,7 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         verbose: bool = False,
     ) -> None:
         self.modalities = modalities
+        self.columns = columns
         self.model = model
         self.model_options = model_options
         self.encoders = encoders
@@ -88,15 +94,41 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
+        tags.input_tags.two_d_array = self.columns is not None
+        tags.input_tags.sparse = self.columns is not None
         tags.input_tags.dict = True
+        tags.input_tags.string = True
         tags.input_tags.allow_nan = True
+        tags.non_deterministic = self.random_state is None
         return tags
 
+    def set_params(self, **params: Any) -> Self:
+        """Change parameters. `encoders__audio__width=32` changes one entry of a parameter that holds options.
+
+        Args:
+            **params: by name; the estimator's other options stay as they are.
+        """
+        nested = {name: value for name, value in params.items() if name.partition("__")[0] in _OPTIONS and "__" in name}
+        super().set_params(**{name: value for name, value in params.items() if name not in nested})
+        for name, value in nested.items():
+            parameter, *path = name.split("__")
+            setattr(self, parameter, _replaced(getattr(self, parameter), path, value))
+        return self
+
+    def _read(self, X: Any) -> Samples:
+        """X as samples, its columns divided into modalities."""
+        return read_samples(from_columns(X, self.columns))
+
     def _fit(
-        self, samples: Samples, targets: Targets, groups: Any, validation: Any, num_classes: int | None = None
+        self,
+        X: Any,
+        samples: Samples,
+        targets: Targets,
+        groups: Any,
+        validation: Any,
+        num_classes: int | None = None,
     ) -> Self:
-        """Train on samples and their targets; see `fit` of the public classes."""
+        """Train on X, as samples, and their targets; see `fit` of the public classes."""
         config = self._config(samples, targets.kind, num_classes)
         table = self._table(samples, targets, groups, validation, config.seed)
         history = History()
@@ -117,6 +149,10 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         self.model_, self.task_, self.modality_report_ = model, prepared.task, report
         self.history_, self.n_iter_ = history.rows, len(history.rows)
         self.modalities_in_ = samples.names
+        self.n_features_in_ = width(X) or len(samples.names)
+        self.__dict__.pop("feature_names_in_", None)
+        if (names := _column_names(X)) is not None:
+            self.feature_names_in_ = names
         return self
 
     def _table(self, samples: Samples, targets: Targets, groups: Any, validation: Any, seed: int) -> FeatureTable:
@@ -128,7 +164,7 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
             held_out = hold_out(videos, self.validation_fraction, seed, strata)
             splits = ["valid" if held else "train" for held in held_out]
         else:
-            other, more = _validation_samples(validation, samples, targets)
+            other, more = self._validation_samples(validation, samples, targets)
             splits = ["train"] * len(samples) + ["valid"] * len(other)
             videos = [f"train {video}" for video in videos] + [f"valid {i}" for i in range(len(other))]
             samples, labels = samples.joined(other), labels + more
@@ -141,6 +177,14 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
             splits=splits,
             meta=targets.meta,
         )
+
+    def _validation_samples(self, validation: Any, samples: Samples, targets: Targets) -> tuple[Samples, list[Any]]:
+        """The samples and labels of the pair (X, y) that selects the epoch."""
+        if not isinstance(validation, tuple | list) or len(validation) != 2:
+            raise PaSEError("validation must be the pair (X, y).")
+        other = self._read(validation[0])
+        _check_same_kind(other, samples.names, "text" in samples.names and samples.text is not None)
+        return other, targets.encode(validation[1], len(other))
 
     def _config(self, samples: Samples, kind: LabelKind, num_classes: int | None) -> RunConfig:
         """The parameters as the configuration of a run."""
@@ -187,7 +231,14 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
     def _dataset(self, X: Any) -> UtteranceDataset:
         """Samples as the input of the fitted model."""
         check_is_fitted(self, "model_")
-        samples = read_samples(X)
+        by_name = hasattr(self, "feature_names_in_") and (hasattr(X, "iloc") or hasattr(X, "to_pandas"))
+        if self.columns is not None and not by_name and width(X) != self.n_features_in_:
+            # columns by number would be others than in training
+            raise PaSEError(
+                f"X has {width(X)} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
+                "input; give the columns of training."
+            )
+        samples = self._read(X)
         spec = self.model_.inputs.get("text")
         # text that is not among the modalities used may have either form, since it is not read
         transcripts = samples.text is not None if spec is None else spec.text is not None
@@ -216,15 +267,6 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         return self.model_.save_pretrained(folder)
 
 
-def _validation_samples(validation: Any, samples: Samples, targets: Targets) -> tuple[Samples, list[Any]]:
-    """The samples and labels of the pair (X, y) that selects the epoch."""
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise PaSEError("validation must be the pair (X, y).")
-    other = read_samples(validation[0])
-    _check_same_kind(other, samples.names, "text" in samples.names and samples.text is not None)
-    return other, targets.encode(validation[1], len(other))
-
-
 def _check_same_kind(samples: Samples, names: Sequence[str], transcripts: bool) -> None:
     """Refuse modalities or a form of text that training did not have. A modality that is left out is absent."""
     if unknown := [name for name in samples.names if name not in names]:
@@ -232,6 +274,19 @@ def _check_same_kind(samples: Samples, names: Sequence[str], transcripts: bool) 
     if samples.has("text") and transcripts != (samples.text is not None):
         was, now = ("strings", "features") if transcripts else ("features", "strings")
         raise PaSEError(f"X['text'] held {was} in training and holds {now} now; give {was}.")
+
+
+def _column_names(X: Any) -> NDArray[Any] | None:
+    """Names of the columns of a data frame, if all are strings; None for anything else."""
+    names = list(X.columns) if hasattr(X, "iloc") and hasattr(X, "columns") else []
+    return np.asarray(names, dtype=object) if names and all(isinstance(name, str) for name in names) else None
+
+
+def _replaced(options: Mapping[str, Any] | None, path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of options in which one entry has another value, since estimators may share the original."""
+    name, *rest = path
+    old = dict(options or {})
+    return old | {name: _replaced(old.get(name), rest, value) if rest else value}
 
 
 def _plain(options: Mapping[str, Any] | None) -> dict[str, Any]:

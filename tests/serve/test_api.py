@@ -1,9 +1,12 @@
 """The server, over its own interface."""
 
 import asyncio
+import os
 import pickle
+import signal
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("python_multipart")
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 
 from pase_msa.data.table import FeatureTable, Schema, Utterance
@@ -18,9 +22,11 @@ from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model
 from pase_msa.serve.api import build_app
 from pase_msa.serve.batching import Batcher, QueueFull
+from pase_msa.serve.hosts import HostCheck, allowed_hosts
 from pase_msa.serve.limits import Limits
 from pase_msa.serve.predictor import Predictor
 from pase_msa.serve.results import SCHEMA_VERSION
+from pase_msa.serve.temporary import temporary_files
 
 LIMITS = Limits(max_seconds=10, max_megabytes=2, clips=1, waiting=0, batch=4, wait=0.01, queue=8, max_steps=5)
 SIZES = {"text": 384, "audio": 114}
@@ -37,7 +43,7 @@ def temporary(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(run, temporary):
-    with TestClient(build_app(run, LIMITS), raise_server_exceptions=False) as client:
+    with TestClient(build_app(run, LIMITS), "http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -213,7 +219,7 @@ def test_a_model_without_a_record_predicts_features_only(run, tmp_path):
     model = Model.from_pretrained(run / "model")
     model.extraction = None
     model.save_pretrained(tmp_path)
-    with TestClient(build_app(tmp_path)) as client:
+    with TestClient(build_app(tmp_path), "http://localhost") as client:
         assert "without a record of their extraction" in refusal(
             client.post("/predict/clip", files={"file": ("x", b"x")}), 422
         )
@@ -258,3 +264,62 @@ def test_a_batch_that_fails_leaves_the_others_alone():
     first, second, third = asyncio.run(go())
     assert (first, third) == ([1.0], [0.5])
     assert isinstance(second, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("[::1]:8000", 200),
+        ("192.168.1.7:8000", 200),
+        ("evil.example.com", 400),
+        ("localhost.evil.com:8000", 400),
+        ("127.0.0.1.evil.com", 400),
+        ("", 400),
+        ("[::1", 400),
+    ],
+)
+def test_a_request_under_a_foreign_name_is_refused(client, host, status):
+    response = client.get("/health", headers={"Host": host})
+    assert response.status_code == status
+    if status == 400:
+        assert "--allowed-host" in response.json()["detail"]
+
+
+def test_a_deployment_may_have_names():
+    hosts = allowed_hosts("0.0.0.0", ["Pase.example.org", "*.example.net"])
+    client = TestClient(HostCheck(PlainTextResponse("here"), allowed_hosts=hosts))
+    for host, status in (("pase.example.org", 200), ("a.example.net:80", 200), ("example.com", 400)):
+        assert client.get("/", headers={"Host": host}).status_code == status
+
+
+@pytest.mark.parametrize("name", ["https://a.org", "a.org:80", "*a.org", "a.*", "", "*."])
+def test_what_is_no_name_of_a_host_is_refused(name):
+    with pytest.raises(PaSEError, match="--allowed-host takes a name"):
+        allowed_hosts("127.0.0.1", [name])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+        b"%PDF-1.7",
+        b"PK\x03\x04",
+        b"#EXTM3U\n/etc/passwd\n",
+        b"\x89PNG\r\n\x1a\n",
+        b"",
+    ],
+)
+def test_an_upload_that_is_no_media_is_a_sentence(client, content):
+    sentence = refusal(client.post("/predict/clip", files={"file": ("clip.mp4", content)}), 422)
+    assert sentence.startswith("The clip")
+
+
+def test_temporary_files_of_a_server_are_removed_at_its_end():
+    with temporary_files() as folder, pytest.raises(SystemExit):  # noqa: PT012
+        with tempfile.NamedTemporaryFile(delete=False) as upload:
+            assert upload.name.startswith(folder)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert not os.path.exists(folder)

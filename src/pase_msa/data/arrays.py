@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from pase_msa.data.columns import Array
+from pase_msa.data.conversion import is_missing, is_sparse, to_numpy
+from pase_msa.data.modalities import Modalities
 from pase_msa.data.table import FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
 
@@ -53,19 +55,22 @@ class Samples:
 def read_samples(source: Any) -> Samples:
     """Samples from a mapping of modality name to one of:
 
-    - an array [N, D], or [N, T, D] whose T steps are all valid;
-    - a list of N arrays [T_i, D] or [D], None where the sample lacks the modality;
-    - under the name "text", a list of N strings, None where there is none;
+    - an array, tensor or sparse matrix [N, D], or an array [N, T, D] whose T steps are all valid;
+    - a list of N arrays [T_i, D] or [D];
+    - under the name "text", a list of N strings;
     - None: the modality is absent throughout.
+
+    A sample lacks a modality where its entry is None, NaN, pd.NA or an array of nothing but NaN.
 
     Errors:
         PaSEError: no mapping, no modality, no sample, samples that differ in number between modalities, or
             values of another kind or size; the sentence names the modality and the sample.
     """
-    if not isinstance(source, Mapping):
+    if not isinstance(source, Mapping | Modalities):
         raise PaSEError(
             "X must be a mapping of modality name to features, such as {'audio': array of shape (samples, "
-            f"features)}}, not a {type(source).__name__}."
+            f"features)}}, not a {type(source).__name__}; of an array say which columns make up "
+            "which modality with the parameter columns, such as columns={'audio': slice(0, 10)}."
         )
     if wrong := [name for name in source if not isinstance(name, str) or not name]:
         raise PaSEError(f"The names of modalities in X must be words, found {wrong[0]!r}.")
@@ -86,7 +91,7 @@ def read_samples(source: Any) -> Samples:
             text = _texts(name, rows)
         else:
             features[name] = _frames(name, rows)
-    return Samples(features, text, tuple(source))
+    return Samples(features, text, tuple(source.keys()))
 
 
 def table_from_samples(
@@ -132,22 +137,20 @@ def table_from_samples(
 
 def _rows(name: str, value: Any) -> list[Any]:
     """One entry per sample; its content is checked later."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    if hasattr(value, "to_numpy"):
-        value = value.to_numpy()
-    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | bytes | Mapping) or not (hasattr(value, "__iter__") or is_sparse(value)):
         raise PaSEError(
             f"X[{name!r}] must be an array or a list with one entry per sample, not a {type(value).__name__}."
         )
-    if not isinstance(value, list | tuple):
-        value = np.asarray(value)
-        if value.dtype.kind in "fiub" and value.ndim not in (2, 3):
-            raise PaSEError(
-                f"X[{name!r}] must have the shape (samples, features) or (samples, steps, features), "
-                f"found {value.shape}."
-            )
-    return list(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    array = to_numpy(value, f"X[{name!r}]")
+    if array.dtype.kind == "f" and array.ndim == 1 and len(array) and np.isnan(array).all():
+        return [None] * len(array)  # a column of a data frame in which every sample is missing
+    if array.dtype.kind in "fiub" and array.ndim not in (2, 3):
+        raise PaSEError(
+            f"X[{name!r}] must have the shape (samples, features) or (samples, steps, features), found {array.shape}."
+        )
+    return list(array)
 
 
 def _texts(name: str, rows: list[Any]) -> list[str | None]:
@@ -155,8 +158,7 @@ def _texts(name: str, rows: list[Any]) -> list[str | None]:
         raise PaSEError(
             f"X[{name!r}] holds strings, but only the modality 'text' can be read from them; give features."
         )
-    # a data frame's missing text is NaN, which is unlike itself
-    texts = [None if row is None or row is np.nan or row != row else row for row in rows]
+    texts = [None if is_missing(row) else row for row in rows]
     for i, row in enumerate(texts):
         if row is not None and not isinstance(row, str):
             raise PaSEError(f"X['text'] must hold strings throughout or features throughout, but [{i}] is no string.")
@@ -167,20 +169,19 @@ def _frames(name: str, rows: list[Any]) -> list[Array | None]:
     dim: int | None = None
     result: list[Array | None] = []
     for i, row in enumerate(rows):
-        if row is None:
+        if is_missing(row):
             result.append(None)
             continue
-        try:
-            frames = np.asarray(row.detach().cpu() if hasattr(row, "detach") else row)
-        except ValueError as error:
-            raise PaSEError(f"X[{name!r}][{i}] must be one array, but its parts differ in size.") from error
+        frames = to_numpy(row, f"X[{name!r}][{i}]")
+        if frames.ndim == 2 and is_sparse(row) and len(frames) == 1:
+            frames = frames[0]
         if frames.dtype.kind not in "fiub":
             raise PaSEError(f"X[{name!r}][{i}] must hold numbers, found {frames.dtype}.")
         if frames.ndim not in (1, 2):
             raise PaSEError(
                 f"X[{name!r}][{i}] must have the shape (steps, features) or (features,), not {frames.shape}."
             )
-        if frames.size == 0:
+        if frames.size == 0 or (frames.dtype.kind == "f" and bool(np.isnan(frames).all())):
             result.append(None)
             continue
         dim = frames.shape[-1] if dim is None else dim

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pase_msa.data.conversion import is_missing, numbers_of, to_numpy
 from pase_msa.data.table import LabelKind
 from pase_msa.errors import PaSEError
 
@@ -75,7 +76,7 @@ def class_targets(y: Any, count: int) -> Targets:
         PaSEError: y is not [count], a value is missing, values do not sort, or there is one class only.
     """
     values = _vector(y, count)
-    if missing := sum(value is None or value != value for value in values.tolist()):
+    if missing := sum(map(is_missing, values.tolist())):
         raise PaSEError(f"{missing} of {count} values of y are missing; leave these samples out.")
     try:
         classes, numbers = np.unique(values, return_inverse=True)
@@ -88,10 +89,7 @@ def class_targets(y: Any, count: int) -> Targets:
 
 
 def _vector(y: Any, count: int) -> NDArray[Any]:
-    try:
-        values = np.asarray(y.detach().cpu() if hasattr(y, "detach") else y)
-    except ValueError as error:
-        raise PaSEError(f"y must hold one value per sample, {count} here, but its parts differ in size.") from error
+    values = to_numpy(y, "y", objects=True)
     if values.ndim != 1 or len(values) != count:
         raise PaSEError(f"y must hold one value per sample, {count} here, found the shape {values.shape}.")
     return values
@@ -99,7 +97,7 @@ def _vector(y: Any, count: int) -> NDArray[Any]:
 
 def _scores(values: NDArray[Any]) -> list[float]:
     try:
-        scores = values.astype(np.float64)
+        scores = numbers_of(values).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise PaSEError(f"y must hold numbers, found {values.dtype}; use PaSEClassifier for names.") from error
     if bad := int((~np.isfinite(scores)).sum()):

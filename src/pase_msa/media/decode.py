@@ -17,9 +17,11 @@ from PIL.Image import Image
 
 from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
+from pase_msa.media.streams import Mono, audible, audio_streams, video_stream
 from pase_msa.media.weights import require
 
 RATE = 16_000  # Hz; the recogniser, the voice detector and the aligner were trained at it
+_FAULTS = (ValueError, MemoryError, RuntimeError, OverflowError)  # of PyAV, for frames that it cannot hand over
 MOST_PIXELS = 64_000_000  # per picture; a decoder holds several of them
 
 
@@ -52,6 +54,8 @@ def _opened(path: str | Path) -> Iterator[Any]:
     av = require("av", "av")
     file = Path(path)
     if not file.is_file():
+        if file.exists():  # a pipe or a device may block or never end
+            raise PaSEError(f"{file} is no plain file (a folder, pipe or device); give a video or audio file.")
         raise PaSEError(f"There is no file {file}; check the path.")
     if not file.stat().st_size:
         raise PaSEError(f"{file} is empty (0 bytes); record or copy it again.")
@@ -60,7 +64,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
             container = av.open(
                 stream, options={"protocol_whitelist": "none"}, metadata_errors="ignore", buffer_size=1 << 20
             )
-        except (av.FFmpegError, OSError, ValueError) as error:
+        except (av.FFmpegError, OSError, *_FAULTS) as error:
             raise PaSEError(
                 f"{file} cannot be read as video or audio ({_reason(error)}): it is cut off, damaged or no media file."
             ) from error
@@ -80,8 +84,8 @@ def probe(path: str | Path) -> Info:
             pictures that are too large.
     """
     with _opened(path) as container:
-        audio = next(iter(container.streams.audio), None)
-        video = next(iter(container.streams.video), None)
+        audio = next(iter(audio_streams(container)), None)
+        video = video_stream(container)
         if audio is None and video is None:
             raise PaSEError(f"{path} holds neither sound nor pictures; give a video or audio file.")
         facts: dict[str, Any] = {"duration": _duration(container, audio, video)}
@@ -99,7 +103,7 @@ def probe(path: str | Path) -> Info:
 
 
 def _duration(container: Any, *streams: Any) -> float:
-    if container.duration:
+    if container.duration and container.duration > 0:
         return float(container.duration) / 1e6
     durations = [float(s.duration * s.time_base) for s in streams if s is not None and s.duration and s.time_base]
     return max(durations, default=0.0) or _end_of_packets(container)
@@ -129,7 +133,7 @@ def _decoded(container: Any, stream: Any, start: float, notes: list[str]) -> Ite
         if start > 0:
             container.seek(int((start + _origin(container)) * 1e6))
         yield from container.decode(stream)
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, OSError, *_FAULTS) as error:
         notes.append(f"The file is damaged ({_reason(error)}), so only what comes before was read.")
 
 
@@ -138,26 +142,15 @@ def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, note
 
     Where the sound begins later than the pictures, silence is put before it, so that times agree.
     """
-    av = require("av", "av")
     notes = notes if notes is not None else []
-    parts: list[Array] = []
-    begin: float | None = None
-    with _opened(path) as container:
-        stream = next(iter(container.streams.audio), None)
-        if stream is None:
-            return np.zeros(0, np.float32)
-        origin = _origin(container)
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-        for frame in _decoded(container, stream, start, notes):
-            time = (frame.time - origin) if frame.time is not None else None
-            if time is not None and time >= end:
-                break
-            if begin is None:
-                begin = time if time is not None else start
-            frame.pts = None  # gaps in the clock of a file are not gaps in its sound
-            parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(frame)]
-        if parts:
-            parts += [part.to_ndarray().reshape(-1) for part in resampler.resample(None)]
+    number = _track(path, notes)
+    if number is None:
+        return np.zeros(0, np.float32)
+    mono = Mono(RATE)
+    begin, parts = _listen(path, number, mono, start, end, notes)
+    if (channel := mono.cancelled()) is not None:
+        notes.append(f"The channels of the sound cancel each other, so channel {channel + 1} alone was read.")
+        begin, parts = _listen(path, number, Mono(RATE, channel), start, end, [])
     if not parts or begin is None:
         return np.zeros(0, np.float32)
     sound = np.concatenate(parts)
@@ -166,6 +159,42 @@ def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, note
     if math.isfinite(end):
         sound = sound[: round((end - start) * RATE)]
     return sound.astype(np.float32) / 32768
+
+
+def _track(path: str | Path, notes: list[str]) -> int | None:
+    """The number of the audio stream that is read: the default one, or the next that is not silent."""
+    with _opened(path) as container:
+        numbers: list[int] = [stream.index for stream in audio_streams(container)]
+    if len(numbers) < 2:
+        return next(iter(numbers), None)
+    for place, number in enumerate(numbers):
+        with _opened(path) as container:
+            stream = container.streams[number]
+            if audible(stream, _decoded(container, stream, 0.0, [])):
+                what = f"the default one is silent, so stream {number}" if place else "the default one"
+                notes.append(f"The file has {len(numbers)} audio tracks; {what} was read.")
+                return number
+    return numbers[0]
+
+
+def _listen(
+    path: str | Path, number: int, mono: Mono, start: float, end: float, notes: list[str]
+) -> tuple[float | None, list[Array]]:
+    """The sound of a stream between two times, and the time at which it begins."""
+    parts: list[Array] = []
+    begin: float | None = None
+    with _opened(path) as container:
+        origin = _origin(container)
+        for frame in _decoded(container, container.streams[number], start, notes):
+            time = (frame.time - origin) if frame.time is not None else None
+            if time is not None and time >= end:
+                break
+            if begin is None:
+                begin = time if time is not None else start
+            parts += mono.add(frame)
+        if begin is not None:
+            parts += mono.end()
+    return begin, parts
 
 
 def read_frames(
@@ -180,9 +209,10 @@ def read_frames(
 
     Larger ones are scaled down to `longest_side` before they become RGB; a rotation that the file states is applied.
     """
+    av = require("av", "av")
     notes = notes if notes is not None else []
     with _opened(path) as container:
-        stream = next(iter(container.streams.video), None)
+        stream = video_stream(container)
         if stream is None:
             return
         origin, due = _origin(container), start
@@ -193,9 +223,16 @@ def read_frames(
             if time < due - 1e-6:
                 continue
             due = start + (math.floor((time - start) * rate + 1e-6) + 1) / rate
+            if frame.width * frame.height > MOST_PIXELS:  # sizes may change within a stream
+                notes.append(f"A picture has {frame.width} x {frame.height} pixels, so the rest was not read.")
+                break
             scale = min(1.0, longest_side / max(frame.width, frame.height))
             size = {"width": max(1, round(frame.width * scale)), "height": max(1, round(frame.height * scale))}
-            image: Image = frame.reformat(format="rgb24", **size).to_image()
+            try:
+                image: Image = frame.reformat(format="rgb24", **size).to_image()
+            except (av.FFmpegError, OSError, *_FAULTS) as error:
+                notes.append(f"Pictures cannot be turned into RGB ({_reason(error)}), so the rest was not read.")
+                break
             if rotation := getattr(frame, "rotation", 0):
                 image = image.rotate(rotation, expand=True)
             yield max(time, 0.0), image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +19,12 @@ from pase_msa.errors import PaSEError
 from pase_msa.parallel import threads
 from pase_msa.serve.batching import QueueFull
 from pase_msa.serve.body_limit import BodyLimit
+from pase_msa.serve.hosts import HostCheck, allowed_hosts
 from pase_msa.serve.limits import Limits
 from pase_msa.serve.results import SCHEMA_VERSION
 from pase_msa.serve.schema import ClipResponse, FeatureRequest, FeatureResponse, Health, Refusal, utterance
 from pase_msa.serve.service import Service
+from pase_msa.serve.temporary import temporary_files
 
 _log = logging.getLogger(__name__)
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -32,12 +34,13 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_app(run: str | Path, limits: Limits | None = None) -> FastAPI:
+def build_app(run: str | Path, limits: Limits | None = None, hosts: Sequence[str] = ("localhost",)) -> FastAPI:
     """The application.
 
     Args:
         run: run folder, or a folder with a saved model.
         limits: how much is taken on.
+        hosts: names by which it is reached, see `pase_msa.serve.hosts.allowed_hosts`; addresses always do.
 
     Errors:
         PaSEError: there is no model.
@@ -60,6 +63,7 @@ def build_app(run: str | Path, limits: Limits | None = None) -> FastAPI:
     _add_measuring(app, service)
     sentence = f"A request may have {limits.max_megabytes:g} MB at most; send less."
     app.add_middleware(BodyLimit, most=int(limits.max_megabytes * 1e6), sentence=sentence)
+    app.add_middleware(HostCheck, allowed_hosts=list(hosts), www_redirect=False)
     return app
 
 
@@ -145,7 +149,7 @@ def _add_measuring(app: FastAPI, service: Service) -> None:
             service.latency.labels(path).observe(time.perf_counter() - began)
 
 
-def run_server(run: str | Path, limits: Limits, *, host: str, port: int) -> None:
+def run_server(run: str | Path, limits: Limits, *, host: str, port: int, further_hosts: Sequence[str] = ()) -> None:
     """Serve until stopped.
 
     Args:
@@ -153,10 +157,14 @@ def run_server(run: str | Path, limits: Limits, *, host: str, port: int) -> None
         limits: how much is taken on.
         host: address to listen on.
         port: to listen on.
+        further_hosts: names by which the server is reached, beside this machine's own.
+
+    Errors:
+        PaSEError: there is no model, or a name that is none.
     """
     import uvicorn
 
-    app = build_app(run, limits)
+    app = build_app(run, limits, allowed_hosts(host, further_hosts))
     if app.state.service.no_clips:
         _log.info("%s", app.state.service.no_clips)
     print(
@@ -164,4 +172,5 @@ def run_server(run: str | Path, limits: Limits, *, host: str, port: int) -> None
     )
     # requests beyond what may wait, twice over, are refused before they are read
     most = 2 * (limits.clips + limits.waiting + limits.queue)
-    uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=most)
+    with temporary_files():
+        uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=most)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
-import signal
-import sys
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip
@@ -19,7 +20,9 @@ from pase_msa.media.decode import probe
 from pase_msa.media.manifest import MEDIA
 from pase_msa.serve import render
 from pase_msa.serve.clips import ClipPredictor
+from pase_msa.serve.hosts import HostCheck, allowed_hosts
 from pase_msa.serve.results import as_rows
+from pase_msa.serve.temporary import temporary_files
 
 _WIDTHS = {"clip": "230px", "text": "420px"}
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The result appears here.</div>'
@@ -155,7 +158,7 @@ def build(page: Page) -> gr.Blocks:
             gr.Markdown(page.card)
             gr.Markdown(
                 "Clips are read on the machine that runs this page and are sent nowhere else; uploads are deleted "
-                "after an hour. Colours and bars describe the model, not the person."
+                "after an hour, and when the page is stopped. Colours and bars describe the model, not the person."
             )
     blocks.queue(max_size=16)
     return blocks
@@ -267,6 +270,7 @@ def launch(
     port: int = 7860,
     max_seconds: float = 600.0,
     max_megabytes: int = 200,
+    further_hosts: Sequence[str] = (),
 ) -> None:
     """Serve the page until it is stopped.
 
@@ -276,28 +280,37 @@ def launch(
         port: to listen on.
         max_seconds: longest clip.
         max_megabytes: largest upload.
+        further_hosts: names by which the page is reached, beside this machine's own.
+
+    Errors:
+        PaSEError: there is no model, or a name that is none.
     """
-    page = Page(run, max_seconds)
-    blocks = build(page)
+    hosts = allowed_hosts(host, further_hosts)
     root = files("pase_msa.serve")
     fonts = ["system-ui", "sans-serif"]  # of the reader's own machine: nothing is fetched from elsewhere
-    blocks.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        allowed_paths=[str(page.root.resolve() / "examples")] if page.examples else [],
-        max_file_size=f"{max_megabytes}mb",
-        state_session_capacity=64,
-        footer_links=[],
-        ssr_mode=False,
-        theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue"),
-        css=_text(root, "page.css"),
-        head=f"<style>{_FRAME}</style><script>{_text(root, 'page.js')}</script>",
-    )
-    print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the written files are removed then, too
-    try:
-        blocks.block_thread()
-    finally:
-        page.close()
+    with temporary_files() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")  # read when components are made
+        page = Page(run, max_seconds)
+        blocks = build(page)
+        try:
+            blocks.launch(
+                server_name=host,
+                server_port=port,
+                prevent_thread_lock=True,
+                quiet=True,
+                allowed_paths=[str(page.root.resolve() / "examples")] if page.examples else [],
+                max_file_size=f"{max_megabytes}mb",
+                state_session_capacity=64,
+                footer_links=[],
+                ssr_mode=False,
+                theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue"),
+                css=_text(root, "page.css"),
+                head=f"<style>{_FRAME}</style><script>{_text(root, 'page.js')}</script>",
+                app_kwargs={"middleware": [Middleware(HostCheck, allowed_hosts=hosts, www_redirect=False)]},
+            )
+            print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
+            blocks.block_thread()
+        finally:
+            with contextlib.suppress(Exception):  # it has not started, or has ended already
+                blocks.close(verbose=False)  # first, so that no upload is written any more
+            page.close()
