@@ -60,15 +60,19 @@ def refusal(error: BaseException, path: str | Path | None = None) -> str:
 
 def _system_error(error: BaseException) -> OSError | None:
     """The OSError in an exception, behind it, or in its words; None where it is of another kind."""
+    # torch.save tells no errno: the stream writer stops where fewer bytes were written than asked for
+    torch_write = isinstance(error, RuntimeError) and re.search(
+        "PytorchStreamWriter|inline_container|iostream error", str(error)
+    )
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError):
+        if isinstance(seen, OSError) and seen.errno is not None:  # without a number it is a library's own
             return seen
         if found := _OS_ERROR.search(str(seen)):
             return OSError(int(found[1]), os.strerror(int(found[1])))
-        seen = seen.__cause__ or seen.__context__
-    # torch.save tells no errno: the stream writer stops where fewer bytes were written than asked for
-    if isinstance(error, RuntimeError) and re.search("PytorchStreamWriter|inline_container|iostream error", str(error)):
+        # what was merely being handled says nothing, but for torch
+        seen = seen.__cause__ or (seen.__context__ if torch_write else None)
+    if torch_write:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return None
 

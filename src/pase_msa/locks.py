@@ -41,14 +41,14 @@ def locked(folder: Path) -> Iterator[None]:
         yield
         return
     lock = FileLock(folder / LOCK)
-    try:
-        with writing(folder):
+    with writing(folder):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise PaSEError(
-            f"{folder} is being written by another command ({_holder(folder)}); wait until it is done, or name "
-            "another place."
-        ) from None
+        except Timeout:  # an OSError too
+            raise PaSEError(
+                f"{folder} is being written by another command ({_holder(folder)}); wait until it is done, or name "
+                "another place."
+            ) from None
     try:
         holder = {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         write_json(folder / HOLDER, holder)
