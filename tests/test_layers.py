@@ -12,6 +12,7 @@ LAYERS = (
     "errors",
     "optional",
     "files",
+    "locks",
     "plugins",
     "parallel",
     "task",

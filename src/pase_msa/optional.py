@@ -12,7 +12,6 @@ EXTRAS = {
     "h5py": "hdf5",
     "matplotlib": "report",
     "jinja2": "report",
-    "filelock": "studies",
     "optuna": "studies",
     "requests": "ask",
     "tensorboard": "tensorboard",

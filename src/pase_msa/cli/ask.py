@@ -52,10 +52,12 @@ def ask(
         json: print one JSON object instead of a table.
     """
     from pase_msa.errors import PaSEError
-    from pase_msa.files import replacing, strict_json
+    from pase_msa.files import make_folder, replacing, strict_json
 
     if data is None or model is None:
         raise PaSEError("`pase ask` needs data and a language model; name them with --data and --model.")
+    if out is not None:
+        check_out(out)
     import rich.console
     import rich.progress
 
@@ -84,7 +86,7 @@ def ask(
             progress=lambda done, total: bar.update(line, completed=done, total=total),
         )
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(out).parent)
         with replacing(Path(out)) as partial:
             frame.to_csv(partial, index=False)
     result = summary(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
-import errno
 import importlib.util
 import logging
 import os
@@ -19,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pase_msa
 from pase_msa import cli
 from pase_msa.cli import options
-from pase_msa.errors import PaSEError
+from pase_msa.errors import PaSEError, printable
+from pase_msa.files import refusal
 from pase_msa.optional import EXTRAS, how_to_install
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 on success, 2 for a mistake of the user's (one sentence on stderr), 1 for ours."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _fit_screen()
     with _messages():
         try:
             if words[:1] in (["--help"], ["-h"]):
@@ -170,16 +171,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno is None:  # not of the system
                 raise
-            full = "the disk is full; free some space and give the same command again, which keeps what is finished"
-            print(f"pase: {full} ({error})", file=sys.stderr)
+            print(f"pase: {printable(refusal(error))}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             unit = "clip" if words[:1] == ["extract"] else "epoch"
             print(f"pase: stopped; the same command goes on from the last complete {unit}", file=sys.stderr)
             return 130
     return 0
+
+
+def _fit_screen() -> None:
+    """Let the screen replace what it cannot show; what goes to a file or a pipe is UTF-8 unless told otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        change = getattr(stream, "reconfigure", None)
+        if change is None:
+            continue
+        if stream.isatty() or os.environ.get("PYTHONIOENCODING"):
+            change(errors="replace")
+        else:
+            change(encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager

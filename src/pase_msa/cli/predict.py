@@ -32,7 +32,10 @@ def predict(
         json: JSON (of features, one object per line) instead of a summary or CSV.
     """
     from pase_msa.errors import PaSEError
+    from pase_msa.files import check_out
 
+    if out is not None:
+        check_out(out)
     if clip is not None or text is not None:
         if data is not None or split is not None:
             raise PaSEError("`pase predict` takes a clip or features; leave out --data and --split, or the clip.")
@@ -47,15 +50,15 @@ def predict(
 
 def _predict_features(run: str, data: str, split: str | None, out: str | None, *, as_json: bool) -> None:
     """Predict feature rows; CSV, or with `as_json` one JSON object per line."""
-    from pase_msa.files import replacing
+    from pase_msa.files import make_folder, replacing
     from pase_msa.serve.predictor import Predictor, write_predictions
 
     predictions = Predictor(run).predict(data, split=split)
     if out is None:
         write_predictions(predictions, sys.stdout, as_json=as_json)
         return
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with replacing(Path(out)) as partial, partial.open("w", newline="") as stream:
+    make_folder(Path(out).parent)
+    with replacing(Path(out)) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         count = write_predictions(predictions, stream, as_json=as_json)
     print(f"{count} predictions in {out}", file=sys.stderr)
 
@@ -81,6 +84,6 @@ def _predict_clip(
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Path(out).parent)
     write_text(Path(out), stream.getvalue())
     print(f"{len(prediction.utterances)} utterances in {out}", file=sys.stderr)

@@ -178,7 +178,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise PaSEError(f"There is no configuration file {str(file)!r}; give a YAML file.")
     try:
-        content = yaml.safe_load(file.read_text()) or {}
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise PaSEError(f"{file} is not valid YAML: {error}.") from error
     if not isinstance(content, dict):

@@ -19,7 +19,8 @@ from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.data.guard import reading
 from pase_msa.data.integrity import checksum, validate_stream
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing, write_json
+from pase_msa.files import check_out, replacing, write_json
+from pase_msa.locks import locked
 
 SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
@@ -294,8 +295,8 @@ class FeatureTable:
         folder = Path(path)
         if (folder / ARROW).exists():
             raise PaSEError(f"{folder} already holds a feature table; give another folder or remove it.")
-        folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / ARROW, unique=True) as partial:
+        check_out(folder, folder=True)
+        with locked(folder), replacing(folder / ARROW, unique=True) as partial:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
                 for batch in batches:
                     writer.write_batch(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, model_hash, pool_tokens
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing
+from pase_msa.files import cache_folder, make_folder, replacing
 
 Pooling = Literal["auto", "mean", "first", "last", "tokens"]
+_log = logging.getLogger(__name__)
 _CACHED_FROM = 32  # texts; for fewer, running the model is faster than reading the cache
 
 
@@ -109,19 +111,36 @@ def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Sequ
             [model_hash(resolved["model"]), *(resolved[n] for n in ("pooling", "lowercase", "max_length")), list(texts)]
         ).encode()
     ).hexdigest()
-    folder = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa")) / "text"
-    file = folder / f"{key}.safetensors"
-    if file.exists():
-        stored = load_file(file)
-    else:
+    file = cache_folder("text") / f"{key}.safetensors"
+    stored = _cached(file)
+    if stored is None:
         stored = _states(texts, resolved)
         if len(texts) >= _CACHED_FROM:
-            folder.mkdir(parents=True, exist_ok=True)
-            with replacing(file, unique=True) as partial:
-                save_file(stored, partial)
+            _keep(stored, file)
     ends = np.cumsum(stored["lengths"]) * stored["values"].shape[1]
     chunk = (stored["values"].reshape(-1), np.concatenate([[0], ends]))
     return SequenceColumn([chunk], stored["lengths"] > 0, stored["values"].shape[1])
+
+
+def _cached(file: Path) -> dict[str, Array] | None:
+    """What an earlier run has kept; None where there is nothing, or a damaged file, which is then made anew."""
+    try:
+        stored = load_file(file)
+        if int(stored["lengths"].sum()) == len(stored["values"]):
+            return stored
+    except (OSError, SafetensorError, KeyError, ValueError):
+        pass
+    return None
+
+
+def _keep(stored: dict[str, Array], file: Path) -> None:
+    """Keep the states for later runs where that is possible; the cache saves time, and no run needs it."""
+    try:
+        make_folder(file.parent)
+        with replacing(file) as partial:
+            save_file(stored, partial)
+    except PaSEError as error:
+        _log.warning("the states of the text are not kept for later runs: %s", error)
 
 
 @torch.inference_mode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +19,14 @@ import pandas as pd
 from pase_msa.data.inputs import encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_text
+from pase_msa.files import cache_folder, make_folder, write_text
 from pase_msa.language_models.answers import parse_answer
 from pase_msa.language_models.endpoint import Chat, Endpoint, Local, Reply
 from pase_msa.language_models.prompts import is_medium, messages
 from pase_msa.metrics import Convention, classification_metrics, regression_metrics
 from pase_msa.task import Task
+
+_log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
 
@@ -248,11 +252,13 @@ def _chat(
 def _cached_reply(chat: Chat, conversation: Sequence[dict[str, Any]]) -> tuple[Reply, bool]:
     """The reply, from the cache or new, and whether it was in the cache."""
     request = json.dumps([chat.where, chat.name, chat.options, list(conversation)], sort_keys=True)
-    folder = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa")) / "answers"
-    file = folder / f"{hashlib.sha256(request.encode()).hexdigest()}.json"
-    if file.is_file():
+    file = cache_folder("answers") / f"{hashlib.sha256(request.encode()).hexdigest()}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):  # none, or a damaged one: it is asked for again
         return Reply(**json.loads(file.read_text(encoding="utf-8"))), True
     reply = chat.complete(list(conversation))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(asdict(reply)), unique=True)  # several threads may write the same reply
+    try:
+        make_folder(file.parent)
+        write_text(file, json.dumps(asdict(reply)))
+    except PaSEError as error:
+        _log.warning("a reply is not kept for later runs: %s", error)
     return reply, False

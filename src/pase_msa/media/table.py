@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing
+from pase_msa.files import check_out, make_folder, replacing
 from pase_msa.media import parts
 from pase_msa.media.clip import Clip
 from pase_msa.media.config import ExtractConfig
@@ -96,8 +96,9 @@ def extract_table(
     items, kinds = read_clips(clips)
     folder = Path(out)
     _check_folder(folder)
+    check_out(folder, folder=True)
     extractor = _extractor(json.dumps(config.to_dict()))
-    (folder / PARTS).mkdir(parents=True, exist_ok=True)
+    make_folder(folder / PARTS)
     targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
     outcomes = _finished_before(items, targets)
     todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing, write_json
+from pase_msa.files import make_folder, replacing, write_json
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
@@ -40,7 +40,7 @@ _STACKED = ("prototypes", "initialised")
 def save_model(model: Model, folder: str | Path) -> Path:
     """Write weights, task, inputs, scalers and options to a folder, whole or not at all."""
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    make_folder(target)
     content = {
         "reference": None if model.reference is None else model.reference.shapes,
         "format": FORMAT,

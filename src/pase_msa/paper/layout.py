@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure as MplFigure
 
-from pase_msa.files import write_text
+from pase_msa.files import make_folder, write_text
 from pase_msa.paper.saving import save, save_table
 
 
@@ -87,7 +87,7 @@ def write_section(section: Section, out: Path, name: str, about: Sequence[str]) 
     Returns:
         The Markdown file.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     lines = [f"# {section.title}", "", *about, ""]
     for table in section.tables:
         save_table(table.data, out / table.stem)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_text
+from pase_msa.files import make_folder, write_text
 
 _START, _END = "<!-- words: {} -->", "<!-- end of words -->"
 _BY_HAND = re.compile(r"<!-- words: (\S+) -->\n(.*?)<!-- end of words -->", re.S)
@@ -36,7 +36,7 @@ def write_page(folder: Path, results: Path) -> Path:
     data = sorted({file.parent for file in results.glob("*/*.md") if file.name != "ledger.md"})
     if not data:
         raise PaSEError(f"There are no results in {results}; give `pase reproduce` a table or figure to make first.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for source in data:
         page = folder / f"{source.name}.md"
         write_text(page, _page(source, page))

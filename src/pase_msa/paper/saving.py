@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure as MplFigure
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing
+from pase_msa.files import make_folder, replacing
 from pase_msa.report.style import styled
 
 
@@ -51,7 +51,7 @@ def _write_all(stem: Path, writers: dict[str, Callable[[Path], object]]) -> tupl
     """Write every file under a temporary name first, then move all of them into place."""
     targets = {suffix: stem.with_name(f"{stem.name}.{suffix}") for suffix in writers}
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(stem.parent)
         with ExitStack() as stack:
             for suffix, write in writers.items():
                 write(stack.enter_context(replacing(targets[suffix])))

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing
+from pase_msa.files import make_folder, replacing
 from pase_msa.heldout.contributions import Estimate
 from pase_msa.heldout.diagnosis import Diagnosis, ModalityDiagnosis
 from pase_msa.heldout.table import HEADINGS, advice, counted
@@ -183,7 +183,7 @@ def _write(figure: Figure, target: Path) -> None:
     # no date and no version in the file: the same diagnosis gives the same bytes
     figure.savefig(buffer, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {"Software": None})
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with replacing(target) as partial:
             partial.write_bytes(buffer.getvalue())
     except OSError as error:

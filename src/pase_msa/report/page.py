@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_text
+from pase_msa.files import make_folder, write_text
 from pase_msa.report import charts
 from pase_msa.report.numbers import format_value, is_percent, metric_label, scale, with_unit
 
@@ -33,7 +33,7 @@ def write_html(template: str, path: Path, content: Mapping[str, Any]) -> Path:
     environment.globals.update(label=metric_label, number=format_value, is_percent=is_percent, unit=with_unit)
     text = environment.get_template(template).render(content)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_text(path, text)
     except OSError as error:
         reason = error.strerror or error

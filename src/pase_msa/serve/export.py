@@ -26,7 +26,7 @@ from pase_msa.batch import Batch
 from pase_msa.calibration import unchecked_confidence
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing
+from pase_msa.files import make_folder, replacing
 from pase_msa.models.base import Model
 from pase_msa.serve.onnx_model import FEATURES, LENGTH, METADATA, OnnxModel
 from pase_msa.serve.predictor import Predictor
@@ -103,7 +103,7 @@ def export_onnx(source: str | Path | Model, out: str | Path | None = None) -> Pa
     graph = Graph(model)
     program = _trace(graph)
     program.model.metadata_props[METADATA] = json.dumps(_metadata(model))
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     with replacing(target, unique=True) as partial:
         program.save(str(partial), external_data=False)
         check(graph, partial)

@@ -2,4 +2,4 @@
 
 from pase_msa.optional import need
 
-need("filelock", "optuna")
+need("optuna")

@@ -13,6 +13,7 @@ import pandas as pd
 from joblib import delayed
 
 from pase_msa.errors import PaSEError
+from pase_msa.files import make_folder
 from pase_msa.parallel import Backend, parallel_backend
 from pase_msa.studies.cells import Cell, Scalar, finished, row, write_table
 from pase_msa.studies.progress import Bar, Watched, display
@@ -63,7 +64,7 @@ def run_cells(
     """
     _check_cores(jobs, threads, backend)
     folder = Path(root).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     pending = list({cell.key: cell for cell in cells if finished(cell, folder) is None}.values())
     for cell in pending:  # written again if the cell fails again
         (cell.folder(folder) / "error.json").unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from pase_msa.data.opening import SplitRule, open_data
 from pase_msa.data.problem import task_from_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.files import replacing, write_text
+from pase_msa.files import make_folder, replacing, write_text
 from pase_msa.studies.cells import stable_key
 from pase_msa.studies.progress import Watched, display
 from pase_msa.studies.study import merge, read_mapping
@@ -233,7 +233,7 @@ def run_sweep(
     config = RunConfig.from_options(sweep.base, data=sweep.data)
     _, mode = monitored_metric(config, task_from_table(data, config.problem))
     mark = stable_key({"base": sweep.base, "space": sweep.space, "data": data.fingerprint(), "seed": seed})
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         with FileLock(folder / ".lock", timeout=0):
             study = _resumed(folder, "minimize" if mode == "min" else "maximize", mark)

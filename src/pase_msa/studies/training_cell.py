@@ -9,7 +9,7 @@ from typing import Any
 from filelock import FileLock
 
 from pase_msa.evaluation.evaluate import evaluate
-from pase_msa.files import read_json
+from pase_msa.files import make_folder, read_json
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.ridge_baseline import RIDGE, solve_ridge
 from pase_msa.training.config import RunConfig
@@ -36,7 +36,7 @@ def train_and_evaluate(
     if options.get("model", {}).get("name") == RIDGE:
         return solve_ridge(data, options.get("modalities"), label=options.get("label"), test=test)
     folder = RunFolder(out)
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.path.parent)
     # locked, because a study that only validates and one that tests share the run
     with FileLock(folder.path.with_name(f".{folder.path.name}.lock")):
         if not folder.results.is_file():

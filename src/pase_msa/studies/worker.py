@@ -18,7 +18,7 @@ from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_json
+from pase_msa.files import make_folder, write_json
 from pase_msa.studies.cells import Cell, finished
 from pase_msa.training.isolation import preserve_global_state
 
@@ -40,7 +40,7 @@ def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int, sessi
         session: name of this call of `run_cells`, written to `.started` while the cell runs.
     """
     folder = cell.folder(root)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with FileLock(folder / ".lock"):
         if finished(cell, root) is not None:
             return

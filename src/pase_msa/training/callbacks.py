@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pase_msa.balancing.base import LossMeasurement
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
-from pase_msa.files import replacing
+from pase_msa.files import make_folder, replacing
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.data_module import SentimentData
@@ -114,7 +114,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint whole or not at all."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with replacing(target) as partial:
             torch.save(checkpoint, partial)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import time
@@ -12,6 +13,7 @@ import lightning
 import numpy as np
 import torch
 from lightning import Callback
+from lightning.pytorch.utilities import rank_zero_only
 
 from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
@@ -21,7 +23,7 @@ from pase_msa.data.opening import open_data
 from pase_msa.data.problem import Problem
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.files import write_json
+from pase_msa.files import check_out, write_json, writing
 from pase_msa.heldout.diagnose import diagnose_problem
 from pase_msa.metrics import task_metrics
 from pase_msa.models.base import Model, build_model
@@ -123,17 +125,24 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
         PaSEError: data or options do not fit (nothing is written then), or the folder holds a finished run or another
             one.
     """
+    if config.out:
+        check_out(config.out, folder=True)
     table = table if table is not None else open_data(config.data, config.split, config.label)
     prepared = prepare(config, table)
     if not config.allow_leaks:
         refuse_leaks(table, prepared.task.modalities)
     _check_before_writing(config, prepared.task)
-    folder, resumed = _start_folder(config, table)
-    _warn_of_few(prepared)
-    began = time.perf_counter()
-    with run_threads(config, prepared.model):
-        trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
-        save_results(config, prepared, folder, trainer, phases, time.perf_counter() - began)
+    data = describe_data(table, config.data)
+    folder = RunFolder(config.out or default_folder(config, data))
+    # of several processes that train one run, the first holds the folder
+    hold = contextlib.nullcontext() if rank_zero_only.rank else folder.locked()
+    with hold, writing(folder.path):
+        resumed = _start_folder(config, folder, data)
+        _warn_of_few(prepared)
+        began = time.perf_counter()
+        with run_threads(config, prepared.model):
+            trainer, phases = fit(config, prepared, folder, progress=progress, resume=resumed)
+            save_results(config, prepared, folder, trainer, phases, time.perf_counter() - began)
     return folder
 
 
@@ -157,15 +166,13 @@ def _check_before_writing(config: RunConfig, task: Task) -> None:
         build_trainer(config.training, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-def _start_folder(config: RunConfig, table: FeatureTable) -> tuple[RunFolder, bool]:
-    """The run folder with its configuration and the description of the data, and whether the run is resumed there."""
-    data = describe_data(table, config.data)
-    folder = RunFolder(config.out or default_folder(config, data))
+def _start_folder(config: RunConfig, folder: RunFolder, data: dict[str, Any]) -> bool:
+    """Write configuration and description of the data; whether the run is resumed there."""
     options = {**config.to_dict(), "data": data["path"], "out": str(folder.path)}
     resumed = folder.start(options, data, environment())
     if resumed:
         _log.info("resuming %s from its last complete epoch", folder.path)
-    return folder, resumed
+    return resumed
 
 
 def save_results(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import read_json, write_json, write_text
+from pase_msa.files import make_folder, read_json, write_json, write_text
+from pase_msa.locks import HOLDER, LOCK, locked
 
 
 class RunFolder:
@@ -42,6 +45,20 @@ class RunFolder:
         self.evaluation = self.path / "evaluation.json"
         self.predictions = self.path / "predictions.csv"
         self.report = self.path / "report.html"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder while a run is trained in it; a folder that is empty afterwards is removed.
+
+        Errors:
+            PaSEError: another process holds it, or it cannot be written to.
+        """
+        try:
+            with locked(self.path):
+                yield
+        finally:
+            with contextlib.suppress(OSError):  # only an empty folder can be removed
+                self.path.rmdir()
 
     @classmethod
     def complete(cls, path: str | Path) -> RunFolder:
@@ -77,7 +94,7 @@ class RunFolder:
         if self.results.is_file():
             raise PaSEError(f"{self.path} holds a finished run already; give another --out, or remove the folder.")
         if self.config.is_file() and self.data.is_file():
-            before = yaml.safe_load(self.config.read_text())
+            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             mine = {key: value for key, value in config.items() if key not in ("out", "data")}
             if changed := [key for key in mine if before.get(key) != json.loads(json.dumps(mine[key]))]:
                 raise PaSEError(
@@ -92,10 +109,12 @@ class RunFolder:
         # A kill while the three files below are written leaves a folder that holds some of them and nothing else. The
         # run may begin in it again.
         begun = {self.environment.name, self.data.name}
-        begun |= {f".{name}.partial" for name in (*begun, self.config.name)}
-        if self.path.exists() and any(file.name not in begun for file in self.path.iterdir()):
+        begun |= {LOCK, HOLDER}
+        if self.path.exists() and any(
+            file.name not in begun and file.suffix != ".partial" for file in self.path.iterdir()
+        ):
             raise PaSEError(f"{self.path} is not empty and holds no run; give another --out.")
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         write_json(self.environment, environment)
         write_json(self.data, data)
         write_text(self.config, yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))
@@ -107,7 +126,7 @@ class RunFolder:
         versions = sorted(self.logs.glob("version_*/metrics.csv"), key=lambda f: int(f.parent.name.split("_")[1]))
         for file in versions:
             fresh: dict[int, dict[str, Any]] = {}
-            with file.open(newline="") as stream:
+            with file.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     values = {name: float(value) for name, value in row.items() if value not in ("", None)}
                     epoch = int(values.pop("epoch", -1))
