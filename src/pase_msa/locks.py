@@ -43,7 +43,7 @@ def locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / LOCK)
     with writing(folder):
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=0.5)  # another that starts now looks whether there are locks
         except Timeout:  # an OSError too
             raise PaSEError(
                 f"{folder} is being written by another command ({_holder(folder)}); wait until it is done, or name "

@@ -52,7 +52,7 @@ def ask(
         json: print one JSON object instead of a table.
     """
     from pase_msa.errors import PaSEError
-    from pase_msa.files import make_folder, replacing, strict_json
+    from pase_msa.files import check_out, make_folder, replacing, strict_json
 
     if data is None or model is None:
         raise PaSEError("`pase ask` needs data and a language model; name them with --data and --model.")

@@ -67,7 +67,7 @@ def _predict_clip(
     run: str, clip: str | None, text: str | None, without: list[str], out: str | None, *, as_json: bool
 ) -> None:
     """Predict one clip: a summary on the terminal; in a file CSV with one line per utterance, or JSON."""
-    from pase_msa.files import strict_json, write_text
+    from pase_msa.files import make_folder, strict_json, write_text
     from pase_msa.serve.clips import ClipPredictor
     from pase_msa.serve.results import as_rows
     from pase_msa.serve.summary import render_result

@@ -135,7 +135,7 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     data = describe_data(table, config.data)
     folder = RunFolder(config.out or default_folder(config, data))
     # of several processes that train one run, the first holds the folder
-    hold = contextlib.nullcontext() if rank_zero_only.rank else folder.locked()
+    hold = contextlib.nullcontext() if getattr(rank_zero_only, "rank", 0) else folder.locked()
     with hold, writing(folder.path):
         resumed = _start_folder(config, folder, data)
         _warn_of_few(prepared)
