@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
 from pase_msa.task import Task
+
+_log = logging.getLogger(__name__)
 
 
 class Model(nn.Module):
@@ -210,9 +213,22 @@ class Model(nn.Module):
         return prediction_dataset(table, self.task, self.inputs, split, labels=labels)
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
-        """Fit the standardisation of every modality on the given (training) rows."""
+        """Fit the standardisation of every modality on the given (training) rows.
+
+        A warning is logged where a few wild values would have set the scale.
+        """
         for name, scaler in self.scalers.items():
-            scaler.fit(columns[name].frames(rows))  # type: ignore[operator]
+            assert isinstance(scaler, Standardizer)
+            scale = scaler.fit_column(columns[name], rows)
+            if count := int(scale.dominated.sum()):
+                _log.warning(
+                    "%s: %d values in %d of %d dimensions lie so far out that they would have set the scale; the scale "
+                    "is that of the others, and these values are cut off; see `pase inspect`",
+                    name,
+                    int(scale.beyond[scale.dominated].sum()),
+                    count,
+                    len(scale.mean),
+                )
 
     def fit_prior(self, labels: Float[Tensor, " n"]) -> None:
         """Set the class prior to the class frequencies of training labels [N]."""
