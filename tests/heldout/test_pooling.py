@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pase_msa.data.columns import SequenceColumn
 from pase_msa.data import scaling
+from pase_msa.data.columns import SequenceColumn
 from pase_msa.heldout import pooling
 from pase_msa.heldout.pooling import pool
 

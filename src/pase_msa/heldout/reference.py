@@ -240,7 +240,10 @@ def _moments(
     with_deviation: bool,
     limits: tuple[Float[Tensor, " d"], Float[Tensor, " d"]],
 ) -> Float[Tensor, "n p"]:
-    """Mean and, where asked for, deviation over the finite values of the valid steps, cut off at the limits; NaN where there are none."""
+    """Mean and, where asked for, deviation over the finite values of the valid steps, which are cut off at the limits.
+
+    NaN where there are none.
+    """
     valid: Bool[Tensor, "n t d"] = features.isfinite() & step_mask(lengths, features.shape[1]).unsqueeze(2)
     values = torch.where(valid, features.clamp(*limits), 0.0)
     count = valid.sum(1)

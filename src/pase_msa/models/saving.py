@@ -75,6 +75,19 @@ def _saved_inputs(model: Model, target: Path) -> dict[str, dict[str, Any]]:
     return inputs
 
 
+def read_task(folder: str | Path) -> Task:
+    """The task of a saved model, without its weights.
+
+    Errors:
+        PaSEError: the folder holds no description of a model, or a damaged one.
+    """
+    file = Path(folder) / CONFIG
+    try:
+        return Task.from_dict(json.loads(file.read_text(encoding="utf-8"))["task"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PaSEError(f"{file} was to describe a saved model, but cannot be read ({error}).") from error
+
+
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """The model that `save_model` wrote, in evaluation mode.
 

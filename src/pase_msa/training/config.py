@@ -126,7 +126,8 @@ class RunConfig:
             model ("held_out" with PaSE, "none" with any other).
         phases: the dual-phase rule.
         training: optimisation.
-        convention: of the metrics: "mmsa", "mult" or "pase".
+        convention: of the metrics: "mmsa" (which is "sims" for labels in [-1, 1], as in CH-SIMS), "mult", "pase", "sims",
+            or "mosi" (MMSA's for other ranges).
     """
 
     data: str | None = None

@@ -21,7 +21,7 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import write_json
 from pase_msa.heldout.diagnose import diagnose_problem
-from pase_msa.metrics import task_metrics
+from pase_msa.metrics import resolve_convention, task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
 from pase_msa.training.config import RunConfig
@@ -178,6 +178,7 @@ def save_results(
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
                 "balancing": getattr(prepared.balancing, "history", []),
+                "convention": resolve_convention(prepared.task, config.convention),
                 "validation": task_metrics(prepared.task, probabilities, score, labels, config.convention),
                 **({} if report is None else {"modality_report": report}),
             },
