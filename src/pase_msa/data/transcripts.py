@@ -19,9 +19,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from pase_msa.data.columns import Array, SequenceColumn
-from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, model_hash, pool_tokens
+from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, longest_text, model_hash, pool_tokens
 from pase_msa.errors import PaSEError
 from pase_msa.files import replacing
+from pase_msa.ranges import POSITIVE, Range, check_ranges, one_of
 
 Pooling = Literal["auto", "mean", "first", "last", "tokens"]
 _CACHED_FROM = 32  # texts; for fewer, running the model is faster than reading the cache
@@ -53,6 +54,19 @@ class TextConfig:
     max_length: int = 128
     lowercase: bool | None = None
 
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "text",
+            learning_rate=POSITIVE,
+            layer_decay=Range(0, 1, above=True),
+            max_length=Range(3, 2**20, whole=True),
+        )
+        one_of(self.source, ("auto", "features", "transcripts"), "text.source")
+        one_of(self.pooling, ("auto", "mean", "first", "last", "tokens"), "text.pooling")
+        if self.pooling == "tokens" and not self.frozen:
+            raise PaSEError("text.pooling 'tokens' goes with text.frozen true; a fine-tuned model pools by itself.")
+
 
 def resolve_text(config: TextConfig, training_texts: Sequence[str | None]) -> dict[str, Any]:
     """The configuration with its open choices made, as plain containers to save with the model.
@@ -70,10 +84,12 @@ def resolve_text(config: TextConfig, training_texts: Sequence[str | None]) -> di
     pooling = config.pooling
     if pooling == "auto":
         pooling = "last" if is_decoder(config.model) else "mean"
-    if pooling == "tokens" and not config.frozen:
-        raise PaSEError("text.pooling 'tokens' goes with text.frozen true; a fine-tuned model pools by itself.")
-    if config.max_length < 3:
-        raise PaSEError(f"text.max_length must be 3 or more, found {config.max_length}.")
+    longest = longest_text(config.model)
+    if longest is not None and config.max_length > longest:
+        raise PaSEError(
+            f"text.max_length is {config.max_length}, but the language model {config.model!r} reads {longest} tokens "
+            f"at most; give {longest} or fewer, or another text.model."
+        )
     return {**vars(config), "lowercase": lowercase, "pooling": pooling}
 
 

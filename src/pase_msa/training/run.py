@@ -32,7 +32,7 @@ from pase_msa.training.phases import DualPhase
 from pase_msa.training.results import calibrate, run_modality_report
 from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
-from pase_msa.training.trainer import build_trainer, quiet_lightning
+from pase_msa.training.trainer import build_trainer, check_hardware, quiet_lightning
 from pase_msa.training.unimodal import measure_unimodal
 
 _log = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
         PaSEError: data or options do not fit (nothing is written then), or the folder holds a finished run or another
             one.
     """
+    check_hardware(config.training)
     table = table if table is not None else open_data(config.data)
     prepared = prepare(config, table)
     _check_before_writing(config, prepared.task)
