@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from pase_msa.data.table import SPLITS
+from pase_msa.data.transcripts import LONGEST
 
 Finding = tuple[Literal["error", "warning"], str]
 
@@ -143,6 +144,12 @@ def _text(report: dict[str, Any]) -> Iterator[Finding]:
         return
     if missing := report["utterances"] - text["utterances"]:
         yield "warning", f"{missing} utterances have no text."
+    if text.get("long"):
+        yield (
+            "warning",
+            f"{text['long']} of {text['utterances']} transcripts ({text['long'] / text['utterances']:.0%}) are surely "
+            f"longer than {LONGEST} tokens, where training cuts texts off unless --text.max-length says otherwise.",
+        )
     if text["upper_case"]:
         yield (
             "warning",

@@ -16,6 +16,7 @@ from rich.text import Text
 from pase_msa.data.checks import find_problems
 from pase_msa.data.feature_statistics import modality_statistics
 from pase_msa.data.table import SPLITS, FeatureTable
+from pase_msa.data.transcripts import LONGEST
 
 Report = dict[str, Any]
 
@@ -101,6 +102,7 @@ def _text(table: FeatureTable) -> Report | None:
         "utterances": len(filled),
         "coverage": len(filled) / len(texts),
         "words": {"median": float(np.median([len(text.split()) for text in filled])) if filled else 0.0},
+        "long": sum(len(text.split()) > LONGEST - 2 for text in filled),  # a word is one token or more
         "upper_case": bool(letters) and all(text == text.upper() for text in letters),
     }
 
