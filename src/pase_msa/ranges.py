@@ -71,6 +71,12 @@ def check_ranges(options: object, group: str, **ranges: Range) -> None:
             )
 
 
+def nearest(value: object, names: Iterable[str], otherwise: str) -> str:
+    """The end of a sentence about an unknown name: a question for the name nearest to it, else `otherwise`."""
+    near = difflib.get_close_matches(str(value), list(names), 1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
 def one_of(value: object, allowed: Iterable[str], what: str) -> str:
     """The value, if it is among those allowed.
 
@@ -80,6 +86,6 @@ def one_of(value: object, allowed: Iterable[str], what: str) -> str:
     names = list(allowed)
     if value in names:
         return str(value)
-    near = difflib.get_close_matches(str(value), names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else "name one of these."
-    raise PaSEError(f"{what} is one of {', '.join(names)}, not {value!r}; {hint}")
+    raise PaSEError(
+        f"{what} is one of {', '.join(names)}, not {value!r}; {nearest(value, names, 'name one of these.')}"
+    )
