@@ -32,10 +32,11 @@ class Range:
     def holds(self, value: object) -> bool:
         """Whether a value is a number of the range."""
         kind = Integral if self.whole else Real  # those of NumPy are among both
-        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, kind):
             return False
-        over = value > self.low if self.above else value >= self.low
-        return over and (value < self.high if self.below else value <= self.high)
+        number = float(value)
+        over = number > self.low if self.above else number >= self.low
+        return math.isfinite(number) and over and (number < self.high if self.below else number <= self.high)
 
     def __str__(self) -> str:
         if math.isinf(self.high):
