@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pase_msa"
 # media reads text with the same encoder as data and writes tables.
 LAYERS = (
     "errors",
+    "ranges",
     "optional",
     "files",
     "locks",

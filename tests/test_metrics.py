@@ -15,6 +15,7 @@ from pase_msa.metrics import (
     classification_metrics,
     headline,
     regression_metrics,
+    resolve_convention,
     task_metrics,
 )
 from pase_msa.task import Task
@@ -22,6 +23,7 @@ from tests.reference.metrics import naive_classification, naive_regression
 
 MOSI = Task.regression(["text", "audio"], -3, 3)
 EMOTIONS = Task.classification(["text", "audio"], ["happy", "sad", "angry", "neutral"])
+SIMS = Task.regression(["text", "audio"], -1, 1)
 CONVENTIONS = ("mmsa", "mult", "pase")
 quickly = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -135,7 +137,7 @@ def test_another_range_is_the_same_task_moved_and_stretched(low, high):
     task = Task.regression(["text"], low, high, num_classes=7)
     score, truth = np.array([-2.6, -0.3, 0.2, 1.8, 0.4]), np.array([-3, 0.0, -0.6, 2.2, 1.0])
     stretch = (high - low) / 6
-    moved = regression_metrics(score * stretch + task.center, truth * stretch + task.center, task)
+    moved = regression_metrics(score * stretch + task.center, truth * stretch + task.center, task, "mosi")
     expected = regression_metrics(score, truth, MOSI)
     assert moved.pop("mae") == pytest.approx(expected.pop("mae") * stretch, rel=1e-5)
     assert moved == pytest.approx(expected)
@@ -228,3 +230,68 @@ def test_headline_is_an_output_of_the_metrics():
 def test_mistakes_are_named(call, words):
     with pytest.raises(PaSEError, match=words):
         call()
+
+
+# labels of CH-SIMS are tenths, of which single precision has no exact one
+tenths = st.integers(-10, 10).map(lambda k: k / 10)
+
+
+def naive_sims(score, truth):
+    """MMSA's metrics of CH-SIMS as a loop: intervals are open below and closed above."""
+    edges = {"acc2_nonneg": [0], "acc3": [-0.1, 0.1], "acc5": [-0.7, -0.1, 0.1, 0.7]}
+    pairs = [(np.float32(p), np.float32(t)) for p, t in zip(score, truth, strict=True)]
+    cell = lambda value, cuts: sum(value > np.float32(cut) for cut in cuts)  # noqa: E731
+    return {name: sum(cell(p, cuts) == cell(t, cuts) for p, t in pairs) / len(pairs) for name, cuts in edges.items()}
+
+
+@given(st.lists(st.tuples(st.one_of(tenths, st.floats(-2, 2, width=32)), tenths), min_size=1, max_size=40))
+@quickly
+def test_labels_in_minus_one_to_one_are_measured_as_those_of_sims(drawn):
+    score, truth = zip(*drawn, strict=True)
+    found = regression_metrics(np.array(score), np.array(truth), SIMS)
+    assert {name: found[name] for name in ("acc2_nonneg", "acc3", "acc5")} == pytest.approx(naive_sims(score, truth))
+
+
+def test_f1_of_sims_counts_zero_as_negative():
+    found = regression_metrics([-0.5, 0.5, 0.5, 0.0], [0.0, 0.0, 1.0, 1.0], SIMS)
+    assert found["f1_nonneg"] == pytest.approx(0.5)
+    assert found["acc2_nonneg"] == 0.5
+
+
+def test_errors_of_sims_are_those_of_clipped_scores():
+    assert regression_metrics([1.5, -1.0], [1.0, -1.0], SIMS)["mae"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "asked", "said"),
+    [
+        (-1, 1, "mmsa", "sims"),
+        (-1, 1, "mosi", "mosi"),
+        (-1, 1, "pase", "pase"),
+        (-3, 3, "mmsa", "mmsa"),
+        (-3, 3, "mosi", "mmsa"),
+        (-3, 3, "sims", "sims"),
+        (0, 1, "mmsa", "mmsa"),
+        (1, 5, "mmsa", "mmsa"),
+    ],
+)
+def test_the_convention_follows_from_the_label_range_and_can_be_chosen(low, high, asked, said):
+    assert resolve_convention(Task.regression(["text"], low, high), asked) == said
+
+
+def test_the_thresholds_of_mosi_can_be_had_for_labels_of_sims():
+    score, truth = [0.3, -0.2, 0.0], [0.5, 0.0, 0.0]
+    triple = [[3 * value for value in side] for side in (score, truth)]
+    found = regression_metrics(score, truth, SIMS, "mosi")
+    expected = regression_metrics(*triple, MOSI)
+    assert "acc3" not in found
+    assert found.pop("mae") == pytest.approx(expected.pop("mae") / 3)
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (1, 5)])
+def test_other_ranges_are_divided_at_their_middle(low, high):
+    middle = (low + high) / 2
+    found = regression_metrics([high, low, middle], [high, low, middle], Task.regression(["text"], low, high))
+    assert found["acc2_nonneg"] == found["acc2_negpos"] == 1.0
+    assert regression_metrics([low], [middle], Task.regression(["text"], low, high))["acc2_nonneg"] == 0.0

@@ -59,6 +59,8 @@ def toy_reference(kind="regression", coalitions=(("text",), ("text", "audio"))):
         buffer.copy_(torch.from_numpy((0.1 if small else 1.0) * rng.normal(size=buffer.shape)))
     for name in DIMS:
         getattr(reference, f"scale_{name}").fill_(1.0)
+        getattr(reference, f"low_{name}").fill_(-10.0)
+        getattr(reference, f"high_{name}").fill_(10.0)
     reference.coalition_weights.fill_(1 / len(coalitions))
     reference.offset.copy_(torch.from_numpy(rng.uniform(0, 2 * np.pi, FOURIER)))
     reference.prior.copy_(torch.from_numpy(rng.dirichlet(np.ones(task.num_classes))))

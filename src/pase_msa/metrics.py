@@ -7,6 +7,11 @@ says which class zero belongs to and what F1 is weighted by; tables differ by ab
   the support in the truth.
 * "mult" (MulT, 2019): `> 0` also where zeros are kept; F1 is weighted by the predictions.
 * "pase" (the authors of PaSE): as "mmsa", but MAE and Corr are taken over the non-zero labels only.
+* "sims" (MMSA's, for CH-SIMS): scores are clipped to [-1, 1]; `> 0` also where zeros are kept, so zero is negative;
+  acc3 has the limits +-.1 and acc5 +-.1 and +-.7, each of which belongs to the class below.
+
+MMSA's convention depends on the data set, so "mmsa" means "sims" where labels range over [-1, 1]; "mosi" does not.
+`resolve_convention` says which one it is, and that name is written beside every result.
 """
 
 from __future__ import annotations
@@ -26,9 +31,10 @@ from pase_msa.batch import Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
-Convention = Literal["mmsa", "mult", "pase"]
+Convention = Literal["mmsa", "mult", "pase", "sims", "mosi"]
 Values = Tensor | npt.NDArray[Any] | Sequence[float] | Sequence[int]
 Floats = npt.NDArray[np.float32]
+_SIMS_EDGES = (np.array([-0.1, 0.1], np.float32), np.array([-0.7, -0.1, 0.1, 0.7], np.float32))
 
 
 def regression_metrics(score: Values, labels: Values, task: Task, convention: Convention = "mmsa") -> dict[str, float]:
@@ -37,33 +43,32 @@ def regression_metrics(score: Values, labels: Values, task: Task, convention: Co
     Polarity is taken around `task.center`. Everything is compared in single precision, as in the frameworks
     that define the conventions. So a label at the centre stays there, also where binary fractions cannot express it.
     `acc7` and `acc5` clip to +-3 and +-2 and round half to even; a label range other than [-3, 3] is first
-    mapped to it linearly. MAE takes scores as they are.
+    mapped to it linearly (in "sims" to [-1, 1], for acc3 and acc5). MAE takes scores as they are, but in "sims".
 
     Returns:
-        acc2_nonneg, acc2_negpos, f1_nonneg, f1_negpos, acc7, acc5, mae, corr. `corr` is 0 where either side
-        is constant. What is computed over non-zero labels is nan where there are none, since no polarity can
-        then be right or wrong.
+        acc2_nonneg (all utterances; the convention says which class zero belongs to), acc2_negpos, f1_nonneg,
+        f1_negpos, acc7, acc5, mae, corr, and in "sims" acc3. `corr` is 0 where either side is constant. What is
+        computed over non-zero labels is nan where there are none, since no polarity can then be right or wrong.
 
     Errors: PaSEError for a task without values, an unknown convention, unequal or no shapes, NaN, infinity.
     """
-    check_convention(convention)
+    convention = resolve_convention(task, convention)
     if task.values is None:
         raise PaSEError("Regression metrics need a regression task; use classification_metrics.")
-    predicted, truth = _pair(score, labels)
+    predicted, truth = in_range(task, *_pair(score, labels), convention)
     center = np.float32(task.center)
     x, y = predicted - center, truth - center
     polar = y != 0
     scale = np.float32(3 / (task.values[-1] - task.center))
     counted = polar if convention == "pase" else np.ones_like(polar)
-    nonneg = (x > 0, y > 0) if convention == "mult" else (x >= 0, y >= 0)
+    nonneg = polarity(x, y, convention)
     negpos = (x[polar] > 0, y[polar] > 0)
     return {
         "acc2_nonneg": float(np.mean(nonneg[0] == nonneg[1])),
         "acc2_negpos": float(np.mean(negpos[0] == negpos[1])) if polar.any() else float("nan"),
         "f1_nonneg": _weighted_f1(*nonneg, convention),
         "f1_negpos": _weighted_f1(*negpos, convention),
-        "acc7": _class_accuracy(x * scale, y * scale, 3),
-        "acc5": _class_accuracy(x * scale, y * scale, 2),
+        **{name: float(np.mean(hits)) for name, hits in class_hits(x, y, scale, convention).items()},
         "mae": float(np.mean(np.abs(predicted - truth)[counted], dtype=float)) if counted.any() else float("nan"),
         "corr": _correlation(x[counted] * scale, y[counted] * scale),
     }
@@ -161,6 +166,51 @@ def check_convention(convention: str) -> None:
         raise PaSEError(f"A metric convention is one of {', '.join(get_args(Convention))}, not {convention!r}.")
 
 
+def resolve_convention(task: Task, convention: Convention) -> Convention:
+    """The convention that a result of the task is in: "sims" or "mmsa" where the name asks for MMSA's.
+
+    Errors: PaSEError for an unknown convention.
+    """
+    check_convention(convention)
+    if convention == "mmsa" and task.values is not None and (task.values[0], task.values[-1]) == (-1.0, 1.0):
+        return "sims"
+    # beyond [-1, 1] both names mean the same; results that agree have one name
+    return "mmsa" if convention == "mosi" and resolve_convention(task, "mmsa") == "mmsa" else convention
+
+
+def in_range(task: Task, predicted: Floats, truth: Floats, convention: Convention) -> tuple[Floats, Floats]:
+    """Scores and labels [N] as a convention measures them: clipped to the label range in "sims"."""
+    if convention != "sims" or task.values is None:
+        return predicted, truth
+    low, high = np.float32(task.values[0]), np.float32(task.values[-1])
+    return np.clip(predicted, low, high), np.clip(truth, low, high)
+
+
+def polarity(x: Floats, y: Floats, convention: Convention) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Whether predictions and labels [N], less the centre, are positive, zeros being kept."""
+    return (x > 0, y > 0) if convention in ("mult", "sims") else (x >= 0, y >= 0)
+
+
+def class_hits(x: Floats, y: Floats, scale: np.float32, convention: Convention) -> dict[str, npt.NDArray[np.bool_]]:
+    """Whether the class of predictions and labels [N], less the centre, is the same, by accuracy.
+
+    Args:
+        x: predictions.
+        y: labels.
+        scale: maps the label range to [-3, 3].
+        convention: as `resolve_convention` returned it.
+    """
+    hits = {}
+    for limit in (3, 2):
+        near = [np.round(np.clip(side * scale, -limit, limit)) for side in (x, y)]
+        hits[f"acc{2 * limit + 1}"] = near[0] == near[1]
+    if convention == "sims":
+        for edges in _SIMS_EDGES:
+            cells = [np.digitize(side * np.float32(scale / 3), edges, right=True) for side in (x, y)]
+            hits[f"acc{len(edges) + 1}"] = cells[0] == cells[1]
+    return hits
+
+
 def _pair(predicted: Values, labels: Values) -> tuple[Floats, Floats]:
     """Both as float32 [N], checked."""
     x, y = (torch.as_tensor(part).detach().cpu().float().numpy() for part in (predicted, labels))
@@ -182,10 +232,6 @@ def _class_numbers(values: Floats, num_classes: int) -> npt.NDArray[np.int64]:
 def _weighted_f1(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], convention: Convention) -> float:
     first, second = (predicted, truth) if convention == "mult" else (truth, predicted)
     return float(f1_score(first, second, average="weighted")) if len(truth) else float("nan")
-
-
-def _class_accuracy(x: Floats, y: Floats, limit: int) -> float:
-    return float(np.mean(np.round(np.clip(x, -limit, limit)) == np.round(np.clip(y, -limit, limit))))
 
 
 def _correlation(x: Floats, y: Floats) -> float:

@@ -11,6 +11,7 @@ import ast
 import dataclasses
 import difflib
 import importlib
+import math
 import pkgutil
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
@@ -45,6 +46,22 @@ def _is_plugin(spec: ModuleSpec) -> bool:
     )
 
 
+def check(kind: str, name: str) -> None:
+    """Refuse a name that no plug-in has; "package.module:attribute" is left to `load`. Nothing is imported.
+
+    Errors:
+        PaSEError: nothing has that name; the sentence lists the names and the nearest one.
+    """
+    if ":" in name:
+        return
+    spec = _modules(kind).get(name)
+    if spec is None or not _is_plugin(spec):
+        available = names(kind)
+        near = difflib.get_close_matches(name, available, 1)
+        hint = f"did you mean {near[0]!r}?" if near else 'or use "package.module:attribute".'
+        raise PaSEError(f"No plug-in {name!r} in {kind}; there are {', '.join(available)}; {hint}")
+
+
 def load(kind: str, name: str) -> Any:
     """The module of the plug-in, or the attribute that "package.module:attribute" names.
 
@@ -59,12 +76,7 @@ def load(kind: str, name: str) -> Any:
             raise PaSEError(
                 f"{name!r} was to be a plug-in of kind {kind!r}, but it cannot be imported: {error}."
             ) from error
-    spec = _modules(kind).get(name)
-    if spec is None or not _is_plugin(spec):
-        available = names(kind)
-        near = difflib.get_close_matches(name, available, 1)
-        hint = f"did you mean {near[0]!r}?" if near else 'or use "package.module:attribute".'
-        raise PaSEError(f"No plug-in {name!r} in {kind}; there are {', '.join(available)}; {hint}")
+    check(kind, name)
     module: ModuleType = importlib.import_module(f"pase_msa.{kind}.{name}")
     return module
 
@@ -86,6 +98,11 @@ def configure(config: type[C], options: Mapping[str, Any], what: str) -> C:
     parser.add_class_arguments(config, "options")
     try:
         parsed = parser.parse_object({"options": dict(options)})
-        return parser.instantiate(parsed).options  # type: ignore[no-any-return]
+        built: C = parser.instantiate(parsed).options
     except jsonargparse.ArgumentError as error:
         raise PaSEError(f"{what} was given an option of the wrong type: {' '.join(str(error).split())}") from error
+    for field in dataclasses.fields(built):  # type: ignore[arg-type]
+        value = getattr(built, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise PaSEError(f"{what} wants a finite {field.name}, found {value}; give such a one.")
+    return built

@@ -336,9 +336,9 @@ def test_online_weights_are_estimated_again_and_again(score_table):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "ogm_ge", "alpha": -1}, "alpha of ogm_ge"),
-        ({"name": "agm", "alpha": -1}, "alpha of agm"),
-        ({"name": "gradient_blending", "every": 0}, "every of gradient_blending"),
+        ({"name": "ogm_ge", "alpha": -1}, "balancing.alpha is a number 0 or more"),
+        ({"name": "agm", "alpha": -1}, "balancing.alpha is a number 0 or more"),
+        ({"name": "gradient_blending", "every": 0}, "balancing.every is a whole number"),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(options, words, score_table):

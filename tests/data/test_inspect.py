@@ -43,7 +43,13 @@ def test_a_table_without_faults_has_its_numbers_and_no_problem():
     assert report["labels"]["score"]["range"] == [0.0, 4.0]
     assert report["labels"]["score"]["distinct"] == 5
     assert report["labels"]["mood"]["classes"] == {"glad": 20, "sad": 10}
-    assert report["text"] == {"utterances": 30, "coverage": 1.0, "words": {"median": 2.0}, "upper_case": False}
+    assert report["text"] == {
+        "utterances": 30,
+        "coverage": 1.0,
+        "words": {"median": 2.0},
+        "long": 0,
+        "upper_case": False,
+    }
     assert report["problems"] == []
     assert json.loads(json.dumps(report)) == report
 
@@ -152,3 +158,41 @@ def test_the_report_is_rendered_for_a_terminal():
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 110
     assert "Nothing wrong was found." in render(inspect_table(table()))
+
+
+def one_column(values, splits, text=None):
+    schema = Schema({"audio": values.shape[1]}, {"sentiment": "real"}, text=text is not None)
+    rows = (
+        Utterance(f"u{i}", f"v{i}", splits[i], {"sentiment": float(i % 5)}, {"audio": row}, text and text[i])
+        for i, row in enumerate(values.astype(np.float32))
+    )
+    return inspect_table(FeatureTable.build(rows, schema))
+
+
+def said(report):
+    return " ".join(problem["message"] for problem in report["problems"])
+
+
+def test_one_wild_value_among_few_utterances_is_found_with_its_utterance():
+    values = np.random.default_rng(0).normal(size=(80, 2))
+    values[7, 1] = 1e7
+    report = one_column(values, ["train"] * 80)
+    assert "the farthest is 1e+07 in dimension 1 (utterance u7)" in said(report)
+
+
+def test_another_unit_in_a_split_is_found():
+    values = np.random.default_rng(0).normal(size=(90, 2))
+    values[60:, 1] *= 1000
+    report = one_column(values, ["train"] * 60 + ["test"] * 30)
+    assert "1 of the 2 dimensions of audio have another unit or offset in test" in said(report)
+
+
+def test_splits_of_the_same_kind_are_said_nothing_about():
+    values = np.random.default_rng(0).normal(size=(90, 2))
+    assert "unit or offset" not in said(one_column(values, ["train"] * 60 + ["test"] * 30))
+
+
+def test_transcripts_that_training_would_cut_off_are_counted():
+    values = np.random.default_rng(0).normal(size=(4, 2))
+    report = one_column(values, ["train"] * 4, ["word " * 200, "word", "Word " * 127, "word"])
+    assert "2 of 4 transcripts (50%) are surely longer than 128 tokens" in said(report)

@@ -10,8 +10,9 @@ from pase_msa.data import FeatureTable, Schema, Utterance
 from pase_msa.data import transcripts as text_module
 from pase_msa.data.dataset import make_dataset
 from pase_msa.data.inputs import InputSpec, describe_inputs, load_columns
-from pase_msa.data.pretrained import pool_tokens
-from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
+from pase_msa.data.pretrained import longest_text, pool_tokens
+from pase_msa.data.problem import Problem, ProblemOptions
+from pase_msa.data.transcripts import TextConfig, count_cut, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model, build_model
 from pase_msa.training.config import RunConfig, TrainingConfig
@@ -335,3 +336,21 @@ def test_fine_tuning_moves_the_language_model(name, bert, tmp_path):
     before = AutoModel.from_pretrained(bert).state_dict()
     after = loaded.encoders["text"].model.state_dict()
     assert all(not torch.equal(before[name], value) for name, value in after.items() if "query.weight" in name)
+
+
+def test_a_length_beyond_what_the_model_reads_is_refused_with_the_limit(bert):
+    limit = longest_text(bert)
+    resolved(bert, max_length=limit)
+    with pytest.raises(PaSEError, match=rf"reads {limit} tokens at most; give {limit} or fewer"):
+        resolved(bert, max_length=limit + 1)
+
+
+def test_texts_that_are_cut_off_are_counted(bert):
+    long, exact, short = " ".join(WORDS[:1] * 9), " ".join(WORDS[:1] * 4), WORDS[0]
+    options = resolved(bert, max_length=6)  # with the two tokens that every text gets
+    assert count_cut([long, exact, short, None, ""], options) == (1, 3)
+
+
+def test_training_says_which_share_of_the_transcripts_is_cut_off(bert, caplog):
+    Problem.from_table(table_of(), ProblemOptions(text=TextConfig(model=bert, max_length=4)))
+    assert any("longer than text.max_length, 4 tokens" in record.getMessage() for record in caplog.records)

@@ -32,7 +32,7 @@ def random_predictions(task, random, count=60):
     return probabilities, score, np.round(random.uniform(-3, 3, count) * 2) / 2
 
 
-@pytest.mark.parametrize("convention", ["mmsa", "mult", "pase"])
+@pytest.mark.parametrize("convention", ["mmsa", "mult", "pase", "sims"])
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_metrics_from_sums_are_those_of_the_utterances(kind, convention, seed):

@@ -34,7 +34,7 @@ def fitted(task, features, labels):
     targets = labels[:, None] if task.values is not None else np.eye(3)[labels.astype(int)]
     folds = np.arange(len(labels)) % 5
     solver = RidgeSolver({"a": features}, targets, folds, folds)
-    pooling = Pooling(np.zeros(3), np.ones(3), False)
+    pooling = Pooling(np.zeros(3), np.ones(3), False, np.full(3, -np.inf), np.full(3, np.inf))
     reference = RidgeReference.fit(task, solver, {"a": pooling}, {EVERYONE: 1.0}, labels)
     slopes, intercepts = (getattr(reference, name)[0].double().numpy() for name in ("slopes", "intercepts"))
     return solver.solve(["a"]).grouped, slopes, intercepts

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pase_msa.data import scaling
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.heldout import pooling
 from pase_msa.heldout.pooling import pool
@@ -55,10 +56,22 @@ def test_only_one_chunk_of_frames_is_in_memory_at_a_time(monkeypatch):
     values, sizes = column(ragged(30), 3), []
     frames = values.frames
     monkeypatch.setattr(pooling, "_CHUNK", 4)
+    monkeypatch.setattr(scaling, "_SAMPLE", 12 * 3)  # values: a sample of a few rows
     monkeypatch.setattr(values, "frames", lambda rows: sizes.append(len(rows)) or frames(rows))
     pooled(values, np.arange(30), 20)
-    assert max(sizes) == 4
-    assert sum(sizes) == 30
+    sample, *chunks = sizes
+    assert sample < 10
+    assert max(chunks) == 4
+    assert sum(chunks) == 30
+
+
+def test_wild_frames_in_some_rows_leave_the_others_their_scale():
+    rows = ragged(40)
+    wild = [None if row is None else row.copy() for row in rows]
+    for row in wild[::5]:
+        row[0] = 1e6
+    spoilt = pooled(column(wild, 3), np.arange(40), 40)
+    assert spoilt[np.arange(40) % 5 > 0].std(0).min() > 0.1
 
 
 def test_single_vectors_have_no_deviation_and_constants_are_zero():

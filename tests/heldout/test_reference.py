@@ -205,5 +205,5 @@ def test_a_model_of_another_format_is_refused(tmp_path):
     folder = toy_model().save_pretrained(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 1}))
-    with pytest.raises(PaSEError, match=r"model was to hold a model of format 3 or 4, found 1.*train it again\.$"):
+    with pytest.raises(PaSEError, match=r"model was to hold a model of format 3 to 5, found 1.*train it again\.$"):
         Model.from_pretrained(folder)

@@ -34,7 +34,7 @@ from pase_msa.balancing.epochs import EpochMeans
 from pase_msa.balancing.rates import owners
 from pase_msa.balancing.responses import PresentMeans, responses
 from pase_msa.batch import Batch, Outputs
-from pase_msa.errors import PaSEError
+from pase_msa.ranges import NOT_NEGATIVE, check_ranges
 from pase_msa.shapley import attribution
 
 _MOST_EXPONENT = 10.0  # scores are unbounded below
@@ -53,8 +53,7 @@ class Config:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
-            raise PaSEError(f"balancing.alpha of agm is 0 or more, found {self.alpha}.")
+        check_ranges(self, "balancing", alpha=NOT_NEGATIVE)
 
 
 def mono_modal_responses(logits: Float[Tensor, "c n k"], matrix: Float[Tensor, "m c"]) -> Float[Tensor, "m n k"]:

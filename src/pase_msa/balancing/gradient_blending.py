@@ -36,6 +36,7 @@ from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparatio
 from pase_msa.batch import Batch, Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.objective import soft_cross_entropy, task_losses
+from pase_msa.ranges import COUNT, check_ranges
 from pase_msa.task import Task
 
 _JOINT = "+"  # no modality's name: those are words
@@ -59,10 +60,7 @@ class Config:
     every: int = 5
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.every) < 1:
-            raise PaSEError(
-                f"balancing.epochs and every of gradient_blending are 1 or more, found {self.epochs} and {self.every}."
-            )
+        check_ranges(self, "balancing", epochs=COUNT, every=COUNT)
 
 
 def blend_weights(before: Mapping[str, LossMeasurement], after: Mapping[str, LossMeasurement]) -> dict[str, float]:

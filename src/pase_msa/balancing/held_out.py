@@ -34,12 +34,12 @@ from torch import Tensor
 from pase_msa.balancing.base import BalancingMethod, Preparation, mask_modalities
 from pase_msa.balancing.rates import owners, scale_rates
 from pase_msa.batch import Batch
-from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis
 from pase_msa.heldout.mixture import MixtureWeights
 from pase_msa.heldout.temperature import calibrated, log_likelihood, most_likely, tempered
 from pase_msa.heldout.validation import CoalitionPredictions
 from pase_msa.heldout.weights import MOST_COALITIONS, coalition_weights, prediction_weights, selection_frequency
+from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SHARE, Range, check_ranges
 
 #: weights of the reference in the prediction, among which validation chooses
 _REFERENCE_WEIGHTS = np.linspace(0, 1, 21)
@@ -72,16 +72,14 @@ class Config:
     reference: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.exploration <= 1 or not 0 <= self.memory < 1:
-            raise PaSEError(
-                f"balancing wants exploration in (0, 1] and memory in [0, 1), found {self.exploration} and "
-                f"{self.memory}."
-            )
-        if self.folds < 0 or not 0 <= self.least_rate <= 1:
-            raise PaSEError(
-                f"balancing wants folds of 0 or more and least_rate in [0, 1], found {self.folds} and "
-                f"{self.least_rate}."
-            )
+        check_ranges(
+            self,
+            "balancing",
+            exploration=Range(0, 1, above=True),
+            memory=PROPER_SHARE,
+            folds=NOT_NEGATIVE,
+            least_rate=SHARE,
+        )
 
 
 class HeldOutBalancing(BalancingMethod):

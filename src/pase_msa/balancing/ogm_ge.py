@@ -32,7 +32,7 @@ from pase_msa.balancing.epochs import EpochMeans
 from pase_msa.balancing.rates import owners
 from pase_msa.balancing.responses import PresentMeans, responses
 from pase_msa.batch import Batch, Outputs
-from pase_msa.errors import PaSEError
+from pase_msa.ranges import NOT_NEGATIVE, check_ranges
 
 Noise = Literal["all", "slowed", "none"]
 
@@ -52,8 +52,7 @@ class Config:
     noise: Noise = "all"
 
     def __post_init__(self) -> None:
-        if self.alpha < 0:
-            raise PaSEError(f"balancing.alpha of ogm_ge is 0 or more, found {self.alpha}.")
+        check_ranges(self, "balancing", alpha=NOT_NEGATIVE)
 
 
 def discrepancy_ratios(scores: Mapping[str, float]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from pase_msa.balancing.base import BalancingMethod, Preparation
 from pase_msa.balancing.factors import modulation_factors
 from pase_msa.balancing.rates import factor_of, owners, scale_rates, split_group
 from pase_msa.errors import PaSEError
+from pase_msa.ranges import PROPER_SHARE, SHARE, check_ranges
 from pase_msa.shapley import coalitions, shapley_values
 
 _MOST_MODALITIES = 8  # beyond this, predicting validation with every coalition each epoch costs more than it tells
@@ -40,6 +41,9 @@ class Config:
     apply_to: ApplyTo = "learning_rate"
     floor: float = 0.01
     smoothing: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "balancing", floor=SHARE, smoothing=PROPER_SHARE)
 
 
 class ShapleyModulation(BalancingMethod):

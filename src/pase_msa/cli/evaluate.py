@@ -6,7 +6,11 @@ from typing import Literal
 
 
 def evaluate(
-    run: str, *, data: str | None = None, convention: Literal["mmsa", "mult", "pase"] | None = None, json: bool = False
+    run: str,
+    *,
+    data: str | None = None,
+    convention: Literal["mmsa", "mult", "pase", "sims", "mosi"] | None = None,
+    json: bool = False,
 ) -> None:
     """Evaluate a run on its test split, once: metrics, subsets of modalities, contributions, calibration.
 

@@ -21,6 +21,7 @@ from pase_msa.cli import options
 from pase_msa.errors import PaSEError, printable
 from pase_msa.files import refusal
 from pase_msa.optional import EXTRAS, how_to_install
+from pase_msa.ranges import nearest
 
 if TYPE_CHECKING:
     import jsonargparse
@@ -137,13 +138,22 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str
         wrong = words[0].partition("=")[0]
         if not wrong.startswith("-"):
             return f"`pase {name}` does not take {' '.join(words)!r}; {hint}"
-        near = difflib.get_close_matches(wrong.replace("_", "-"), spelt, 1)
+        # a group such as --training is no option by itself
+        single = [option for option in spelt if not any(other.startswith(f"{option}.") for other in spelt)]
+        near = difflib.get_close_matches(wrong.replace("_", "-"), single, 1)
         return f"`pase {name}` has no option {wrong}; {f'did you mean {near[0]}?' if near else hint}"
+    error = re.sub(r"Expected an? (?:\w+\.)?Literal\[([^\]]*)\]\. Got value: (\S*)", _choice, error)
     return re.sub(
         r"^Parser key \"([\w.]+)\":",
         lambda key: f"--{key[1].replace('_', '-')}:",
         re.sub(r"typing\.|<class '(\w+)'>", r"\1", error),
     )
+
+
+def _choice(found: re.Match[str]) -> str:
+    """What is wrong with a value that is none of a few words."""
+    names = re.findall(r"'([^']*)'", found[1])
+    return f"one of {', '.join(names)} was wanted, found {found[2]}; {nearest(found[2], names, 'take one of these.')}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,7 +37,7 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
 
     from pase_msa.files import read_json
     from pase_msa.heldout.modality_report import summary_lines
-    from pase_msa.report.numbers import format_value, is_percent, metric_label
+    from pase_msa.report.numbers import CONVENTION_NOTES, format_value, is_percent, metric_label
     from pase_msa.training.run import train as train_run
 
     folder = train_run(_run_config(options), progress=progress and sys.stderr.isatty())
@@ -51,7 +51,8 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     )
     switched = results["phases"]["switched_at"]
     print(f"{folder.path}: best epoch {results['best_epoch']} of {results['epochs']} in {results['seconds']:.0f} s")
-    print(f"validation: {metrics}")
+    note = CONVENTION_NOTES.get(results.get("convention", ""))
+    print(f"validation{f' ({note})' if note else ''}: {metrics}")
     for line in summary_lines(results.get("modality_report") or {"modalities": {}}):
         print(line)
     if switched is not None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from pase_msa.data.table import SPLITS
+from pase_msa.data.transcripts import LONGEST
 
 Finding = tuple[Literal["error", "warning"], str]
 
@@ -111,8 +112,20 @@ def _values(name: str, part: dict[str, Any]) -> Iterator[Finding]:
             "warning",
             (
                 f"{worst['dimensions']} of the {dim} dimensions of {name} have extreme values; the farthest is "
-                f"{worst['value']:.4g} in dimension {worst['dimension']}, {worst['deviations']:.0f} standard "
-                "deviations from its mean."
+                f"{worst['value']:.4g} in dimension {worst['dimension']} (utterance {worst['utterance']}), "
+                f"{worst['deviations']:.4g} standard deviations of the others from its mean; training cuts such "
+                "values off."
+            ),
+        )
+
+    for split, shift in part.get("shifted", {}).items():
+        (median, before), (spread, usual) = shift["median"], shift["spread"]
+        yield (
+            "warning",
+            (
+                f"{shift['dimensions']} of the {dim} dimensions of {name} have another unit or offset in {split} than "
+                f"in train: dimension {shift['dimension']} is {median:.4g} +- {spread:.4g} there, {before:.4g} +- "
+                f"{usual:.4g} in train; was {split} extracted in the same way?"
             ),
         )
 
@@ -149,6 +162,12 @@ def _text(report: dict[str, Any]) -> Iterator[Finding]:
         return
     if missing := report["utterances"] - text["utterances"]:
         yield "warning", f"{missing} utterances have no text."
+    if text.get("long"):
+        yield (
+            "warning",
+            f"{text['long']} of {text['utterances']} transcripts ({text['long'] / text['utterances']:.0%}) are surely "
+            f"longer than {LONGEST} tokens, where training cuts texts off unless --text.max-length says otherwise.",
+        )
     if text["upper_case"]:
         yield (
             "warning",

@@ -8,10 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.scaling import Limits, column_limits
 from pase_msa.data.table import FeatureTable
 
 EXTREME = 20.0
-"""Standard deviations from its dimension's mean beyond which a value is called extreme."""
+"""Robust standard deviations from its dimension's mean beyond which a value is called extreme."""
+_SHIFT = 10.0
+"""Ratio of spreads, or distance of medians in spreads, from which two splits are said to differ in unit or offset."""
+_FEWEST = 20  # utterances of a split whose median and spread are compared
 _BLOCK = 512
 _NAMED = 20
 
@@ -33,7 +38,8 @@ def modality_statistics(table: FeatureTable, name: str) -> dict[str, Any]:
             "max": int(lengths.max()) if len(rows) else 0,
         },
     }
-    sums = FeatureSums(column.dim)
+    training = rows[table.splits[rows] == "train"]
+    sums = FeatureSums(column_limits(column, training if len(training) else rows))
     digests: dict[bytes, list[int]] = {}
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
@@ -42,6 +48,8 @@ def modality_statistics(table: FeatureTable, name: str) -> dict[str, Any]:
             content = np.ascontiguousarray(column[int(row)]).tobytes()
             digests.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(int(row))
     report.update(sums.report())
+    report["extreme"]["utterance"] = _holder(table, column, report["extreme"])
+    report["shifted"] = _shifted(table, column)
     groups = [group for group in digests.values() if len(group) > 1]
     across = [group for group in groups if len({str(table.splits[row]) for row in group} - {""}) > 1]
     report["duplicates"] = {
@@ -52,10 +60,58 @@ def modality_statistics(table: FeatureTable, name: str) -> dict[str, Any]:
     return report
 
 
-class FeatureSums:
-    """Running statistics of the finite values of each dimension: one pass over data of any size."""
+def _holder(table: FeatureTable, column: SequenceColumn, extreme: dict[str, Any]) -> str | None:
+    """The utterance with the most extreme value; None where no value is extreme."""
+    if not extreme["dimensions"]:
+        return None
+    for row in np.flatnonzero(column.present):
+        if (column[int(row)][:, extreme["dimension"]] == extreme["value"]).any():  # type: ignore[index]
+            return table.ids[row]
+    return None
 
-    def __init__(self, dim: int) -> None:
+
+def _shifted(table: FeatureTable, column: SequenceColumn) -> dict[str, dict[str, Any]]:
+    """Splits whose features have another unit or offset than those of the training split, by name.
+
+    Values per split: "dimensions", their number, the worst "dimension", and its "median" and "spread" (robust
+    deviation) here and in training, as pairs.
+    """
+    rows = {split: table.rows(split) for split in ("train", "valid", "test")}
+    rows = {split: part[column.present[part]] for split, part in rows.items()}
+    if min(len(rows["train"]), column.dim) == 0 or len(rows["train"]) < _FEWEST:
+        return {}
+    train = column_limits(column, rows.pop("train"))
+    found = {}
+    for split, part in rows.items():
+        if len(part) < _FEWEST:
+            continue
+        here = column_limits(column, part)
+        varies = train.dense & here.dense  # where most values are the same, the spread is that of a few
+        wide = np.where(varies, here.spread / np.where(varies, train.spread, 1.0), 1.0)
+        ratio = np.maximum(wide, 1 / wide)
+        far = np.abs(here.median - train.median) / np.where(varies, np.maximum(train.spread, here.spread), np.inf)
+        strength = np.maximum(ratio, far)
+        worst = int(strength.argmax())
+        if strength[worst] > _SHIFT:
+            found[split] = {
+                "dimensions": int((strength > _SHIFT).sum()),
+                "dimension": worst,
+                "median": [float(here.median[worst]), float(train.median[worst])],
+                "spread": [float(here.spread[worst]), float(train.spread[worst])],
+            }
+    return found
+
+
+class FeatureSums:
+    """Running statistics of the finite values of each dimension: one pass over data of any size.
+
+    Mean and deviation are those of the values within the limits, as in training, so that an outlier is measured by
+    the others and not by itself.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        dim = len(limits.median)
+        self.limits = limits
         self.count: NDArray[np.int64] = np.zeros(dim, dtype=np.int64)
         self.total, self.square = np.zeros(dim), np.zeros(dim)
         self.least, self.greatest = np.full(dim, np.inf), np.full(dim, -np.inf)
@@ -64,7 +120,9 @@ class FeatureSums:
     def add(self, frames: NDArray[Any]) -> None:
         """Add frames [n, dim] to the running sums."""
         finite = np.isfinite(frames)
-        clean = np.where(finite, frames, 0.0).astype(np.float64)
+        # from the median, so that squares of large values do not lose the deviation
+        low, middle, high = self.limits.low, self.limits.median, self.limits.high
+        clean = np.clip(np.where(finite, frames, middle).astype(np.float64), low, high) - middle
         self.values += frames.size
         self.frames += len(frames)
         self.broken += int((~finite).any(axis=1).sum())
@@ -80,6 +138,7 @@ class FeatureSums:
         seen = self.count > 0
         mean = self.total / np.maximum(self.count, 1)
         deviation = np.sqrt(np.maximum(self.square / np.maximum(self.count, 1) - mean**2, 0))
+        mean = mean + self.limits.median
         constant = np.flatnonzero(self.least >= self.greatest)
         low, high = np.where(seen, self.least, 0.0), np.where(seen, self.greatest, 0.0)
         scale = np.where(deviation > 0, deviation, np.inf)

@@ -20,6 +20,7 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.data.text_fit import warn_of_language
 from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
+from pase_msa.ranges import nearest
 from pase_msa.task import Task
 
 _PREFERRED = ("sentiment", "label", "emotion", "rating")
@@ -48,7 +49,8 @@ def _choose_label(table: FeatureTable, label: str | None) -> str:
     if label is not None:
         if label not in columns:
             raise PaSEError(
-                f"The data have the labels {', '.join(columns) or 'none'}, not {label!r}; name one of these."
+                f"The data have the labels {', '.join(columns) or 'none'}, not {label!r}; "
+                f"{nearest(label, columns, 'name one of these.')}"
             )
         return label
     if not columns:
@@ -76,7 +78,10 @@ def choose_modalities(table: FeatureTable, wanted: Sequence[str] | None, text: T
         chosen = list(wanted)
         if unknown := [name for name in chosen if name not in available]:
             names = ", ".join(available) or "none"
-            raise PaSEError(f"The data have the modalities {names}, not {unknown[0]!r}; name some of these.")
+            raise PaSEError(
+                f"The data have the modalities {names}, not {unknown[0]!r}; "
+                f"{nearest(unknown[0], available, 'name some of these.')}"
+            )
     if not chosen:
         raise PaSEError("The data hold no modality: neither a feature column nor transcripts; add one.")
     return tuple(chosen)
@@ -154,7 +159,10 @@ def describe_inputs(
     given = {name: dict(options) for name, options in (encoders or {}).items()}
     common = given.pop("default", {})
     if unknown := sorted(set(given) - set(modalities) - set(table.modalities) - {"text"}):
-        raise PaSEError(f"encoders names {unknown[0]!r}, which is no modality of the data ({', '.join(modalities)}).")
+        raise PaSEError(
+            f"encoders names {unknown[0]!r}, which is no modality of the data ({', '.join(modalities)}); "
+            f"{nearest(unknown[0], modalities, 'name one of these.')}"
+        )
     inputs = {}
     for name in modalities:
         options = given.get(name, common)

@@ -17,6 +17,7 @@ from pase_msa.data.checks import find_problems
 from pase_msa.data.feature_statistics import modality_statistics
 from pase_msa.data.leaks import leak_report
 from pase_msa.data.table import SPLITS, FeatureTable
+from pase_msa.data.transcripts import LONGEST
 
 Report = dict[str, Any]
 _MANY = 20  # values that are not all different by chance
@@ -113,6 +114,7 @@ def _text(table: FeatureTable) -> Report | None:
         "utterances": len(filled),
         "coverage": len(filled) / len(texts),
         "words": {"median": float(np.median([len(text.split()) for text in filled])) if filled else 0.0},
+        "long": sum(len(text.split()) > LONGEST - 2 for text in filled),  # a word is one token or more
         "upper_case": bool(letters) and all(text == text.upper() for text in letters),
     }
 

@@ -19,6 +19,8 @@ from torch import Tensor
 from pase_msa.errors import PaSEError
 from pase_msa.optional import need
 
+#: kinds of model whose first position is one after the padding token's number
+_SHIFTED_POSITIONS = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "longformer", "data2vec-text")
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -101,6 +103,23 @@ def state_size(name: str) -> int:
     from transformers import AutoConfig
 
     return int(load_quietly(AutoConfig.from_pretrained, name).hidden_size)
+
+
+def longest_text(name: str) -> int | None:
+    """Number of tokens that a model can read, from its configuration; None where it has no limit.
+
+    Models in RoBERTa's manner count positions from after the padding token, so that fewer tokens fit.
+    """
+    need("transformers")
+    from transformers import AutoConfig
+
+    config = load_quietly(AutoConfig.from_pretrained, name)
+    positions = getattr(config, "max_position_embeddings", None)
+    # relative positions (T5, XLNet) have no limit
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    shifted = config.model_type in _SHIFTED_POSITIONS
+    return positions - (config.pad_token_id or 0) - 1 if shifted else positions
 
 
 def is_decoder(name: str) -> bool:

@@ -20,11 +20,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pase_msa.data.columns import Array, SequenceColumn
-from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, model_hash, pool_tokens
+from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, longest_text, model_hash, pool_tokens
 from pase_msa.errors import PaSEError
 from pase_msa.files import cache_folder, make_folder, replacing
+from pase_msa.ranges import POSITIVE, Range, check_ranges, one_of
 
 Pooling = Literal["auto", "mean", "first", "last", "tokens"]
+LONGEST = 128
+"""Tokens per text that are read unless the options say otherwise."""
+_SPECIAL = 4  # tokens that a tokenizer adds to a text, at most
 _log = logging.getLogger(__name__)
 _CACHED_FROM = 32  # texts; for fewer, running the model is faster than reading the cache
 
@@ -41,7 +45,7 @@ class TextConfig:
             keeps the sequence of states. "auto" is the last token of a decoder and the mean of an encoder.
         learning_rate: of a fine-tuned model.
         layer_decay: factor on the learning rate from each layer to the one below it (fine-tuned).
-        max_length: tokens per text; longer texts are cut off.
+        max_length: tokens per text; longer texts are cut off. The default is less for a model that reads less.
         lowercase: whether to lower-case the text first; None does so only where the training text has no lower-case
             letter at all.
     """
@@ -52,8 +56,21 @@ class TextConfig:
     pooling: Pooling = "auto"
     learning_rate: float = 5e-5
     layer_decay: float = 1.0
-    max_length: int = 128
+    max_length: int = LONGEST
     lowercase: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "text",
+            learning_rate=POSITIVE,
+            layer_decay=Range(0, 1, above=True),
+            max_length=Range(3, 2**20, whole=True),
+        )
+        one_of(self.source, ("auto", "features", "transcripts"), "text.source")
+        one_of(self.pooling, ("auto", "mean", "first", "last", "tokens"), "text.pooling")
+        if self.pooling == "tokens" and not self.frozen:
+            raise PaSEError("text.pooling 'tokens' goes with text.frozen true; a fine-tuned model pools by itself.")
 
 
 def resolve_text(config: TextConfig, training_texts: Sequence[str | None]) -> dict[str, Any]:
@@ -72,11 +89,15 @@ def resolve_text(config: TextConfig, training_texts: Sequence[str | None]) -> di
     pooling = config.pooling
     if pooling == "auto":
         pooling = "last" if is_decoder(config.model) else "mean"
-    if pooling == "tokens" and not config.frozen:
-        raise PaSEError("text.pooling 'tokens' goes with text.frozen true; a fine-tuned model pools by itself.")
-    if config.max_length < 3:
-        raise PaSEError(f"text.max_length must be 3 or more, found {config.max_length}.")
-    return {**vars(config), "lowercase": lowercase, "pooling": pooling}
+    longest, max_length = longest_text(config.model), config.max_length
+    if max_length == LONGEST and longest is not None:
+        max_length = min(max_length, longest)  # the default, which suits most models
+    if longest is not None and max_length > longest:
+        raise PaSEError(
+            f"text.max_length is {config.max_length}, but the language model {config.model!r} reads {longest} tokens "
+            f"at most; give {longest} or fewer, or another text.model."
+        )
+    return {**vars(config), "lowercase": lowercase, "pooling": pooling, "max_length": max_length}
 
 
 def token_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> SequenceColumn:
@@ -95,6 +116,23 @@ def token_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Seque
         for i, row in zip(filled, ids, strict=True):
             rows[i] = np.array(row, dtype=np.int64)
     return SequenceColumn.from_arrays(rows, 0, np.int64)
+
+
+def count_cut(texts: Sequence[str | None], resolved: dict[str, Any]) -> tuple[int, int]:
+    """Number of texts that are longer than `max_length` tokens, whose end no model reads, and number of texts.
+
+    Args:
+        texts: one per row; missing ones do not count.
+        resolved: what `resolve_text` returned.
+    """
+    filled = [str(text) for text in texts if text and text.strip()]
+    # a token is one byte or more, so that only long texts need a tokenizer
+    long = [text for text in filled if len(text.encode()) > resolved["max_length"] - _SPECIAL]
+    if not long:
+        return 0, len(filled)
+    cased = [text.lower() for text in long] if resolved["lowercase"] else long
+    ids = load_tokenizer(resolved["model"])(cased, truncation=True, max_length=resolved["max_length"] + 1)["input_ids"]
+    return sum(len(row) > resolved["max_length"] for row in ids), len(filled)
 
 
 def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> SequenceColumn:

@@ -13,6 +13,7 @@ from pase_msa.data.pretrained import load_model, pool_tokens
 from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.sequence import step_mask
 from pase_msa.errors import PaSEError
+from pase_msa.ranges import PROPER_SHARE, check_ranges
 
 
 @dataclass
@@ -24,6 +25,9 @@ class Config:
     """
 
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "encoders", dropout=PROPER_SHARE)
 
 
 class LanguageModelEncoder(Encoder):

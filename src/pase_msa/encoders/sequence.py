@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder
+from pase_msa.ranges import PROPER_SHARE, SIZE, Range, check_ranges
 
 
 @dataclass
@@ -33,6 +34,9 @@ class Config:
     convolutions: int = 1
     pooling: Literal["attention", "mean"] = "attention"
     dropout: float = 0.4
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "encoders", hidden=SIZE, convolutions=Range(0, 64, whole=True), dropout=PROPER_SHARE)
 
 
 def step_mask(lengths: Int[Tensor, " n"], steps: int | torch.SymInt) -> Bool[Tensor, "n t"]:

@@ -14,7 +14,7 @@ from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, uttera
 from pase_msa.evaluation.predictions import Predictions, read_utterances
 from pase_msa.evaluation.statistics import cluster_draws, cluster_swaps, cohens_d, holm, permutation_p
 from pase_msa.files import read_json
-from pase_msa.metrics import Convention
+from pase_msa.metrics import Convention, resolve_convention
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
 
@@ -49,7 +49,8 @@ def compare(
     """
     pairs = _paired([_evaluated(run) for run in ours], [_evaluated(run) for run in baselines])
     first = pairs[0][0]
-    task, convention = Task.from_dict(first["task"]), first["convention"]
+    task = Task.from_dict(first["task"])
+    convention = resolve_convention(task, first["convention"])
     utterances = _Aligned(task, first)
     names, sides = _moments(pairs, utterances, task, convention)
     videos = np.unique(utterances.videos, return_inverse=True)[1]
@@ -185,10 +186,11 @@ class _Aligned:
                 f"{mine} and {other} predict different things ({self.task.label}, {task.label}); compare runs of one "
                 "label."
             )
-        if run["convention"] != self.first["convention"]:
+        conventions = [resolve_convention(task, each["convention"]) for each in (self.first, run)]
+        if len(set(conventions)) > 1:
             raise PaSEError(
-                f"{mine} is measured in the convention {self.first['convention']!r} and {other} in "
-                f"{run['convention']!r}; compare runs of one convention."
+                f"{mine} is measured in the convention {conventions[0]!r} and {other} in {conventions[1]!r}; compare "
+                "runs of one convention."
             )
         predictions = read_utterances(run["folder"].predictions, task)
         place = {name: i for i, name in enumerate(predictions.ids)}

@@ -23,8 +23,9 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference, attribute, predict_coalitions
 from pase_msa.evaluation.predictions import write_utterances
 from pase_msa.files import read_json, write_json
-from pase_msa.metrics import Convention, headline, task_metrics
+from pase_msa.metrics import Convention, headline, resolve_convention, task_metrics
 from pase_msa.models.base import Model
+from pase_msa.models.saving import read_task
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.shapley import attribution, shapley_values
 from pase_msa.task import Task
@@ -59,14 +60,18 @@ def evaluate(
     """
     folder = RunFolder.complete(run)
     config = yaml.safe_load(folder.config.read_text())
-    chosen: Convention = convention or config["convention"]
-    is_own, evaluated = chosen == config["convention"], folder.evaluation.is_file()
+    task = read_task(folder.model)
+    chosen = resolve_convention(task, convention or config["convention"])
+    is_own = chosen == resolve_convention(task, config["convention"])
+    before = dict(read_json(folder.evaluation)) if folder.evaluation.is_file() else {}
+    # an evaluation by an earlier version may be in another convention than its run asks for today
+    evaluated = before.get("convention") == chosen
     if data is None and is_own and evaluated:
-        return dict(read_json(folder.evaluation))
+        return before
     table, described, same_data = _test_data(folder, data, config)
     is_own = is_own and same_data
     if is_own and evaluated:
-        return dict(read_json(folder.evaluation))
+        return before
     model = Model.from_pretrained(folder.model)
     dataset = model.dataset(table, "test", labels=True)
     by_coalition, inference = _predict(model, dataset, batch_size)

@@ -24,7 +24,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.imputation import Imputation, imputation_switched
 from pase_msa.evaluation.inference import predict_coalitions
 from pase_msa.files import read_json
-from pase_msa.metrics import Convention, task_metrics
+from pase_msa.metrics import Convention, resolve_convention, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
@@ -156,9 +156,8 @@ def load_run(
     model = Model.from_pretrained(folder.model, device=device)
     dataset = model.dataset(table, split, labels=True)
     name = folder.path.name if method is None else method
-    return LoadedRun(
-        name, int(config["seed"]), split, config["convention"], model, table, dataset, dataset.targets(), folder
-    )
+    convention = resolve_convention(model.task, config["convention"])
+    return LoadedRun(name, int(config["seed"]), split, convention, model, table, dataset, dataset.targets(), folder)
 
 
 def score_table(runs: Sequence[LoadedRun]) -> pd.DataFrame:

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from pase_msa.metrics import Convention
+from pase_msa.metrics import Convention, class_hits, in_range, polarity, resolve_convention
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
+_CLASSES = ("acc7", "acc5", "acc3")
 _CONFUSION = ("tp", "fp", "fn", "tn")
 
 
@@ -35,19 +36,18 @@ def utterance_moments(
     assert score is not None
     # single precision, as in `metrics`: a label at a centre that binary fractions cannot express stays there
     center = np.float32(task.center)
-    predicted, truth = score.astype(np.float32), labels.astype(np.float32)
+    convention = resolve_convention(task, convention)
+    predicted, truth = in_range(task, score.astype(np.float32), labels.astype(np.float32), convention)
     x, y = predicted - center, truth - center
     polar = y != 0
     scale = np.float32(3 / (task.values[-1] - task.center))
-    nonneg = (x > 0, y > 0) if convention == "mult" else (x >= 0, y >= 0)
+    nonneg = polarity(x, y, convention)
     counted = (polar if convention == "pase" else np.ones_like(polar)).astype(np.float64)
     columns: dict[str, NDArray[np.generic]] = {"n": np.ones(len(x))}
     for name, (guess, real), used in (("nonneg", nonneg, True), ("negpos", (x > 0, y > 0), polar)):
         parts = (guess & real, guess & ~real, ~guess & real, ~guess & ~real)
         columns |= {f"{name}/{part}": cell & used for part, cell in zip(_CONFUSION, parts, strict=True)}
-    for limit in (3, 2):
-        near = [np.round(np.clip(side * scale, -limit, limit)) for side in (x, y)]
-        columns[f"acc{2 * limit + 1}"] = near[0] == near[1]
+    columns |= class_hits(x, y, scale, convention)
     # moments are taken in double precision, because they are differences of large sums
     wide = [(side * scale).astype(np.float64) for side in (x, y)]
     columns |= {
@@ -82,8 +82,7 @@ def metrics_from_sums(
         return {
             **{f"acc2_{kind}": values for kind, values in accuracy.items()},
             **{f"f1_{kind}": values for kind, values in f1.items()},
-            "acc7": s["acc7"] / s["n"],
-            "acc5": s["acc5"] / s["n"],
+            **{name: s[name] / s["n"] for name in _CLASSES if name in s},
             "mae": s["error"] / s["counted"],
             "corr": _correlation(s),
         }
@@ -144,7 +143,6 @@ def per_utterance(names: list[str], moments: Float[Array, "n m"], task: Task) ->
     return {
         "acc2_nonneg": s["nonneg/tp"] + s["nonneg/tn"],
         "acc2_negpos": np.where(polar, s["negpos/tp"] + s["negpos/tn"], np.nan),
-        "acc7": s["acc7"],
-        "acc5": s["acc5"],
+        **{name: s[name] for name in _CLASSES if name in s},
         "mae": np.where(s["counted"] > 0, s["error"], np.nan),
     }

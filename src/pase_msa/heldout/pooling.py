@@ -9,6 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.scaling import Limits, column_limits, scale_of
 
 Array = NDArray[np.float64]
 #: standard deviations at which a pooled feature is cut off, so that one outlier cannot decide a regression
@@ -24,11 +25,15 @@ class Pooling:
         center: training mean of every pooled feature, which is subtracted, [p].
         inverse_scale: one over its standard deviation, by which it is multiplied; zero where it is constant, [p].
         with_deviation: whether the deviations over time follow the means; not where every utterance has one frame.
+        low: smallest value of a frame, at which those below are cut off, [d].
+        high: largest value of a frame, [d].
     """
 
     center: Array
     inverse_scale: Array
     with_deviation: bool
+    low: Array
+    high: Array
 
 
 def pool(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> tuple[Float[Array, "n p"], Pooling]:
@@ -43,27 +48,23 @@ def pool(column: SequenceColumn, rows: NDArray[np.int64], training: int) -> tupl
         The pooled features, cut off at 5 standard deviations and zero (the training mean) where the modality or a value
         is absent; and how they were made.
     """
+    limits = column_limits(column, rows[:training])
     chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    moments = [_over_time(column, chunk) for chunk in chunks]
+    moments = [_over_time(column, chunk, limits) for chunk in chunks]
     means, deviations = (np.concatenate([np.zeros((0, column.dim)), *parts]) for parts in zip(*moments, strict=True))
     single = column.lengths[rows].max(initial=0) <= 1
     features = means if single else np.concatenate([means, deviations], axis=1)
-    finite = np.isfinite(features[:training])
-    count = np.maximum(finite.sum(0), 1)
-    center = np.where(finite, features[:training], 0.0).sum(0) / count
-    scale = np.sqrt((np.where(finite, features[:training] - center, 0.0) ** 2).sum(0) / count)
-    # rounding leaves a constant feature a tiny scale, and dividing by it would blow the rounding up
-    constant = scale <= 1e-6 * np.maximum(np.abs(center), 1e-6)
-    pooling = Pooling(center, np.where(constant, 0.0, 1 / np.where(constant, 1.0, scale)), not single)
-    scaled = np.where(np.isfinite(features), (features - center) * pooling.inverse_scale, 0.0)
+    scale = scale_of(features[:training])
+    pooling = Pooling(scale.mean, scale.inverse, not single, limits.low, limits.high)
+    scaled = np.where(np.isfinite(features), (features - scale.mean) * scale.inverse, 0.0)
     return np.clip(scaled, -CLIP, CLIP), pooling
 
 
-def _over_time(column: SequenceColumn, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Mean and deviation over the finite values of every row, [n, dim] each; NaN where there is none."""
+def _over_time(column: SequenceColumn, rows: NDArray[np.int64], limits: Limits) -> tuple[Array, Array]:
+    """Mean and deviation over the finite values of every row, cut off, [n, dim] each; NaN where there is none."""
     frames = column.frames(rows).astype(np.float64)
     finite = np.isfinite(frames)
-    frames[~finite] = 0.0
+    frames = np.where(finite, np.clip(frames, limits.low, limits.high), 0.0)
     owner = np.repeat(np.arange(len(rows)), column.lengths[rows])  # row of each frame
     counts, sums, squares = (np.zeros((len(rows), column.dim)) for _ in range(3))
     np.add.at(counts, owner, finite)

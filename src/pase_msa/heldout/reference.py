@@ -50,7 +50,8 @@ class RidgeReference(nn.Module):
         prior: class frequencies of the training labels, [k].
         offset: of the Fourier features, [f].
 
-    Further buffers hold, per modality, "center", "scale", "matrix", "fourier" and "top" (see `Pooling`, `Projection`),
+    Further buffers hold, per modality, "low", "high", "center", "scale", "matrix", "fourier" and "top" (see `Pooling`,
+    `Projection`),
     and per coalition "weights" and "joint_mean" (see `CoalitionFit`).
     """
 
@@ -67,7 +68,10 @@ class RidgeReference(nn.Module):
         self.modalities: dict[str, Any] = shapes["modalities"]
         self.coalitions = [tuple(names) for names in shapes["coalitions"]]
         outputs = 1 if task.values is not None else task.num_classes
-        for name, (pooled, components, _, top) in self.modalities.items():
+        for name, (pooled, components, with_deviation, top) in self.modalities.items():
+            dim = pooled // 2 if with_deviation else pooled
+            self.register_buffer(f"low_{name}", torch.full((dim,), -torch.inf))
+            self.register_buffer(f"high_{name}", torch.full((dim,), torch.inf))
             self.register_buffer(f"center_{name}", torch.zeros(pooled))
             self.register_buffer(f"scale_{name}", torch.zeros(pooled))
             self.register_buffer(f"matrix_{name}", torch.zeros(pooled, components))
@@ -131,6 +135,8 @@ class RidgeReference(nn.Module):
     def _set_modality(self, name: str, pooling: Pooling, solver: RidgeSolver) -> None:
         projection = solver.projections[name]
         values = {
+            "low": torch.as_tensor(pooling.low),
+            "high": torch.as_tensor(pooling.high),
             "center": torch.as_tensor(pooling.center),
             "scale": torch.as_tensor(pooling.inverse_scale),
             "matrix": projection.components,
@@ -157,7 +163,8 @@ class RidgeReference(nn.Module):
 
     def _components(self, batch: Batch, name: str) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n q"]]:
         """Components of a modality, and its top components."""
-        moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2])
+        limits = getattr(self, f"low_{name}"), getattr(self, f"high_{name}")
+        moments = _moments(batch.features[name], batch.lengths[name], self.modalities[name][2], limits)
         scaled = (moments - getattr(self, f"center_{name}")) * getattr(self, f"scale_{name}")
         usable = moments.isfinite() & batch.present[name].unsqueeze(1)
         pooled = torch.where(usable, scaled.clamp(-CLIP, CLIP), 0.0)
@@ -228,11 +235,17 @@ def _class_logits(task: Task, predicted: Float[Array, "n o"], labels: Float[Arra
 
 
 def _moments(
-    features: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], with_deviation: bool
+    features: Float[Tensor, "n t d"],
+    lengths: Int[Tensor, " n"],
+    with_deviation: bool,
+    limits: tuple[Float[Tensor, " d"], Float[Tensor, " d"]],
 ) -> Float[Tensor, "n p"]:
-    """Mean and, where asked for, deviation over the finite values of the valid steps; NaN where there are none."""
+    """Mean and, where asked for, deviation over the finite values of the valid steps, which are cut off at the limits.
+
+    NaN where there are none.
+    """
     valid: Bool[Tensor, "n t d"] = features.isfinite() & step_mask(lengths, features.shape[1]).unsqueeze(2)
-    values = torch.where(valid, features, 0.0)
+    values = torch.where(valid, features.clamp(*limits), 0.0)
     count = valid.sum(1)
     mean = values.sum(1) / count
     if not with_deviation:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +30,8 @@ from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.objective import Losses
 from pase_msa.task import Task
+
+_log = logging.getLogger(__name__)
 
 
 class Model(nn.Module):
@@ -75,6 +80,7 @@ class Model(nn.Module):
         self.mixture = CoalitionMixture(task.modalities)
         self.reference: RidgeReference | None = None
         self.recipe = {}
+        self.mixed_precision = False
         self.extraction: dict[str, Any] | None = None
 
     def forward(self, batch: Batch) -> Outputs:
@@ -159,6 +165,16 @@ class Model(nn.Module):
         """Parameters of one modality; those of the fusion and the head belong to none."""
         return list(self.encoders[modality].parameters())
 
+    def encoding(self, features: Tensor) -> AbstractContextManager[Any]:
+        """Where the encoders run: in bfloat16 with `mixed_precision`, which training sets; the rest of a model never.
+
+        Nearly all time goes to the encoders. Prototypes, transport, ridge regressions and losses keep the precision
+        that they need.
+        """
+        if not self.mixed_precision:
+            return contextlib.nullcontext()
+        return torch.autocast(features.device.type, torch.bfloat16)
+
     def encode(self, batch: Batch) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
         """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero.
 
@@ -173,7 +189,9 @@ class Model(nn.Module):
             features = batch.features[name]
             if name in self.scalers:
                 features = self.scalers[name](features)
-            vectors[name] = self.encoders[name](features, batch.lengths[name]) * present[name].unsqueeze(1)
+            with self.encoding(features):
+                vector = self.encoders[name](features, batch.lengths[name])
+            vectors[name] = vector.to(self.class_prior.dtype) * present[name].unsqueeze(1)
         if len(vectors) < len(present):
             like = next(iter(vectors.values()), self.class_prior)
             zeros = like.new_zeros(len(batch), self.width)
@@ -210,9 +228,22 @@ class Model(nn.Module):
         return prediction_dataset(table, self.task, self.inputs, split, labels=labels)
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
-        """Fit the standardisation of every modality on the given (training) rows."""
+        """Fit the standardisation of every modality on the given (training) rows.
+
+        A warning is logged where a few wild values would have set the scale.
+        """
         for name, scaler in self.scalers.items():
-            scaler.fit(columns[name].frames(rows))  # type: ignore[operator]
+            assert isinstance(scaler, Standardizer)
+            scale = scaler.fit_column(columns[name], rows)
+            if count := int(scale.dominated.sum()):
+                _log.warning(
+                    "%s: %d values in %d of %d dimensions lie so far out that they would have set the scale; the scale "
+                    "is that of the others, and these values are cut off; see `pase inspect`",
+                    name,
+                    int(scale.beyond[scale.dominated].sum()),
+                    count,
+                    len(scale.mean),
+                )
 
     def fit_prior(self, labels: Float[Tensor, " n"]) -> None:
         """Set the class prior to the class frequencies of training labels [N]."""

@@ -28,6 +28,7 @@ from pase_msa.encoders.sequence import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
+from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, Range, check_ranges
 from pase_msa.task import Task
 
 
@@ -54,8 +55,16 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise PaSEError(f"model.steps of ef_lstm is a number of frames, or 0 for aligned data, found {self.steps}.")
+        check_ranges(
+            self,
+            "model",
+            width=SIZE,
+            dropout=PROPER_SHARE,
+            class_weight=NOT_NEGATIVE,
+            score_weight=NOT_NEGATIVE,
+            hidden=SIZE,
+            steps=Range(0, 2**16, whole=True),
+        )
 
 
 class FrameEncoder(Encoder):
@@ -115,7 +124,9 @@ class EarlyFusionLSTM(FusedModel):
             features, lengths, flag = batch.features[name], batch.lengths[name], batch.present[name]
             if name in self.scalers:
                 features = self.scalers[name](features)
-            frames: Tensor = encoder.frames(features, lengths)  # type: ignore[operator]
+            with self.encoding(features):
+                frames: Tensor = encoder.frames(features, lengths)  # type: ignore[operator]
+            frames = frames.to(self.class_prior.dtype)
             if self.steps:
                 frames = resample(frames, lengths, self.steps)
             else:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pase_msa.data.inputs import InputSpec
-from pase_msa.errors import PaSEError
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
+from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
 from pase_msa.task import Task
 
 
@@ -44,8 +44,15 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise PaSEError(f"model.rank of lmf is the number of factors and 1 or more, found {self.rank}.")
+        check_ranges(
+            self,
+            "model",
+            width=SIZE,
+            dropout=PROPER_SHARE,
+            class_weight=NOT_NEGATIVE,
+            score_weight=NOT_NEGATIVE,
+            rank=SIZE,
+        )
 
 
 def low_rank_product(

@@ -28,6 +28,7 @@ from pase_msa.prototypes import (
     joint_posterior,
     log_posterior,
 )
+from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, SIZE, check_ranges
 from pase_msa.task import Task
 from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
@@ -97,12 +98,24 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.utility_mix <= 1:
-            raise PaSEError(f"model.utility_mix (rho of eq. 19) lies in [0, 1], found {self.utility_mix}.")
-        if self.alignment_interval < 1:
-            raise PaSEError(f"model.alignment_interval must be 1 or more, found {self.alignment_interval}.")
-        if self.mu < 0 or self.alignment_weight < 0:
-            raise PaSEError(f"model.mu and alignment_weight must not be negative: {self.mu}, {self.alignment_weight}.")
+        check_ranges(
+            self,
+            "model",
+            width=SIZE,
+            dropout=PROPER_SHARE,
+            class_weight=NOT_NEGATIVE,
+            score_weight=NOT_NEGATIVE,
+            momentum=PROPER_SHARE,
+            temperature=POSITIVE,
+            mu=NOT_NEGATIVE,
+            alignment_weight=NOT_NEGATIVE,
+            alignment_interval=COUNT,
+            regularization=POSITIVE,
+            consistency=NOT_NEGATIVE,
+            structure=NOT_NEGATIVE,
+            relaxation=POSITIVE,
+            utility_mix=SHARE,
+        )
 
 
 @dataclass

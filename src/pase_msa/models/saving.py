@@ -20,8 +20,10 @@ from pase_msa.heldout.reference import RidgeReference
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
 
-FORMAT = 4  # 2 since the reference has products, 3 since it has the class prior, 4 since the names below changed
-_READ = (3, FORMAT)
+# 2 since the reference has products, 3 since it has the class prior, 4 since the names below changed, 5 since the
+# reference has the limits of frames
+FORMAT = 5
+_READ = (3, 4, FORMAT)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 #: weights that have another name since format 4, by the beginning of the name: (format 3, format 4)
@@ -73,6 +75,19 @@ def _saved_inputs(model: Model, target: Path) -> dict[str, dict[str, Any]]:
     return inputs
 
 
+def read_task(folder: str | Path) -> Task:
+    """The task of a saved model, without its weights.
+
+    Errors:
+        PaSEError: the folder holds no description of a model, or a damaged one.
+    """
+    file = Path(folder) / CONFIG
+    try:
+        return Task.from_dict(json.loads(file.read_text(encoding="utf-8"))["task"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PaSEError(f"{file} was to describe a saved model, but cannot be read ({error}).") from error
+
+
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """The model that `save_model` wrote, in evaluation mode.
 
@@ -94,7 +109,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         raise PaSEError(f"{root / CONFIG} is damaged ({error}); save the model again.") from error
     if number not in _READ:
         raise PaSEError(
-            f"{root} was to hold a model of format {' or '.join(map(str, _READ))}, found {number}, which another "
+            f"{root} was to hold a model of format {_READ[0]} to {FORMAT}, found {number}, which another "
             "version wrote; train it again."
         )
     for spec in inputs.values():
@@ -105,15 +120,23 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         model.reference = RidgeReference(task, shapes)
     try:
         tensors = load_file(root / WEIGHTS)
-        model.load_state_dict(tensors if number == FORMAT else upgrade(tensors, task.modalities))
+        model.load_state_dict(
+            tensors if number == FORMAT else _without_limits(model) | upgrade(tensors, task.modalities)
+        )
     except Exception as error:
         raise PaSEError(f"{root / WEIGHTS} does not fit its {CONFIG}; save the model again.") from error
     model.extraction = extraction
     return model.eval().to(device)
 
 
+def _without_limits(model: Model) -> dict[str, Tensor]:
+    """The limits of a reference before format 5, which cut off no frame."""
+    new = ("reference.low_", "reference.high_")
+    return {name: value for name, value in model.state_dict().items() if name.startswith(new)}
+
+
 def upgrade(tensors: Mapping[str, Tensor], modalities: tuple[str, ...]) -> dict[str, Tensor]:
-    """Weights of format 3 under the names of format 4."""
+    """Weights of format 3 under the names of format 4, which are left as they are."""
     result: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if not name.startswith("banks."):

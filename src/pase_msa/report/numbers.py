@@ -19,6 +19,7 @@ LABELS = {
     "f1_negpos": "F1 (neg./pos.)",
     "acc7": "Acc-7",
     "acc5": "Acc-5",
+    "acc3": "Acc-3",
     "mae": "MAE",
     "corr": "Corr",
     "accuracy": "Accuracy",
@@ -36,6 +37,13 @@ SHOWN = {
     "classification": ("accuracy", "ua", "f1_weighted", "f1_macro"),
 }
 """The columns of a table that compares, by kind of task."""
+
+CONVENTION_NOTES = {
+    "mult": "convention mult: zero counts as not positive",
+    "sims": "convention sims: zero counts as negative",
+    "pase": "convention pase: MAE and Corr without labels of zero",
+}
+"""What is said beside metrics of a convention other than the usual one."""
 
 _PLAIN = ("mae", "corr", "entropy", "loss", "temperature", "aurc", "mean_absolute", "nats", "ground_truth")
 _COUNTS = ("support", "count")

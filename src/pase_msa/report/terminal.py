@@ -13,7 +13,7 @@ from rich.table import Table
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.compare import LEVEL
 from pase_msa.metrics import headline
-from pase_msa.report.numbers import SHOWN, format_value, metric_label
+from pase_msa.report.numbers import CONVENTION_NOTES, SHOWN, format_value, metric_label
 from pase_msa.task import Task
 
 
@@ -48,6 +48,8 @@ def render_table(result: Mapping[str, Any], *, width: int = 100) -> str:
     title = f"{result.get('name') or 'Evaluation'}: {result.get('split') or 'test'} split"
     if (count := result.get("count")) is not None:
         title += f", {count} utterances"
+    if note := CONVENTION_NOTES.get(result.get("convention", "")):
+        title += f" ({note})"
     names = [name for name in metrics if name != "per_class"]
     rows = [[metric_label(name), format_value(name, metrics[name])] for name in names]
     tables = {title: _table(("", "value"), rows)}

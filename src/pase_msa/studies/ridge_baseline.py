@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
-from sklearn.preprocessing import StandardScaler
 
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.opening import open_data
 from pase_msa.data.problem import Problem, ProblemOptions, prediction_dataset
+from pase_msa.data.scaling import scale_of
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import regression_metrics
 
@@ -58,8 +58,8 @@ def solve_ridge(
         assert dataset.labels is not None
         pooled = [_pooled(column, dataset.rows) for column in dataset.columns.values()]
         blocks[split] = (np.hstack(pooled), dataset.labels[dataset.rows])
-    scaler = StandardScaler().fit(blocks["train"][0])
-    scaled = {split: (np.clip(scaler.transform(x), -5, 5), y) for split, (x, y) in blocks.items()}
+    scale = scale_of(blocks["train"][0])
+    scaled = {split: (np.clip((x - scale.mean) * scale.inverse, -5, 5), y) for split, (x, y) in blocks.items()}
 
     def error(model: Ridge) -> float:
         x, y = scaled["valid"]

@@ -7,11 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+from pase_msa import plugins
 from pase_msa.data.opening import SplitRule
 from pase_msa.data.problem import ProblemOptions
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
-from pase_msa.metrics import Convention
+from pase_msa.metrics import Convention, check_convention
+from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check_ranges, one_of
+
+PRECISIONS = ("32-true", "bf16-mixed")
+_REFUSED = {
+    "16-mixed": "float16 needs scaled losses, which balancing methods do not have",
+    "16": "float16 needs scaled losses, which balancing methods do not have",
+    "16-true": "prototypes and statistics need single precision",
+    "bf16-true": "prototypes and statistics need single precision",
+    "64-true": "nothing here gains from it, and the transport problems have double precision anyway",
+    "64": "nothing here gains from it, and the transport problems have double precision anyway",
+}
+"""Precisions of Lightning that training does not have, and why."""
 
 
 @dataclass
@@ -37,7 +50,7 @@ class TrainingConfig:
         workers: processes that load batches.
         accelerator: of Lightning: "auto", "cpu", "gpu", ...
         devices: of Lightning: "auto" or a number.
-        precision: of Lightning: "32-true", "bf16-mixed", ...
+        precision: "32-true", or "bf16-mixed": encoders compute in bfloat16, everything else in single precision.
     """
 
     epochs: int = 60
@@ -59,21 +72,38 @@ class TrainingConfig:
     precision: str = "32-true"
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.patience, self.batch_size) < 1:
-            raise PaSEError(
-                f"training wants epochs, patience and batch_size of 1 or more, found {self.epochs}, {self.patience} "
-                f"and {self.batch_size}."
-            )
-        if self.learning_rate <= 0 or self.weight_decay < 0 or self.gradient_clip < 0:
-            raise PaSEError(
-                "training wants learning_rate > 0, weight_decay >= 0 and gradient_clip >= 0, found "
-                f"{self.learning_rate}, {self.weight_decay} and {self.gradient_clip}."
-            )
-        if not 0 <= self.modality_dropout < 1 or not 0 <= self.warmup <= 1:
-            raise PaSEError(
-                f"training wants modality_dropout in [0, 1) and warmup in [0, 1], found {self.modality_dropout} "
-                f"and {self.warmup}."
-            )
+        check_ranges(
+            self,
+            "training",
+            epochs=COUNT,
+            patience=COUNT,
+            batch_size=COUNT,
+            learning_rate=POSITIVE,
+            weight_decay=NOT_NEGATIVE,
+            warmup=SHARE,
+            gradient_clip=NOT_NEGATIVE,
+            modality_dropout=PROPER_SHARE,
+            threads=Range(1, 4096, whole=True),
+            workers=Range(0, 1024, whole=True),
+        )
+        one_of(self.optimizer, ("adamw", "adam", "sgd"), "training.optimizer")
+        one_of(self.schedule, ("constant", "linear", "cosine"), "training.schedule")
+        self.precision = _precision(self.precision)
+
+
+def _precision(asked: str | int) -> str:
+    """The precision under its full name.
+
+    Errors:
+        PaSEError: one that training does not have; the sentence says which to take.
+    """
+    name = {"32": "32-true", "bf16": "bf16-mixed"}.get(str(asked), str(asked))
+    if name in _REFUSED:
+        raise PaSEError(
+            f"training.precision is one of {', '.join(PRECISIONS)}, not {asked!r}: {_REFUSED[name]}; take "
+            f"{'32-true' if '64' in name else 'bf16-mixed'}."
+        )
+    return one_of(name, PRECISIONS, "training.precision")
 
 
 @dataclass
@@ -98,11 +128,16 @@ class PhaseConfig:
     guard_patience: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.min_epochs, self.patience, self.guard_patience) < 1 or self.tolerance <= 0 or self.guard < 0:
-            raise PaSEError(
-                "phases wants min_epochs, patience and guard_patience of 1 or more, tolerance > 0 and guard >= 0, "
-                f"found {self}."
-            )
+        one_of(self.start, ("entropy", "always", "never"), "phases.start")
+        check_ranges(
+            self,
+            "phases",
+            min_epochs=COUNT,
+            tolerance=POSITIVE,
+            patience=COUNT,
+            guard=NOT_NEGATIVE,
+            guard_patience=COUNT,
+        )
 
 
 @dataclass
@@ -127,7 +162,8 @@ class RunConfig:
             model ("held_out" with PaSE, "none" with any other).
         phases: the dual-phase rule.
         training: optimisation.
-        convention: of the metrics: "mmsa", "mult" or "pase".
+        convention: of the metrics: "mmsa" ("sims" for labels in [-1, 1], as CH-SIMS has them), "mult", "pase", "sims",
+            or "mosi" (MMSA's for other ranges).
         split: "auto" draws the splits that the data lack: by video or speaker where there are any, else by utterance,
             always the same for the same data.
         allow_leaks: whether to train on a modality that is a function of a label; such a run is refused otherwise.
@@ -151,8 +187,10 @@ class RunConfig:
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**31:
-            raise PaSEError(f"The seed lies in [0, 2^31), found {self.seed}.")
+        check_ranges(self, "", seed=Range(0, 2**31 - 1, whole=True), num_classes=Range(2, 1000, whole=True))
+        one_of(self.kind, ("auto", "regression", "classification"), "kind")
+        check_convention(self.convention)
+        _check_names(self)
 
     @property
     def problem(self) -> ProblemOptions:
@@ -179,6 +217,19 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """The options as plain containers, which JSON and YAML can hold."""
         return dataclasses.asdict(self)
+
+
+def _check_names(config: RunConfig) -> None:
+    """Refuse names of plug-ins that do not exist, and modalities that are given twice, before anything is loaded."""
+    for kind, options in (("models", config.model), ("balancing", config.balancing)):
+        if (name := options.get("name")) is not None:
+            plugins.check(kind, str(name))
+    for options in config.encoders.values():
+        if isinstance(options, Mapping) and (name := options.get("encoder")) is not None:
+            plugins.check("encoders", str(name))
+    names = list(config.modalities or ())
+    if config.modalities is not None and (not names or len(set(names)) < len(names)):
+        raise PaSEError(f"modalities names one or more of them, each once, found {', '.join(names) or 'none'}.")
 
 
 _NESTED: dict[str, Any] = {"text": TextConfig, "training": TrainingConfig, "phases": PhaseConfig}

@@ -71,6 +71,7 @@ def fit(
     module = SentimentModule(
         prepared.model, config.training, prepared.balancing, seed=config.seed, convention=config.convention
     )
+    prepared.model.mixed_precision = config.training.precision == "bf16-mixed"
     with quiet_lightning():
         trainer = build_trainer(
             config.training,
@@ -83,6 +84,7 @@ def fit(
         checkpoint = str(folder.last) if folder is not None and resume else None
         # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
         trainer.fit(module, _data_module(config, prepared), ckpt_path=checkpoint, weights_only=False)
+    prepared.model.mixed_precision = False  # predictions are in single precision
     if trainer.interrupted:
         raise KeyboardInterrupt
     for callback in selection:

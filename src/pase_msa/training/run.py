@@ -25,7 +25,7 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import check_out, write_json, writing
 from pase_msa.heldout.diagnose import diagnose_problem
-from pase_msa.metrics import task_metrics
+from pase_msa.metrics import resolve_convention, task_metrics
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
 from pase_msa.training.config import RunConfig
@@ -36,7 +36,7 @@ from pase_msa.training.phases import DualPhase
 from pase_msa.training.results import calibrate, run_modality_report
 from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
-from pase_msa.training.trainer import build_trainer, quiet_lightning
+from pase_msa.training.trainer import build_trainer, check_hardware, quiet_lightning
 from pase_msa.training.unimodal import measure_unimodal
 
 _log = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     """
     if config.out:
         check_out(config.out, folder=True)
+    check_hardware(config.training)
     table = table if table is not None else open_data(config.data, config.split, config.label)
     prepared = prepare(config, table)
     if not config.allow_leaks:
@@ -204,6 +205,7 @@ def save_results(
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
                 "balancing": getattr(prepared.balancing, "history", []),
+                "convention": resolve_convention(prepared.task, config.convention),
                 "validation": task_metrics(prepared.task, probabilities, score, labels, config.convention),
                 **({} if report is None else {"modality_report": report}),
             },

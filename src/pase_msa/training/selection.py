@@ -8,6 +8,7 @@ import torch
 
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import headline, task_metrics
+from pase_msa.ranges import nearest
 from pase_msa.task import Task
 from pase_msa.training.config import RunConfig
 
@@ -30,5 +31,8 @@ def monitored_metric(config: RunConfig, task: Task) -> tuple[str, Literal["min",
     example = task_metrics(task, torch.eye(task.num_classes), scores, labels, config.convention)
     names = {*example, "entropy", "nll"} - {"per_class"}
     if name not in names:
-        raise PaSEError(f"training.monitor names a validation metric: auto, {', '.join(sorted(names))}; not {name!r}.")
+        raise PaSEError(
+            f"training.monitor names a validation metric: auto, {', '.join(sorted(names))}; not {name!r}; "
+            f"{nearest(name, names, 'name one of these.')}"
+        )
     return f"val/{name}", "min" if name in _SMALLER_IS_BETTER else "max"

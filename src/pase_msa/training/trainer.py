@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import lightning
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import AcceleratorRegistry
 
 from pase_msa.errors import PaSEError
+from pase_msa.ranges import one_of
 from pase_msa.training.config import TrainingConfig
 
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
@@ -25,14 +29,15 @@ def build_trainer(options: TrainingConfig, **more: Any) -> lightning.Trainer:
         more: further arguments of `lightning.Trainer`.
 
     Errors:
-        PaSEError: the hardware or precision that the options name is not there.
+        PaSEError: the hardware that the options name is not there.
     """
+    check_hardware(options)
 
     def build(**strategy: Any) -> lightning.Trainer:
         return lightning.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
-            precision=options.precision,  # type: ignore[arg-type]
+            precision="32-true",  # the model itself runs its encoders in the precision of the options
             max_epochs=options.epochs,
             gradient_clip_val=options.gradient_clip or None,
             enable_model_summary=False,
@@ -49,7 +54,7 @@ def build_trainer(options: TrainingConfig, **more: Any) -> lightning.Trainer:
         # which DistributedDataParallel takes for an error unless it is told to expect it.
         return trainer if trainer.world_size == 1 else build(strategy="ddp_find_unused_parameters_true")
     except (ValueError, MisconfigurationException) as error:
-        raise PaSEError(f"training.accelerator, devices or precision do not go here: {error}") from error
+        raise PaSEError(f"training.accelerator, devices do not go here: {error}") from error
 
 
 @contextlib.contextmanager
@@ -67,3 +72,28 @@ def quiet_lightning() -> Iterator[None]:
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
+
+
+def check_hardware(options: TrainingConfig) -> None:
+    """Refuse an accelerator or a number of devices that this machine does not have.
+
+    Errors:
+        PaSEError: which one, and what there is.
+    """
+    names = ("auto", *sorted(AcceleratorRegistry.available_accelerators()), "gpu")
+    name = one_of(options.accelerator, dict.fromkeys(names), "training.accelerator")
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if name in ("gpu", "cuda", "mps", "tpu") and not has_gpu:
+        raise PaSEError(f"training.accelerator is {name!r}, but this machine has none; take cpu or auto.")
+    devices = str(options.devices)
+    if devices == "auto":
+        return
+    if not devices.lstrip("+").isdecimal() or int(devices) < 1:
+        raise PaSEError(f"training.devices is auto or a number of 1 or more, found {options.devices!r}.")
+    on_gpu = has_gpu and name != "cpu"
+    there = (torch.cuda.device_count() or 1) if on_gpu else (os.cpu_count() or 1)
+    if int(devices) > there:
+        raise PaSEError(
+            f"training.devices is {devices}, but this machine has {there} {'GPUs' if on_gpu else 'processor cores'}; "
+            f"give {there} or fewer."
+        )

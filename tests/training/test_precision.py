@@ -1,0 +1,59 @@
+"""Mixed precision on a CPU: with every model and balancing method, frozen and fine-tuned."""
+
+import pytest
+import torch
+
+from pase_msa import plugins
+from pase_msa.data.transcripts import TextConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
+from tests.encoders.test_text import table_of
+from tests.toys import make_bert
+
+
+def mixed(**options):
+    training = TrainingConfig(epochs=1, batch_size=16, accelerator="cpu", precision="bf16-mixed")
+    return RunConfig(training=training, phases=PhaseConfig(start="always"), **options)
+
+
+def trained(config, table):
+    """The model of a run in memory; every loss of a step was finite, or training would have ended in NaN."""
+    seen = set()
+    prepared = prepare(config, table)
+    for encoder in prepared.model.encoders.values():
+        last = [m for m in encoder.modules() if isinstance(m, torch.nn.Linear)][-1]
+        last.register_forward_hook(lambda module, given, result: seen.add(result.dtype))
+    fit(config, prepared, None, progress=False)
+    assert seen == {torch.bfloat16}
+    assert all(value.isfinite().all() for value in prepared.model.state_dict().values() if value.is_floating_point())
+    assert {value.dtype for value in prepared.model.parameters()} == {torch.float32}
+    return prepared.model
+
+
+@pytest.mark.parametrize("name", plugins.names("models"))
+def test_every_model_trains_in_mixed_precision(name, score_table):
+    model = trained(mixed(model={"name": name, "width": 8}, balancing={"name": "none"}), score_table)
+    assert not model.mixed_precision
+
+
+@pytest.mark.parametrize("method", sorted(set(plugins.names("balancing")) - {"none"}))
+def test_every_balancing_method_trains_in_mixed_precision(method, score_table):
+    options = {"epochs": 1} if method == "gradient_blending" else {}
+    model = "pase" if method != "gradient_blending" else "concat"
+    trained(mixed(model={"name": model, "width": 8}, balancing={"name": method, **options}), score_table)
+
+
+@pytest.mark.parametrize("name", ["pase", "concat"])
+def test_a_language_model_is_fine_tuned_in_mixed_precision(name, tmp_path):
+    text = TextConfig(model=str(make_bert(tmp_path / "bert")), frozen=False)
+    trained(mixed(model={"name": name, "width": 8}, text=text, balancing={"name": "none"}), table_of())
+
+
+def test_the_rest_of_the_model_and_predictions_are_in_single_precision(score_table):
+    config = mixed(model={"name": "pase", "width": 8}, balancing={"name": "none"})
+    prepared = prepare(config, score_table)
+    batch = prepared.train[list(range(8))]
+    prepared.model.mixed_precision = True
+    outputs = prepared.model(batch)
+    assert outputs.logits.dtype == outputs.vectors["audio"].dtype == torch.float32
