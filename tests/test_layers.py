@@ -14,6 +14,7 @@ LAYERS = (
     "files",
     "plugins",
     "parallel",
+    "tasks",
     "task",
     "batch",
     "metrics",
