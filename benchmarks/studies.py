@@ -2,16 +2,25 @@
 
 The cells are single-threaded trainings on the synthetic benchmark. Workers are started and warmed up before, since
 a study takes hours and the start of a worker seconds; the time with a cold start is printed too.
+
+    python -m benchmarks.studies --stress 200      # studies with a killed worker: how many hang
+
+A stress study has cells that end, raise, kill their worker, leave, and freeze; it must end with each error in its row.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.studies.cells import Cell
 from pase_msa.studies.engine import run_cells
 from pase_msa.studies.study import Study, study_cells
 from pase_msa.studies.training_cell import study_cell
@@ -34,8 +43,66 @@ def measure(root: Path, data: str, jobs: int, cells: int) -> float:
     return time.perf_counter() - began
 
 
+LONGEST = 120  # seconds after which a stress study counts as one that hangs
+FATES = ("ends", "raises", "killed", "ends", "leaves", "killed", "ends", "frozen", "ends")
+
+
+def fate(cell: Cell, folder: Path) -> dict[str, int]:
+    """A cell of the stress study."""
+    match cell.options["fate"]:
+        case "raises":
+            raise ValueError("raised")
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "leaves":
+            os._exit(7)
+        case "frozen":
+            os.kill(os.getpid(), signal.SIGSTOP)
+    return {"number": int(cell.options["number"])}
+
+
+def one_study(root: str) -> None:
+    """One stress study; fails unless every cell ended as it had to."""
+    cells = [Cell({"number": number, "fate": kind}, {"fate": kind}) for number, kind in enumerate(FATES)]
+    # the limit must be beyond the start of a worker on a busy machine, so that it ends the frozen cell only
+    table = run_cells(cells, fate, root=root, jobs=2, progress=False, timeout=20)
+    assert list(table.status) == ["done" if kind == "ends" else "failed" for kind in FATES], table[["fate", "error"]]
+
+
+def stress(count: int) -> int:
+    """Run so many stress studies, each in a process of its own; the number that hung or ended otherwise."""
+    hung = wrong = 0
+    began = time.perf_counter()
+    for _ in range(count):
+        with tempfile.TemporaryDirectory() as root:
+            command = [sys.executable, "-m", "benchmarks.studies", "--one", root]
+            child = subprocess.Popen(command, start_new_session=True)
+            try:
+                wrong += child.wait(LONGEST) != 0
+            except subprocess.TimeoutExpired:
+                hung += 1
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+    print(f"{count} studies in {time.perf_counter() - began:.0f} s: {hung} hung, {wrong} ended otherwise", flush=True)
+    return hung + wrong
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the table, or the result of the stress."""
+    parser = argparse.ArgumentParser(description=str(__doc__).split("\n")[0])
+    parser.add_argument("--stress", type=int, metavar="COUNT", help="studies whose workers are killed")
+    parser.add_argument("--one", metavar="FOLDER", help="one of them")
+    options = parser.parse_args()
+    if options.one is not None:
+        one_study(options.one)
+    elif options.stress is not None:
+        raise SystemExit(1 if stress(options.stress) else 0)
+    else:
+        speed()
+
+
+def speed() -> None:
+    """Print the table of speed."""
     print(f"{CELLS} cells of {EPOCHS} epochs, one thread each; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         root, data = Path(folder), str(Path(folder) / "data")

@@ -16,6 +16,7 @@ LAYERS = (
     "locks",
     "plugins",
     "parallel",
+    "tasks",
     "task",
     "batch",
     "metrics",

@@ -22,6 +22,7 @@ def extract(
     cut: Literal["auto", "always", "never"] = "auto",
     jobs: int | None = None,
     backend: Literal["loky", "ray"] = "loky",
+    timeout: float | None = None,
 ) -> None:
     """Extract features from video, audio or text files.
 
@@ -41,6 +42,7 @@ def extract(
         cut: long media into utterances; auto leaves those with labels or a text of their own whole.
         jobs: processes; as many as cores, at most 8, if left out.
         backend: loky for processes of this machine, ray for a Ray cluster whose nodes share the folders.
+        timeout: longest duration of a clip in seconds; one that takes longer has failed. No limit if left out.
     """
     from pase_msa.media.config import ExtractConfig
     from pase_msa.media.table import REPORT, extract_table
@@ -58,7 +60,9 @@ def extract(
         **names,
     )
     progress = sys.stderr.isatty()
-    table, ordered = extract_table(clips, out, config, jobs=jobs, backend=backend, cut=cut, progress=progress)
+    table, ordered = extract_table(
+        clips, out, config, jobs=jobs, backend=backend, cut=cut, progress=progress, timeout=timeout
+    )
     counts = {name: int(table.sequences(name).present.sum()) for name in table.modalities}
     seconds = sum(done.seconds for done in ordered)
     parts = ", ".join(f"{name} {count}" for name, count in counts.items()) or "transcripts only"

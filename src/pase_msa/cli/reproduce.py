@@ -25,6 +25,7 @@ def reproduce(
     jobs: int = 2,
     threads: int = 1,
     backend: Literal["loky", "ray"] = "loky",
+    timeout: float | None = None,
 ) -> None:
     """Make the tables and figures of the paper, and extra ones, from runs that they share.
 
@@ -43,6 +44,7 @@ def reproduce(
         jobs: worker processes.
         threads: of each worker; jobs x threads is the number of cores in use.
         backend: loky for processes of this machine, ray for a Ray cluster.
+        timeout: longest duration of a run in seconds; one that takes longer has failed. No limit if left out.
     """
     from pase_msa.errors import PaSEError
     from pase_msa.paper.page import write_page
@@ -79,6 +81,7 @@ def reproduce(
             threads=threads,
             backend=backend,
             progress=sys.stderr.isatty(),
+            timeout=timeout,
         )
         failures += failed
         for file in written:

@@ -19,6 +19,7 @@ def study(
     jobs: int = 2,
     threads: int = 1,
     backend: Literal["loky", "ray"] = "loky",
+    timeout: float | None = None,
 ) -> None:
     """Run variants x seeds x data sets in parallel, each once, as one table.
 
@@ -33,6 +34,7 @@ def study(
         jobs: worker processes.
         threads: of each worker; jobs x threads is the number of cores in use.
         backend: loky for processes of this machine, ray for a Ray cluster.
+        timeout: longest duration of a cell in seconds; one that takes longer has failed. No limit if left out.
     """
     from pase_msa.errors import PaSEError
     from pase_msa.files import write_text
@@ -53,6 +55,7 @@ def study(
         backend=backend,
         progress=sys.stderr.isatty(),
         title=plan.name,
+        timeout=timeout,
     )
     about: dict[str, Any] = {
         "title": plan.name,

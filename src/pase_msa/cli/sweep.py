@@ -16,6 +16,7 @@ def sweep(
     seed: int = 0,
     jobs: int = 2,
     threads: int = 1,
+    timeout: float | None = None,
 ) -> None:
     """Search options by validation with Optuna, in parallel and resumable.
 
@@ -27,6 +28,7 @@ def sweep(
         seed: of the search.
         jobs: worker processes.
         threads: of each worker; jobs x threads is the number of cores in use.
+        timeout: longest duration of a trial in seconds; one that takes longer has failed. No limit if left out.
     """
     from pase_msa.studies.sweep import best_trials, importances, read_sweep, run_sweep
 
@@ -34,7 +36,9 @@ def sweep(
     plan = plan if data is None else replace(plan, data=data)
     root = Path(out or f"runs/{plan.name}")
     progress = sys.stderr.isatty()
-    table = run_sweep(plan, root, trials=trials, jobs=jobs, threads=threads, seed=seed, progress=progress)
+    table = run_sweep(
+        plan, root, trials=trials, jobs=jobs, threads=threads, seed=seed, progress=progress, timeout=timeout
+    )
     counts = table["state"].value_counts()
     print("\n".join(best_trials(table, plan)))
     print(", ".join(f"{count} {state}" for state, count in counts.items()))

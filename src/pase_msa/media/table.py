@@ -13,11 +13,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import joblib
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
@@ -29,12 +27,12 @@ from pase_msa.media.config import ExtractConfig
 from pase_msa.media.decode import probe
 from pase_msa.media.manifest import Item, read_clips
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
-from pase_msa.parallel import Backend, parallel_backend
+from pase_msa.parallel import Backend
+from pase_msa.tasks import check_limit, run_tasks
 
 Cut = Literal["auto", "always", "never"]
 REPORT, PARTS = "report.csv", "parts"
 LONG = 30.0  # seconds from which on an unlabelled clip is cut into utterances
-_ROUND = 16  # clips per process and round, on Ray
 _MOST_JOBS = 8  # unless more are asked for; a process takes about 1.2 GB
 _log = logging.getLogger(__name__)
 
@@ -72,6 +70,7 @@ def extract_table(
     backend: Backend = "loky",
     cut: Cut = "auto",
     progress: bool = False,
+    timeout: float | None = None,
 ) -> tuple[FeatureTable, list[Outcome]]:
     """Extract clips into a feature table.
 
@@ -85,6 +84,7 @@ def extract_table(
         backend: "loky" for processes of this machine, or "ray" for a cluster whose nodes share the folders.
         cut: "auto" cuts clips of more than 30 s that have neither labels nor a text of their own into utterances.
         progress: show a progress bar.
+        timeout: longest duration of a clip in seconds; one that takes longer has failed. None: no limit.
 
     Returns:
         The table, and the outcome of every clip in the order of the manifest.
@@ -92,6 +92,7 @@ def extract_table(
     Errors:
         PaSEError: the clips or the options have a mistake, or no clip at all could be read.
     """
+    check_limit(timeout)
     config = config or ExtractConfig()
     items, kinds = read_clips(clips)
     folder = Path(out)
@@ -103,7 +104,7 @@ def extract_table(
     outcomes = _finished_before(items, targets)
     todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]
     with _bar(len(items), len(outcomes), show=progress) as advance:
-        for done in _run(todo, config, cut, jobs, backend):
+        for done in _run(todo, config, cut, jobs, backend, timeout):
             outcomes[done.id] = done
             advance(done)
     ordered = [outcomes[item.id] for item in items]
@@ -131,26 +132,39 @@ def _finished_before(items: list[Item], targets: list[Path]) -> dict[str, Outcom
 
 
 def _run(
-    todo: list[tuple[Item, Path]], config: ExtractConfig, cut: Cut, jobs: int | None, backend: Backend
+    todo: list[tuple[Item, Path]],
+    config: ExtractConfig,
+    cut: Cut,
+    jobs: int | None,
+    backend: Backend,
+    timeout: float | None,
 ) -> Iterator[Outcome]:
     if not todo:
         return
-    count = min(len(todo), jobs or min(joblib.cpu_count(), _MOST_JOBS))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(len(todo), jobs or min(cores, _MOST_JOBS))
     settings = json.dumps(config.to_dict())
     # a worker on another machine has another current folder
-    calls = (
-        joblib.delayed(_work if count == 1 else _work_apart)(
-            settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut
-        )
+    arguments = [
+        (settings, replace(item, path=item.path and item.path.absolute()), target.absolute(), cut)
         for item, target in todo
-    )
-    with parallel_backend(backend, count, 1):
-        if backend == "loky":
-            yield from joblib.Parallel(n_jobs=count, return_as="generator_unordered")(calls)
-            return
-        # Ray's backend returns all results of a call together: rounds, so that finished clips are reported meanwhile
-        while round_of_clips := list(islice(calls, _ROUND * count)):
-            yield from joblib.Parallel(n_jobs=count)(round_of_clips)
+    ]
+    if count == 1 and backend == "loky" and timeout is None:
+        for each in arguments:
+            yield _work(*each)
+        return
+    threads = 1 if backend == "ray" else max(1, cores // count)
+    for ended in run_tasks(_work_apart, arguments, jobs=count, threads=threads, backend=backend, seconds=timeout):
+        item = todo[ended.index][0]
+        if ended.lost is not None or ended.error is not None:
+            reason = ended.lost or _unexpected(ended.error)
+            yield Outcome(item.id, item.written, "failed", f"{item.written}: {reason}", [])
+        else:
+            yield ended.value()
+
+
+def _unexpected(error: Exception | None) -> str:
+    return " ".join(f"It could not be extracted ({type(error).__name__}: {error}).".split())
 
 
 @lru_cache(maxsize=1)
@@ -169,8 +183,7 @@ def _work(settings: str, item: Item, target: Path, cut: Cut) -> Outcome:
         return Outcome(item.id, item.written, "failed", str(error), [])
     except Exception as error:  # one clip must not end the run of ten thousand
         _log.debug("clip %s", item.id, exc_info=True)
-        reason = " ".join(f"It could not be extracted ({type(error).__name__}: {error}).".split())
-        return Outcome(item.id, item.written, "failed", reason, [])
+        return Outcome(item.id, item.written, "failed", _unexpected(error), [])
 
 
 def _work_apart(settings: str, item: Item, target: Path, cut: Cut) -> Outcome:

@@ -74,6 +74,7 @@ def reproduce(
     threads: int = 1,
     backend: Backend = "loky",
     progress: bool = True,
+    timeout: float | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Run what the tables and figures need, each cell once, and write them.
 
@@ -87,6 +88,7 @@ def reproduce(
         threads: of each.
         backend: of the engine.
         progress: whether to show a bar.
+        timeout: longest duration of a cell in seconds; None sets no limit.
 
     Returns:
         The Markdown files that were written, and sentences on cells that failed.
@@ -114,6 +116,7 @@ def reproduce(
         backend=backend,
         progress=progress,
         title=protocol.name,
+        timeout=timeout,
     )
     written, failures = [], _failures(table)
     for part in planned:

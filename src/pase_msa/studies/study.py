@@ -187,6 +187,7 @@ def run_study(
     threads: int = 1,
     backend: Backend = "loky",
     progress: bool = True,
+    timeout: float | None = None,
 ) -> pd.DataFrame:
     """Run the grid (see `study_cells`, `run_cells`); run folders are in `root/runs`.
 
@@ -197,5 +198,13 @@ def run_study(
     """
     cells = study_cells(study, data=data, seeds=seeds, only=only, test=test)
     return run_cells(
-        cells, study_cell, root=root, jobs=jobs, threads=threads, backend=backend, progress=progress, title=study.name
+        cells,
+        study_cell,
+        root=root,
+        jobs=jobs,
+        threads=threads,
+        backend=backend,
+        progress=progress,
+        title=study.name,
+        timeout=timeout,
     )

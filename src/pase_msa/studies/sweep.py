@@ -15,7 +15,6 @@ import optuna
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
-from joblib import delayed, parallel_config
 from lightning import Callback, LightningModule, Trainer
 from optuna.trial import Trial, TrialState
 from threadpoolctl import threadpool_limits
@@ -26,8 +25,9 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, replacing, write_text
 from pase_msa.studies.cells import stable_key
-from pase_msa.studies.progress import Watched, display
+from pase_msa.studies.progress import display
 from pase_msa.studies.study import merge, read_mapping
+from pase_msa.tasks import KILLED, check_limit, run_tasks
 from pase_msa.training.callbacks import best_weights
 from pase_msa.training.config import RunConfig
 from pase_msa.training.fitting import fit
@@ -201,6 +201,7 @@ def run_sweep(
     threads: int = 1,
     seed: int = 0,
     progress: bool = True,
+    timeout: float | None = None,
 ) -> pd.DataFrame:
     """Search until there are as many trials as asked for, and write the best options.
 
@@ -216,6 +217,7 @@ def run_sweep(
         threads: per worker.
         seed: of the search; that of the runs is in base.
         progress: whether to show a progress bar.
+        timeout: longest duration of a trial in seconds; one that takes longer is ended and has failed. None: no limit.
 
     Returns:
         One row per trial, the best first: "trial", "state", "value" (of the validation metric that selects epochs),
@@ -226,6 +228,7 @@ def run_sweep(
     """
     if min(trials, jobs, threads) < 1:
         raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
+    check_limit(timeout)
     folder = Path(root).resolve()
     data = open_data(sweep.data, sweep.base.get("split", "given"), sweep.base.get("label"))
     if sweep.data is not None:
@@ -237,7 +240,7 @@ def run_sweep(
     try:
         with FileLock(folder / ".lock", timeout=0):
             study = _resumed(folder, "minimize" if mode == "min" else "maximize", mark)
-            _search(study, sweep, folder, trials, jobs, threads, seed, progress)
+            _search(study, sweep, folder, trials, jobs, threads, seed, progress, timeout)
     except Timeout as error:
         raise PaSEError(
             f"Another process is sweeping in {folder}; wait for it, or give this one another --out."
@@ -253,17 +256,25 @@ def _resumed(root: Path, direction: Literal["minimize", "maximize"], mark: str) 
     if study.user_attrs.setdefault("mark", mark) != mark:
         raise PaSEError(f"{root} holds a sweep of other options or data; give this one a folder of its own.")
     study.set_user_attr("mark", mark)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)  # its process is dead, since the folder was not locked
+    _fail_running(study, "it was cut short")  # its process is dead, since the folder was not locked
     return study
 
 
 def _search(
-    study: optuna.Study, sweep: Sweep, root: Path, trials: int, jobs: int, threads: int, seed: int, progress: bool
+    study: optuna.Study,
+    sweep: Sweep,
+    root: Path,
+    trials: int,
+    jobs: int,
+    threads: int,
+    seed: int,
+    progress: bool,
+    timeout: float | None,
 ) -> None:
     begun = len(study.get_trials(deepcopy=False))
     left = trials - len(study.get_trials(deepcopy=False, states=_SPENT))
-    with display(sweep.name, progress) as bar, parallel_config(backend="loky", idle_worker_timeout=20):
+    arguments = [(sweep, root, seed, begun + i, threads) for i in range(max(left, 0))]
+    with display(sweep.name, progress) as bar:
 
         def report() -> None:
             if bar is not None:
@@ -271,8 +282,25 @@ def _search(
                 bar.show(sum(state in _SPENT for state in states), trials, states.count(TrialState.FAIL))
 
         report()
-        tasks = (delayed(_run_trial)(sweep, root, seed, begun + i, threads) for i in range(max(left, 0)))
-        Watched(report, n_jobs=jobs)(tasks)
+        if jobs == 1 and timeout is None:
+            for each in arguments:
+                _run_trial(*each)
+                report()
+            return
+        lost = []
+        for outcome in run_tasks(_run_trial, arguments, jobs=jobs, threads=threads, seconds=timeout):
+            if outcome.error is not None:
+                raise outcome.error
+            lost += [outcome.lost] if outcome.lost else []
+            report()
+    _fail_running(study, lost[0] if lost else KILLED)
+
+
+def _fail_running(study: optuna.Study, reason: str) -> None:
+    """End the trials whose worker did not, which has to be dead."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        _log.warning("trial %d failed: %s", trial.number, reason)
 
 
 def trial_table(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:

@@ -26,7 +26,7 @@ CellFunction = Callable[[Cell, Path], Mapping[str, Any]]
 _PACKAGES = ("pase-msa", "torch", "numpy")
 
 
-def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int, session: str) -> None:
+def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int) -> None:
     """Run a cell unless it is finished, and write `result.json` or `error.json` to its folder.
 
     The folder is locked in the meantime. The system lifts the lock of a process that dies, so that nothing needs to be
@@ -37,7 +37,6 @@ def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int, sessi
         cell: to run.
         root: folder of the study.
         threads: of the function.
-        session: name of this call of `run_cells`, written to `.started` while the cell runs.
     """
     folder = cell.folder(root)
     make_folder(folder)
@@ -45,7 +44,6 @@ def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int, sessi
         if finished(cell, root) is not None:
             return
         (folder / "error.json").unlink(missing_ok=True)
-        (folder / ".started").write_text(session)
         _reset_peak()
         began = time.perf_counter()
         try:
@@ -65,7 +63,6 @@ def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int, sessi
             write_json(folder / "result.json", content)
         except Exception as error:
             write_error(folder, sentence(error), traceback.format_exc())
-        (folder / ".started").unlink(missing_ok=True)
 
 
 def write_error(folder: Path, error: str, trace: str = "") -> None:
