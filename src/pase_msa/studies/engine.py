@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -74,7 +74,7 @@ def run_cells(
         arguments = [(function, cell, folder, threads) for cell in pending]
         outcomes = (
             # one after the other in this process, where nothing can be ended from outside
-            (Outcome(index, run_cell(*each)) for index, each in enumerate(arguments))
+            _one_by_one(arguments)
             if jobs == 1 and backend == "loky" and timeout is None
             else run_tasks(run_cell, arguments, jobs=jobs, threads=threads, backend=backend, seconds=timeout)
         )
@@ -82,6 +82,12 @@ def run_cells(
             _note(outcome, pending[outcome.index], folder)
             watch.refresh()
         return watch.table()
+
+
+def _one_by_one(arguments: Sequence[tuple[CellFunction, Cell, Path, int]]) -> Iterator[Outcome]:
+    for index, each in enumerate(arguments):
+        run_cell(*each)
+        yield Outcome(index)
 
 
 def _check_cores(jobs: int, threads: int, backend: Backend) -> None:
