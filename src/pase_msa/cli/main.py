@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pase_msa
 from pase_msa import cli
 from pase_msa.cli import options
+from pase_msa.cli.startup import quick_start
 from pase_msa.errors import PaSEError
 from pase_msa.optional import EXTRAS, how_to_install
 
@@ -149,7 +150,7 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 on success, 2 for a mistake of the user's (one sentence on stderr), 1 for ours."""
     words = list(sys.argv[1:] if argv is None else argv)
-    with _messages():
+    with _messages(), quick_start():
         try:
             if words[:1] in (["--help"], ["-h"]):
                 print(overview())

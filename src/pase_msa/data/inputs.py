@@ -159,9 +159,10 @@ def describe_inputs(
         if name in table.modalities and not (name == "text" and text.source == "transcripts"):
             inputs[name] = InputSpec(table.modalities[name], encoder, options)
             continue
-        if table.texts is None:
+        texts = table.texts
+        if texts is None:
             raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
-        training = [table.texts[row] for row in table.rows("train")]
+        training = [texts[row] for row in table.rows("train")]
         resolved = resolve_text(text, training)
         if text.frozen:
             inputs[name] = InputSpec(state_size(text.model), encoder, options, resolved)
