@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.data.guard import reading
 from pase_msa.data.integrity import checksum, validate_stream
+from pase_msa.data.unpickle import release_pages
 from pase_msa.errors import PaSEError
 from pase_msa.files import replacing, write_json
 
@@ -343,6 +344,7 @@ def _batches(utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.S
                 columns["text"].append(row.text)
         arrays = [pa.array(columns[item.name], type=item.type) for item in arrow_schema]
         yield pa.RecordBatch.from_arrays(arrays, schema=arrow_schema)
+        release_pages()  # of what the rows were views of
 
 
 def _flat(row: Utterance, name: str, dim: int) -> Array | None:
