@@ -276,17 +276,27 @@ class FeatureTable:
         if path is None:
             table = pa.Table.from_batches(list(batches), arrow_schema)
             return cls(datasets.Dataset(datasets.table.InMemoryTable(table)), schema, content)
-        folder = Path(path)
+        return cls.write(batches, schema, Path(path), content)
+
+    @classmethod
+    def write(
+        cls, batches: Iterable[pa.RecordBatch], schema: Schema, folder: Path, meta: Mapping[str, Any]
+    ) -> FeatureTable:
+        """A table in a folder from batches of its Arrow schema, written whole or not at all.
+
+        Errors:
+            PaSEError: the folder holds a table, or the rows are none of a table.
+        """
         if (folder / ARROW).exists():
             raise PaSEError(f"{folder} already holds a feature table; give another folder or remove it.")
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ARROW, unique=True) as partial:
-            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
+            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema.arrow()) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
             # everything that a table is refused for is found before the table is there
-            cls(_mapped(partial), schema, content)
-            description = {"version": 1, "schema": vars(schema), "meta": content, "checksum": checksum(partial)}
+            cls(_mapped(partial), schema, dict(meta))
+            description = {"version": 1, "schema": vars(schema), "meta": dict(meta), "checksum": checksum(partial)}
             # the description comes first: a folder is a table once the Arrow file is there
             write_json(folder / META, description)
         return cls.load(folder)
