@@ -27,13 +27,13 @@ _BLOCK = 256  # distinct utterances; the file repeats them, since what they hold
 
 def split(name: str, count: int) -> dict[str, Any]:
     """One split of random features, padded with zeros at the end."""
-    random = np.random.default_rng(0)
-    lengths = random.integers(5, STEPS + 1, _BLOCK)
+    random, block = np.random.default_rng(0), min(_BLOCK, count)
+    lengths = random.integers(5, STEPS + 1, block)
     valid = (np.arange(STEPS) < lengths[:, None]).astype(np.float32)
-    repeats = -(-count // _BLOCK)
+    repeats = -(-count // block)
     part: dict[str, Any] = {
         modality: np.tile(
-            random.standard_normal((_BLOCK, STEPS, size), dtype=np.float32) * valid[:, :, None], (repeats, 1, 1)
+            random.standard_normal((block, STEPS, size), dtype=np.float32) * valid[:, :, None], (repeats, 1, 1)
         )[:count]
         for modality, size in SIZES.items()
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import importlib.util
 import re
 import sys
@@ -73,8 +74,7 @@ class _LeanLoader(Loader):
 @contextlib.contextmanager
 def _hidden(packages: Sequence[str]) -> Iterator[None]:
     """Let `lightning_utilities` answer that these packages are not installed."""
-    from lightning_utilities.core import imports
-
+    imports: Any = importlib.import_module("lightning_utilities.core.imports")
     available, met = imports.package_available, imports.RequirementCache.__bool__
 
     def still_available(package_name: str) -> bool:
