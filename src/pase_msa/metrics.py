@@ -22,7 +22,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import accuracy_score, f1_score, recall_score
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -85,6 +84,8 @@ def classification_metrics(predicted: Values, labels: Values, classes: Sequence[
 
     Errors: PaSEError for unequal shapes, nothing at all, or numbers that are not those of a class.
     """
+    from sklearn.metrics import accuracy_score, f1_score, recall_score  # a second that the first step need not wait for
+
     guess, truth = (_class_numbers(part, len(classes)) for part in _pair(predicted, labels))
     return {
         "accuracy": float(accuracy_score(truth, guess)),
@@ -230,6 +231,8 @@ def _class_numbers(values: Floats, num_classes: int) -> npt.NDArray[np.int64]:
 
 
 def _weighted_f1(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], convention: Convention) -> float:
+    from sklearn.metrics import f1_score
+
     first, second = (predicted, truth) if convention == "mult" else (truth, predicted)
     return float(f1_score(first, second, average="weighted")) if len(truth) else float("nan")
 

@@ -51,10 +51,21 @@ class Blend(NamedTuple):
     Attributes:
         prototypes: [K, D] or [M, K, D], with a gradient to the features.
         initialised: [K] or [M, K]; whether a class has a prototype.
+        counts: [K] or [M, K]; weight of each class in the batch, of all processes.
     """
 
     prototypes: Tensor
     initialised: Tensor
+    counts: Tensor
+
+    def rows(self) -> Tensor | None:
+        """Rows that count, a scalar or [M]: their mean over the processes; None where there is one process.
+
+        A loss that is a mean over these rows is then the joint batch's, however many of them each process has.
+        """
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return None
+        return self.counts.sum(-1) / torch.distributed.get_world_size()
 
 
 class PrototypeBank(nn.Module):
@@ -132,7 +143,7 @@ class PrototypeBank(nn.Module):
         if gradient == "straight_through" and prototypes.requires_grad:
             # the value is eq. 2's; the second term is zero and brings the gradient of the centroids
             prototypes = prototypes.detach() + (centroids - centroids.detach()) * seen.unsqueeze(-1)
-        return Blend(prototypes, self.initialised if mask is None else mask | seen)
+        return Blend(prototypes, self.initialised if mask is None else mask | seen, counts)
 
     @torch.no_grad()
     def take(self, blend: Blend) -> None:
@@ -225,6 +236,7 @@ def calibration_loss(
     present: Shaped[Tensor, "*m n"] | None = None,
     initialised: Bool[Tensor, "*m k"] | None = None,
     log_posteriors: Float[Tensor, "*m n k"] | None = None,
+    rows: Tensor | None = None,
 ) -> Float[Tensor, "*m"]:
     """Intra-modal prototype calibration, eq. 3: cross-entropy of the prototype posterior, one value per modality.
 
@@ -239,6 +251,7 @@ def calibration_loss(
         initialised: classes that have a prototype, [K] or [M, K]; the others are left out of posterior and target.
         log_posteriors: what `log_posterior` returned for these features, prototypes and temperature, if it was
             computed already; it is then not computed again.
+        rows: what the sum over rows is divided by, see `Blend.rows`; the number of rows that count if left out.
 
     Returns:
         A scalar for one modality, [M] for several.
@@ -249,14 +262,16 @@ def calibration_loss(
     membership = _memberships(target, features, prototypes.shape[-2])
     if log_posteriors is None:
         log_posteriors = log_posterior(features, prototypes, temperature, initialised)
-    rows: int | Tensor = max(1, features.shape[-2])
+    divisor: int | Tensor = max(1, features.shape[-2])
     if present is not None:
         membership = membership * present.unsqueeze(-1)
-        rows = present.sum(-1).clamp(min=1)
+        divisor = present.sum(-1).clamp(min=1)
+    if rows is not None:
+        divisor = rows.clamp(min=1e-12)
     if initialised is not None:
         # a posterior of 0 has a logarithm of about -1e38, which must not enter the sum
         membership = membership * initialised.unsqueeze(-2)
-    loss: Tensor = (membership * log_posteriors).sum((-2, -1)) / -rows
+    loss: Tensor = (membership * log_posteriors).sum((-2, -1)) / -divisor
     return loss
 
 

@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from pase_msa.data.unpickle import load_pickle
+from pase_msa.data.unpickle import load_pickle, release_pages
 from pase_msa.errors import PaSEError
 
 
@@ -254,3 +254,12 @@ def test_a_size_beyond_the_file_takes_no_memory(write):
     ):
         with pytest.raises(PaSEError, match="damaged"):
             load_pickle(write(b"\x80\x04" + code + b"abc."))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pages_that_were_given_back_are_read_again(write, protocol):
+    array = np.arange(20_000, dtype=np.float32)
+    loaded = load_pickle(write({"a": array}, protocol))["a"]
+    assert loaded.sum() == array.sum()
+    release_pages()
+    np.testing.assert_array_equal(loaded, array)

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 
-def convert(file: str, out: str, *, format: str | None = None) -> None:
+if TYPE_CHECKING:
+    from pase_msa.data.table import FeatureTable
+
+
+def convert(file: str, out: str, *, format: str | None = None, shards: int = 0) -> None:
     """Convert a published feature format to a feature table.
 
     Args:
         file: file or folder to read.
-        out: folder for the table; it must not hold one yet.
+        out: folder for the table; it must not hold one yet. With --shards it may be an address, such as s3://BUCKET/NAME.
         format: name of the reader; found from the content if left out.
+        shards: write the table in so many Parquet files, which need not lie on this machine; 0 writes one Arrow file.
     """
+    from tempfile import TemporaryDirectory
+
     from pase_msa.data import open_table
+    from pase_msa.data.shards import is_address, write_shards
+    from pase_msa.errors import PaSEError
     from pase_msa.files import check_out
 
-    check_out(out, folder=True)
-    table = open_table(file, format=format, out=out)
+    if is_address(out) and shards < 1:
+        raise PaSEError(f"{out} is an address, where a table lies in shards; say how many with --shards N.")
+    if not is_address(out):
+        check_out(out, folder=True)
+    if not shards:
+        _summarise(open_table(file, format=format, out=out), out)
+        return
+    with TemporaryDirectory(prefix="pase-convert-") as folder:
+        table = open_table(file, format=format, out=f"{folder}/table")
+        write_shards(table, out, shards)
+        _summarise(table, out)
+
+
+def _summarise(table: FeatureTable, out: str) -> None:
+    """One line about a table, and what its reader noted."""
     parts = ", ".join(f"{name} ({dim})" for name, dim in table.modalities.items())
     print(f"{len(table)} utterances in {out}: {parts or 'no features'}{', transcripts' if table.schema.text else ''}")
     for note in table.meta.get("notes", []):

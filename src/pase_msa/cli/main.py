@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pase_msa
 from pase_msa import cli
 from pase_msa.cli import options
+from pase_msa.cli.startup import quick_start
 from pase_msa.errors import PaSEError, printable
 from pase_msa.files import refusal
 from pase_msa.optional import EXTRAS, how_to_install
@@ -160,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. 0 on success, 2 for a mistake of the user's (one sentence on stderr), 1 for ours."""
     words = list(sys.argv[1:] if argv is None else argv)
     _fit_screen()
-    with _messages():
+    with _messages(), quick_start():
         try:
             if words[:1] in (["--help"], ["-h"]):
                 print(overview())

@@ -35,14 +35,15 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     del config  # the parser has merged its content into the other options
     from lightning.pytorch.utilities import rank_zero_only
 
-    from pase_msa.files import read_json
-    from pase_msa.heldout.modality_report import summary_lines
-    from pase_msa.report.numbers import CONVENTION_NOTES, format_value, is_percent, metric_label
     from pase_msa.training.run import train as train_run
 
     folder = train_run(_run_config(options), progress=progress and sys.stderr.isatty())
     if getattr(rank_zero_only, "rank", 0):  # one of several processes: only the first one prints
         return
+    from pase_msa.files import read_json
+    from pase_msa.heldout.modality_report import summary_lines
+    from pase_msa.report.numbers import CONVENTION_NOTES, format_value, is_percent, metric_label
+
     results = read_json(folder.results)
     metrics = ", ".join(
         f"{metric_label(name)} {format_value(name, value)}{' %' if is_percent(name) else ''}"

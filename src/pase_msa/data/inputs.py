@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.pretrained import state_size
+from pase_msa.data.shards import is_address
 from pase_msa.data.table import FeatureTable
 from pase_msa.data.text_fit import warn_of_language
 from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
@@ -171,9 +172,10 @@ def describe_inputs(
         if name in table.modalities and not (name == "text" and text.source == "transcripts"):
             inputs[name] = InputSpec(table.modalities[name], encoder, options)
             continue
-        if table.texts is None:
+        texts = table.texts
+        if texts is None:
             raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
-        training = [table.texts[row] for row in table.rows("train")]
+        training = [texts[row] for row in table.rows("train")]
         resolved = resolve_text(text, training)
         warn_of_language(training, text.model)
         if text.frozen:
@@ -238,7 +240,7 @@ def describe_data(table: FeatureTable, path: str | Path | None) -> dict[str, Any
     """Where data come from and how many there are, for `data.json` of a run folder."""
     counts = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
     return {
-        "path": None if path is None else str(Path(path).resolve()),
+        "path": None if path is None else str(path if is_address(path) else Path(path).resolve()),
         "source": str(table.meta.get("source") or table.meta.get("format") or "data"),
         "fingerprint": table.fingerprint(),
         "utterances": counts,

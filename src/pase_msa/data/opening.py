@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pase_msa import plugins
 from pase_msa.data.guard import check_plain, reading
 from pase_msa.data.reading import PICKLES, describe_pickle
+from pase_msa.data.shards import has_shards, is_address, open_shards
 from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
 
@@ -18,19 +19,24 @@ def open_table(path: str | Path, *, format: str | None = None, out: str | Path |
     """A feature table from a folder or a file in any format that `pase_msa.data.formats` reads.
 
     Args:
-        path: our own table, a folder of arrays, or a published file.
+        path: our own table, a folder of arrays, a published file, or a sharded table (`pase convert --shards`), which
+            may also lie at any address that `fsspec` opens, such as "s3://bucket/table".
         format: name of the reader; recognised by the content if left out.
         out: folder to stream the converted table to; in memory if left out.
 
     Errors:
         PaSEError: nothing is there, no reader recognises it, or it is damaged; no other exception leaves a reader.
     """
+    if is_address(path):
+        return open_shards(path, None if out is None else Path(out))
     source = Path(path)
     with reading(source, "a file or a folder", "name another place"):
         if not source.exists() and not source.is_symlink():
             raise PaSEError(f"There is no {source}; give the folder or file that holds the data.")
         check_plain(source)
     target = None if out is None else Path(out)
+    if format is None and has_shards(source):
+        return open_shards(source, target)
     if format is None and (source / ARROW).is_file():
         with reading(source, "a feature table", "convert it again"):
             table = FeatureTable.load(source)

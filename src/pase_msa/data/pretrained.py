@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 from functools import lru_cache
 from logging import ERROR, getLogger
 from pathlib import Path
@@ -29,6 +30,9 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+
+# kinds of which no import of `transformers`, which takes a second, has to tell that they are encoders
+_ENCODERS = ("bert", "mpnet", "roberta", "xlm-roberta")
 
 
 def resolve_model(name: str) -> str:
@@ -100,6 +104,8 @@ def load_quietly(loader: Any, name: str) -> Any:
 def state_size(name: str) -> int:
     """Size D of a model's states, read from its configuration; the weights are not loaded."""
     need("transformers")
+    if isinstance(size := _local_config(name).get("hidden_size"), int):
+        return size
     from transformers import AutoConfig
 
     return int(load_quietly(AutoConfig.from_pretrained, name).hidden_size)
@@ -125,6 +131,8 @@ def longest_text(name: str) -> int | None:
 def is_decoder(name: str) -> bool:
     """Whether a model attends from left to right only, so that only its last token depends on the whole text."""
     need("transformers")
+    if _local_config(name).get("model_type") in _ENCODERS:
+        return False
     from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 
@@ -132,6 +140,15 @@ def is_decoder(name: str) -> bool:
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     masked = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return kind in causal and kind not in masked
+
+
+def _local_config(name: str) -> dict[str, Any]:
+    """The configuration of a model that lies in a folder; empty where `transformers` has to find or to mend it."""
+    try:
+        content = json.loads((Path(resolve_model(name)) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 @lru_cache(maxsize=4)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pase_msa.data.batches import note_rounding, record_batches
 from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.data.guard import reading
 from pase_msa.data.integrity import checksum, validate_stream
@@ -25,8 +25,6 @@ from pase_msa.locks import locked
 SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
 _RESERVED = ("id", "video", "split", "text")
-_WHOLE = 2.0**24  # above which single precision does not hold every whole number
-_BATCH = 512
 _LONGEST_NAME = 200
 LabelKind = Literal["real", "class"]
 
@@ -287,21 +285,44 @@ class FeatureTable:
         schema.check()
         arrow_schema = schema.arrow()
         rounded: dict[str, float] = {}
-        batches = _batches(utterances, schema, arrow_schema, rounded)
+        rows = record_batches(utterances, schema, arrow_schema, rounded)
         if path is None:
-            table = pa.Table.from_batches(list(batches), arrow_schema)
-            _note_rounding(content, rounded)
+            table = pa.Table.from_batches(list(rows), arrow_schema)
+            note_rounding(content, rounded)
             return cls(datasets.Dataset(datasets.table.InMemoryTable(table)), schema, content)
-        folder = Path(path)
+        return cls.write(rows, schema, Path(path), content, lambda meta: note_rounding(meta, rounded))
+
+    @classmethod
+    def write(
+        cls,
+        batches: Iterable[pa.RecordBatch],
+        schema: Schema,
+        folder: Path,
+        meta: Mapping[str, Any],
+        finish: Callable[[dict[str, Any]], None] = lambda meta: None,
+    ) -> FeatureTable:
+        """A table in a folder from batches of its Arrow schema, written whole or not at all.
+
+        Args:
+            batches: of rows.
+            schema: of the table.
+            folder: for it.
+            meta: of the table.
+            finish: adds to a copy of `meta` what is known once all batches were made.
+
+        Errors:
+            PaSEError: the folder holds a table, or the rows are none of a table.
+        """
         if (folder / ARROW).exists():
             raise PaSEError(f"{folder} already holds a feature table; give another folder or remove it.")
         check_out(folder, folder=True)
         with locked(folder), replacing(folder / ARROW, unique=True) as partial:
-            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, arrow_schema) as writer:
+            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema.arrow()) as writer:
                 for batch in batches:
                     writer.write_batch(batch)
-            _note_rounding(content, rounded)
             # everything that a table is refused for is found before the table is there
+            content = dict(meta)
+            finish(content)
             cls(_mapped(partial), schema, content)
             description = {"version": 1, "schema": vars(schema), "meta": content, "checksum": checksum(partial)}
             # the description comes first: a folder is a table once the Arrow file is there
@@ -343,54 +364,3 @@ class FeatureTable:
 def _mapped(file: Path) -> datasets.Dataset:
     """The columns of an Arrow stream, memory-mapped."""
     return datasets.Dataset.from_file(str(file))
-
-
-def _note_rounding(meta: dict[str, Any], rounded: Mapping[str, float]) -> None:
-    """Say which modalities hold values too large for single precision, such as time stamps."""
-    notes = [
-        f"{name} holds values up to {largest:.3g}, which single precision rounds to steps of "
-        f"{float(np.spacing(np.float32(largest))):g}; subtract an offset before."
-        for name, largest in rounded.items()
-    ]
-    if notes:
-        meta["notes"] = [*meta.get("notes", ()), *notes]
-
-
-def _batches(
-    utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema, rounded: dict[str, float]
-) -> Iterator[pa.RecordBatch]:
-    rows = iter(utterances)
-    while block := list(islice(rows, _BATCH)):
-        columns: dict[str, list[Any]] = {name: [] for name in arrow_schema.names}
-        for row in block:
-            columns["id"].append(row.id)
-            columns["video"].append(row.video)
-            columns["split"].append(row.split)
-            for name in schema.labels:
-                columns[f"labels.{name}"].append(row.labels.get(name))
-            for name, dim in schema.modalities.items():
-                columns[f"features.{name}"].append(_flat(row, name, dim, rounded))
-            if schema.text:
-                columns["text"].append(row.text)
-        arrays = [pa.array(columns[item.name], type=item.type) for item in arrow_schema]
-        yield pa.RecordBatch.from_arrays(arrays, schema=arrow_schema)
-
-
-def _flat(row: Utterance, name: str, dim: int, rounded: dict[str, float]) -> Array | None:
-    value = row.features.get(name)
-    if value is None or np.size(value) == 0:
-        return None
-    frames = np.asarray(value)
-    if frames.dtype.kind not in "fiub":
-        raise PaSEError(f"Utterance {row.id!r}: {name} must hold numbers, found {frames.dtype}.")
-    if frames.ndim not in (1, 2) or frames.shape[-1] != dim:
-        raise PaSEError(
-            f"Utterance {row.id!r}: {name} must be frames of shape (steps, {dim}) or one vector ({dim},), "
-            f"found {tuple(frames.shape)}; every utterance of a table has the same feature size."
-        )
-    single = np.ascontiguousarray(frames, dtype=np.float32)
-    if frames.dtype.itemsize > 4 and frames.dtype.kind in "fiu":
-        finite = np.abs(single[np.isfinite(single)])
-        if finite.size and (largest := float(finite.max())) > _WHOLE and np.any(single != frames):
-            rounded[name] = max(rounded.get(name, 0.0), largest)
-    return single.reshape(-1)

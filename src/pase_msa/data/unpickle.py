@@ -17,6 +17,7 @@ from __future__ import annotations
 import mmap
 import pickle
 import struct
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -36,6 +37,7 @@ from pase_msa.data.pickle_parts import (
 from pase_msa.errors import PaSEError
 
 _VIEWED = 4096  # bytes from which on a string of bytes is a view of the file
+_MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # files of which something is still in use
 
 
 class _Reader:
@@ -254,6 +256,16 @@ _Unpickler.dispatch |= {
 }
 
 
+def release_pages() -> None:
+    """Give back the memory of pages of mapped pickles that were read; reading them again reads the file again.
+
+    Who goes through the arrays of a file larger than memory calls this on the way.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+        for mapped in list(_MAPPED):
+            mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def load_pickle(path: str | Path) -> Any:
     """The content of a pickle of NumPy arrays and plain containers, of Python 2 or 3; nothing in it is run.
 
@@ -266,8 +278,9 @@ def load_pickle(path: str | Path) -> Any:
     try:
         with Path(path).open("rb") as file:
             # the mapping lives as long as an array that is a view of it
-            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            return _Unpickler(_Reader(content)).load()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _MAPPED.add(mapped)
+            return _Unpickler(_Reader(memoryview(mapped))).load()
     except Refused as refusal:
         raise PaSEError(
             f"{path} was to hold arrays and plain containers, but it asks for {refusal}; nothing was run: "

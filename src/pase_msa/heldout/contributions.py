@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
-from scipy.stats import t as student
+from scipy.special import log_softmax, stdtrit
 
 from pase_msa.heldout.ridge import CoalitionFit
 from pase_msa.task import Task
@@ -68,7 +67,7 @@ class Estimate:
 
 def quantile(level: float, videos: int) -> float:
     """Student's quantile for a mean over this many videos; infinite for a single one."""
-    return float(student.ppf(level, videos - 1)) if videos > 1 else float("inf")
+    return float(stdtrit(videos - 1, level)) if videos > 1 else float("inf")
 
 
 def estimate(values: Float[Array, " n"], videos: Int[NDArray[np.int64], " n"]) -> Estimate:

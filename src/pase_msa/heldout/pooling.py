@@ -64,8 +64,13 @@ def _over_time(column: SequenceColumn, rows: NDArray[np.int64], limits: Limits) 
     """Mean and deviation over the finite values of every row, cut off, [n, dim] each; NaN where there is none."""
     frames = column.frames(rows).astype(np.float64)
     finite = np.isfinite(frames)
+    lengths = column.lengths[rows]
+    if len(rows) and lengths.max() <= 1:  # a frame is its own mean; adding up would take most of the time
+        means = np.full((len(rows), column.dim), np.nan)
+        means[lengths == 1] = np.where(finite, np.clip(frames, limits.low, limits.high), np.nan)
+        return means, means * 0.0
     frames = np.where(finite, np.clip(frames, limits.low, limits.high), 0.0)
-    owner = np.repeat(np.arange(len(rows)), column.lengths[rows])  # row of each frame
+    owner = np.repeat(np.arange(len(rows)), lengths)  # row of each frame
     counts, sums, squares = (np.zeros((len(rows), column.dim)) for _ in range(3))
     np.add.at(counts, owner, finite)
     np.add.at(sums, owner, frames)

@@ -124,6 +124,7 @@ class RidgeSolver:
         seed: int = 0,
     ) -> None:
         self.count = len(targets)
+        self._solved: dict[tuple[str, ...], CoalitionFit] = {}
         # Training rows are sorted by both kinds of folds. The rows of a cell, which share both folds, are then a slice:
         # each cell is multiplied once, and its product is added to the sums of both kinds.
         order = np.lexsort((random, grouped))
@@ -152,9 +153,16 @@ class RidgeSolver:
         self.products = self._products(train, torch.cat([train, self.targets], dim=1))
 
     def solve(self, coalition: Sequence[str]) -> CoalitionFit:
-        """Fit the regression on the named modalities; without any, the mean of the training rows or of other folds."""
-        if not coalition:
-            return self._prior()
+        """Fit the regression on the named modalities; without any, the mean of the training rows or of other folds.
+
+        Each coalition is solved once: the reference asks again for what the diagnosis has asked for.
+        """
+        names = tuple(coalition)
+        if names not in self._solved:
+            self._solved[names] = self._solve(names) if names else self._prior()
+        return self._solved[names]
+
+    def _solve(self, coalition: Sequence[str]) -> CoalitionFit:
         design = self._design(coalition)
         train, valid = design.rows[: self.count], design.rows[self.count :]
         random, grouped = self._normal_equations(design)

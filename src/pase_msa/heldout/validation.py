@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +71,24 @@ class ValidationCoalitions:
         self._videos.append(own if batch.videos is None else batch.videos.cpu())
         if reference is not None:
             self._reference.append(reference.float().cpu())
+
+    def gather(self) -> None:
+        """Put together what the processes of a run have collected, in their order."""
+        own = (
+            torch.cat(self._probabilities, dim=1),
+            torch.cat(self._reference) if self._reference else None,
+            torch.cat(self._labels),
+            torch.cat(self._videos),
+        )
+        parts: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(parts, own)
+        probabilities, reference, labels, videos = ([*column] for column in zip(*parts, strict=True))
+        start = 0  # unknown videos are numbered in each process from -1 on
+        for number, part in enumerate(videos):
+            videos[number] = torch.where(part < 0, part - start, part)
+            start += len(part)
+        self._probabilities, self._labels, self._videos = probabilities, labels, videos
+        self._reference = [] if reference[0] is None else reference
 
     @property
     def labels(self) -> Float[Tensor, " n"]:

@@ -281,6 +281,9 @@ class PaSE(Model):
             class_weight=config.class_weight,
             score_weight=config.score_weight,
         )
+        aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
+        vectors = state.vectors if aligned else state.vectors.detach()
+        blend = self.bank.blend(vectors, membership, state.present, gradient=config.prototype_gradient)
         intra = calibration_loss(
             state.vectors,
             self.bank.prototypes,
@@ -289,11 +292,9 @@ class PaSE(Model):
             present=state.present,
             initialised=self.bank.mask,
             log_posteriors=state.log_posteriors,
+            rows=blend.rows(),
         )
         outputs.details |= {f"intra/{name}": value for name, value in zip(names, intra.detach().unbind(), strict=True)}
-        aligned = config.alignment and len(names) > 1 and self._steps % config.alignment_interval == 0
-        vectors = state.vectors if aligned else state.vectors.detach()
-        blend = self.bank.blend(vectors, membership, state.present, gradient=config.prototype_gradient)
         state.step = PaSEStep(membership, blend)
         inter = None
         if aligned:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from pase_msa.batch import Batch
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.data.sampling import EpochBatchSampler
+from pase_msa.training.processes import share
 
 
 class SentimentData(lightning.LightningDataModule):
@@ -73,5 +74,9 @@ class SentimentData(lightning.LightningDataModule):
         self.epoch = int(state_dict["epoch"])
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation utterances in the order of the table."""
-        return evaluation_loader(self.valid, self.batch_size, self.workers)
+        """The validation utterances in the order of the table; of several processes, each has its share."""
+        valid, trainer = self.valid, self.trainer
+        if trainer is not None and trainer.world_size > 1:
+            rows = valid.rows[share(len(valid), trainer.global_rank, trainer.world_size)]
+            valid = UtteranceDataset(valid.columns, rows, valid.videos, valid.labels)
+        return evaluation_loader(valid, self.batch_size, self.workers)

@@ -151,9 +151,18 @@ class SentimentModule(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the predictions of the last pass."""
+        self._share_statistics()
         self.metrics.reset()
         self.validation_coalitions.reset()
         self._validation = defaultdict(float)
+
+    def _share_statistics(self) -> None:
+        """Give all processes the first one's running statistics of batches, which each takes from its own batches."""
+        if self.trainer.world_size > 1:
+            for part in self.model.modules():
+                if getattr(part, "running_mean", None) is not None:
+                    for buffer in part.buffers(recurse=False):
+                        torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions: of all modalities, or of every coalition that the balancing method needs."""
@@ -176,6 +185,8 @@ class SentimentModule(lightning.LightningModule):
 
     def _update_mixture(self) -> None:
         """Let the balancing method weigh the coalitions, and measure the predictions that follow."""
+        if self.trainer.world_size > 1:
+            self.validation_coalitions.gather()
         coalitions, labels = self.validation_coalitions.coalitions, self.validation_coalitions.labels
         predictions = self.validation_coalitions.predictions()
         membership = predictions.membership

@@ -13,7 +13,6 @@ import lightning
 import numpy as np
 import torch
 from lightning import Callback
-from lightning.pytorch.utilities import rank_zero_only
 
 from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
@@ -25,14 +24,15 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import check_out, write_json, writing
 from pase_msa.heldout.diagnose import diagnose_problem
+from pase_msa.heldout.diagnosis import Diagnosis
 from pase_msa.metrics import resolve_convention, task_metrics
 from pase_msa.models.base import Model, build_model
-from pase_msa.task import Task
 from pase_msa.training.config import RunConfig
 from pase_msa.training.environment import environment
 from pase_msa.training.fitting import Prepared, fit, run_threads
 from pase_msa.training.naming import default_folder
 from pase_msa.training.phases import DualPhase
+from pase_msa.training.processes import computed_once, rank
 from pase_msa.training.results import calibrate, run_modality_report
 from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
@@ -58,13 +58,19 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     _check_utility(balancing, model)
     balancing.prepare(
         Preparation(
-            problem.task, model, partial(diagnose_problem, problem), partial(_measure_unimodal, config, problem)
+            problem.task, model, partial(_diagnose, config, problem), partial(_measure_unimodal, config, problem)
         )
     )
     # the closed-form reference reads features, which a problem with a fine-tuned language model does not have
     if balancing.diagnosis is not None and not problem.fine_tunes:
         model.reference = copy.deepcopy(balancing.diagnosis.reference)
     return Prepared(problem.task, model, balancing, problem.train, problem.valid)
+
+
+def _diagnose(config: RunConfig, problem: Problem) -> Diagnosis:
+    """The diagnosis of a run's data; of processes that one starts, only that one makes it."""
+    others = _trial_trainer(config).world_size > 1
+    return computed_once(partial(diagnose_problem, problem), "diagnosis", starts_others=others)
 
 
 def _untrained_model(config: RunConfig, problem: Problem) -> Model:
@@ -132,11 +138,11 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     prepared = prepare(config, table)
     if not config.allow_leaks:
         refuse_leaks(table, prepared.task.modalities)
-    _check_before_writing(config, prepared.task)
+    _check_before_writing(config, prepared)
     data = describe_data(table, config.data)
     folder = RunFolder(config.out or default_folder(config, data))
     # of several processes that train one run, the first holds the folder
-    hold = contextlib.nullcontext() if getattr(rank_zero_only, "rank", 0) else folder.locked()
+    hold = contextlib.nullcontext() if rank() else folder.locked()
     with hold, writing(folder.path):
         resumed = _start_folder(config, folder, data)
         _warn_of_few(prepared)
@@ -160,16 +166,28 @@ def _warn_of_few(prepared: Prepared) -> None:
         )
 
 
-def _check_before_writing(config: RunConfig, task: Task) -> None:
-    """Refuse a metric or hardware that is not there while the run folder does not exist yet."""
-    monitored_metric(config, task)
+def _check_before_writing(config: RunConfig, prepared: Prepared) -> None:
+    """Refuse a metric, hardware or number of processes that does not fit while the run folder does not exist yet."""
+    monitored_metric(config, prepared.task)
+    processes, utterances = _trial_trainer(config).world_size, min(len(prepared.train), len(prepared.valid))
+    if processes > utterances:
+        raise PaSEError(
+            f"{processes} processes want as many training and validation utterances, found {utterances}; lower "
+            "--training.devices."
+        )
+
+
+def _trial_trainer(config: RunConfig) -> lightning.Trainer:
+    """A trainer that trains nothing: what the options make of the hardware."""
     with quiet_lightning():
-        build_trainer(config.training, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        return build_trainer(config.training, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
 def _start_folder(config: RunConfig, folder: RunFolder, data: dict[str, Any]) -> bool:
     """Write configuration and description of the data; whether the run is resumed there."""
     options = {**config.to_dict(), "data": data["path"], "out": str(folder.path)}
+    if rank() and _trial_trainer(config).world_size > 1:  # the first one begins the folder
+        return folder.last.is_file()
     resumed = folder.start(options, data, environment())
     if resumed:
         _log.info("resuming %s from its last complete epoch", folder.path)

@@ -13,10 +13,12 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import DDPStrategy
 
 from pase_msa.errors import PaSEError
 from pase_msa.ranges import one_of
 from pase_msa.training.config import TrainingConfig
+from pase_msa.training.processes import devices_and_nodes
 
 _LOGGERS = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 
@@ -33,10 +35,13 @@ def build_trainer(options: TrainingConfig, **more: Any) -> lightning.Trainer:
     """
     check_hardware(options)
 
+    devices, nodes = devices_and_nodes(options.devices)
+
     def build(**strategy: Any) -> lightning.Trainer:
         return lightning.Trainer(
             accelerator=options.accelerator,
-            devices=options.devices,
+            devices=devices,
+            num_nodes=nodes,
             precision="32-true",  # the model itself runs its encoders in the precision of the options
             max_epochs=options.epochs,
             gradient_clip_val=options.gradient_clip or None,
@@ -50,9 +55,15 @@ def build_trainer(options: TrainingConfig, **more: Any) -> lightning.Trainer:
 
     try:
         trainer = build()
+        if trainer.world_size == 1:
+            return trainer
+        if options.threads:  # the processes that this one starts read it when they import torch
+            os.environ.setdefault("OMP_NUM_THREADS", str(options.threads))
         # A process's batch may hold no utterance with some modality. Its encoder then gets no gradient in this process,
-        # which DistributedDataParallel takes for an error unless it is told to expect it.
-        return trainer if trainer.world_size == 1 else build(strategy="ddp_find_unused_parameters_true")
+        # which DistributedDataParallel takes for an error unless it is told to expect it. Buffers are equal in all
+        # processes, since what changes them is summed over processes (prototypes, weights of modalities). Sending them
+        # before every pass would send the whole reference, which is larger than the network.
+        return build(strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False))
     except (ValueError, MisconfigurationException) as error:
         raise PaSEError(f"training.accelerator, devices do not go here: {error}") from error
 

@@ -1,0 +1,130 @@
+"""A feature table in parts: Parquet files in a folder of this machine or at any address that `fsspec` opens.
+
+A sharded table is a folder with `shards.json` and files `00000.parquet`, `00001.parquet`, ... Each holds some rows of
+the table in order, with the columns of the table itself, in row groups of 512. `shards.json` is written last and lists
+every file with its rows and its size, so that a folder without it is no table, and a file that was cut short is found.
+
+Shards are written in parallel. To be read, they are copied row group by row group into a memory-mapped table in
+`$PASE_CACHE` or `~/.cache/pase-msa`, once for each content; memory holds one row group at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from joblib import Parallel, delayed
+
+from pase_msa.data.guard import reading
+from pase_msa.data.table import ARROW, FeatureTable, Schema
+from pase_msa.errors import PaSEError
+
+SHARDS = "shards.json"
+_ROWS = 512  # of a row group
+
+
+def is_address(path: str | Path) -> bool:
+    """Whether a path is an address of `fsspec`, such as "s3://bucket/table"."""
+    return "://" in str(path)
+
+
+def write_shards(table: FeatureTable, out: str | Path, count: int, *, jobs: int = -1) -> None:
+    """Write a table in parts, several at a time.
+
+    Args:
+        table: the data.
+        out: folder, or address of one.
+        count: of parts; never more than the table has rows.
+        jobs: parts that are written at the same time; -1 is one per core.
+
+    Errors:
+        PaSEError: less than one part, a table that is there already, or an address that cannot be written to.
+    """
+    if count < 1:
+        raise PaSEError(f"A table has one shard or more, found --shards {count}; give a larger number.")
+    with reading(out, "a place that can be written to", "check the address and the rights"):
+        system, folder = fsspec.core.url_to_fs(str(out))
+        if system.exists(f"{folder}/{SHARDS}") or system.exists(f"{folder}/{ARROW}"):
+            raise PaSEError(f"{out} already holds a feature table; give another folder or remove it.")
+        system.makedirs(folder, exist_ok=True)
+        count = min(count, len(table))
+        ends = [len(table) * number // count for number in range(count + 1)]
+        tasks = (
+            delayed(_write_shard)(table, system, f"{folder}/{number:05d}.parquet", ends[number], ends[number + 1])
+            for number in range(count)
+        )
+        files = Parallel(n_jobs=jobs, prefer="threads")(tasks)
+        content = {"version": 1, "schema": vars(table.schema), "meta": table.meta, "shards": files}
+        with system.open(f"{folder}/{SHARDS}", "wb") as stream:
+            stream.write(json.dumps(content, indent=1).encode())
+
+
+def _write_shard(table: FeatureTable, system: Any, file: str, start: int, end: int) -> dict[str, Any]:
+    """One part, and its entry in the list."""
+    schema = table.schema.arrow()
+    with system.open(file, "wb") as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        for first in range(start, end, _ROWS):
+            part = table.dataset.data.table.slice(first, min(_ROWS, end - first))
+            writer.write_table(part.cast(schema), row_group_size=_ROWS)
+    return {"file": file.rpartition("/")[2], "rows": end - start, "bytes": int(system.size(file))}
+
+
+def has_shards(path: str | Path) -> bool:
+    """Whether a folder or an address holds a sharded table."""
+    if not is_address(path):
+        return (Path(path) / SHARDS).is_file()
+    with reading(path, "the address of a feature table", "check the address, the rights and the network"):
+        system, folder = fsspec.core.url_to_fs(str(path))
+        return bool(system.exists(f"{folder}/{SHARDS}"))
+
+
+def open_shards(path: str | Path, out: Path | None = None) -> FeatureTable:
+    """The table that shards make, memory-mapped.
+
+    Args:
+        path: folder or address.
+        out: folder for the table; the cache if left out.
+
+    Errors:
+        PaSEError: there is no sharded table, a part of it is missing, or it is damaged.
+    """
+    if not has_shards(path):
+        raise PaSEError(f"{path} holds no sharded table ({SHARDS}); make one with `pase convert --shards`.")
+    with reading(path, "a sharded feature table", "write its shards again"):
+        system, folder = fsspec.core.url_to_fs(str(path))
+        text = system.cat_file(f"{folder}/{SHARDS}")
+        content = json.loads(text)
+        schema = Schema(**content["schema"])
+        for shard in content["shards"]:
+            file = f"{folder}/{shard['file']}"
+            if not system.exists(file) or system.size(file) != shard["bytes"]:
+                raise PaSEError(f"{path}: {shard['file']} is missing or cut short; write the shards again.")
+        target = out or _cache(text)
+        if out is None and (target / ARROW).is_file():
+            return FeatureTable.load(target)
+        batches = _batches(system, folder, content["shards"], schema.arrow())
+        return FeatureTable.write(batches, schema, target, dict(content["meta"]))
+
+
+def _cache(text: bytes) -> Path:
+    """Where a table is kept: the list of shards, with their sizes and the table's own record, is its name."""
+    root = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa"))
+    return root / "tables" / hashlib.sha256(text).hexdigest()[:32]
+
+
+def _batches(system: Any, folder: str, shards: list[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """All rows, a row group at a time."""
+    for shard in shards:
+        with system.open(f"{folder}/{shard['file']}", "rb") as stream:
+            file = pq.ParquetFile(stream)
+            if file.metadata.num_rows != shard["rows"]:
+                raise PaSEError(f"{shard['file']} has {file.metadata.num_rows} rows, not {shard['rows']}.")
+            for number in range(file.num_row_groups):
+                yield from file.read_row_group(number).cast(schema).combine_chunks().to_batches()
