@@ -34,6 +34,17 @@ def note_rounding(meta: dict[str, Any], rounded: Mapping[str, float]) -> None:
 def record_batches(
     utterances: Iterable[Utterance], schema: Schema, arrow_schema: pa.Schema, rounded: dict[str, float]
 ) -> Iterator[pa.RecordBatch]:
+    """Record batches of the Arrow schema from rows, a few hundred at a time.
+
+    Args:
+        utterances: rows, which may be views of a mapped file.
+        schema: of the table.
+        arrow_schema: the same for Arrow.
+        rounded: filled with the largest value of each modality whose values single precision rounds.
+
+    Errors:
+        PaSEError: a row does not fit the schema.
+    """
     rows = iter(utterances)
     while block := list(islice(rows, _BATCH)):
         columns: dict[str, list[Any]] = {name: [] for name in arrow_schema.names}
