@@ -9,7 +9,7 @@ from typing import Protocol
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pase_msa.batch import Batch, Outputs
+from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.models.base import Model
 from pase_msa.objective import Losses, task_losses
 
@@ -50,6 +50,15 @@ class FusedModel(Model):
         """The part of each modality (its vector, [N, D]) and presence, in the task's order."""
         return self.encode(batch)
 
+    def state(
+        self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]
+    ) -> dict[str, Float[Tensor, "n ..."]]:
+        """Tensors that `losses` and `update` need of the pass; `fuse` is called with the same parts. None by default.
+
+        They arrive as `outputs.state.tensors`.
+        """
+        return {}
+
     def network(self, batch: Batch) -> Outputs:
         """One pass with every modality of the batch."""
         return self._outputs(*self.encode_parts(batch))
@@ -67,7 +76,9 @@ class FusedModel(Model):
     def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
         fused = self.fuse(parts, present)
         vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are not vectors
-        return self.outputs(self.head(fused), fused, present, vectors=vectors)
+        tensors = self.state(parts, present)
+        state = TensorState(tensors) if tensors else None
+        return self.outputs(self.head(fused), fused, present, vectors=vectors, state=state)
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """L_task, eq. 16, and nothing else."""
