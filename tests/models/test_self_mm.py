@@ -40,7 +40,7 @@ def epoch(model, batch):
     outputs = model(batch)
     losses = model.losses(outputs, batch)
     model.update(outputs, batch)
-    return float(sum(value for name, value in losses.items() if name.startswith("unimodal/")))
+    return float(sum(value.detach() for name, value in losses.items() if name.startswith("unimodal/")))
 
 
 def test_the_branches_learn_nothing_before_the_third_epoch():
