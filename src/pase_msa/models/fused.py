@@ -13,6 +13,8 @@ from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.models.base import Model
 from pase_msa.objective import Losses, task_losses
 
+Fused = Float[Tensor, "n f"] | tuple[Float[Tensor, "n f"], dict[str, Float[Tensor, "n ..."]]]
+
 
 class TaskWeights(Protocol):
     """The options that such a model has.
@@ -38,8 +40,10 @@ class FusedModel(Model):
     head: nn.Module
 
     @abstractmethod
-    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """One vector per utterance from the parts of its modalities.
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Fused:
+        """One vector per utterance from the parts of its modalities, [N, F].
+
+        It may come with tensors [N, ...] by name, which `losses` and `update` then find in `outputs.state.tensors`.
 
         Args:
             parts: what `encode_parts` returned; zero where a modality is absent.
@@ -49,15 +53,6 @@ class FusedModel(Model):
     def encode_parts(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]:
         """The part of each modality (its vector, [N, D]) and presence, in the task's order."""
         return self.encode(batch)
-
-    def state(
-        self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]
-    ) -> dict[str, Float[Tensor, "n ..."]]:
-        """Tensors that `losses` and `update` need of the pass; `fuse` is called with the same parts. None by default.
-
-        They arrive as `outputs.state.tensors`.
-        """
-        return {}
 
     def network(self, batch: Batch) -> Outputs:
         """One pass with every modality of the batch."""
@@ -74,11 +69,17 @@ class FusedModel(Model):
         return outputs
 
     def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
-        fused = self.fuse(parts, present)
+        fused, state = self.fuse(parts, present), None
+        if isinstance(fused, tuple):
+            fused, state = fused[0], TensorState(fused[1])
         vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are not vectors
-        tensors = self.state(parts, present)
-        state = TensorState(tensors) if tensors else None
         return self.outputs(self.head(fused), fused, present, vectors=vectors, state=state)
+
+    @staticmethod
+    def tensors(outputs: Outputs) -> dict[str, Float[Tensor, "n ..."]]:
+        """What `fuse` returned beside the fused vector."""
+        assert isinstance(outputs.state, TensorState)
+        return outputs.state.tensors
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """L_task, eq. 16, and nothing else."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
-from pase_msa.models.fused import FusedModel
+from pase_msa.models.fused import Fused, FusedModel
 from pase_msa.objective import Losses
 from pase_msa.task import Task
 
@@ -120,22 +120,24 @@ class MISA(FusedModel):
         private = {name: self.private[name](vector).sigmoid() for name, vector in vectors.items()}
         return private, {name: self.shared(vector).sigmoid() for name, vector in vectors.items()}
 
-    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Fused:
         """Attention over the 2k parts, and a layer over their concatenation."""
         names = self.task.modalities
-        private, shared = self.split({name: parts[name] for name in names})
+        private, shared = self.split(parts)
         tokens = torch.stack([*private.values(), *shared.values()], dim=1)
         here = torch.stack([present[name] for name in names] * 2, dim=1)
         # a row without any modality attends to all tokens, since a softmax over nothing is not defined
         attended = self.attention(tokens, src_key_padding_mask=~(here | ~here.any(1, keepdim=True)))
         fused: Tensor = self.mix((attended * here.unsqueeze(2)).flatten(1))
-        return fused
+        both = {"private": private, "shared": shared}
+        return fused, {f"{kind}/{name}": part for kind, named in both.items() for name, part in named.items()}
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """L_task, "similarity", "difference" and "reconstruction"."""
         losses = super().losses(outputs, batch)
         vectors, present = outputs.vectors, outputs.present
-        private, shared = self.split(vectors)
+        tensors = self.tensors(outputs)
+        private, shared = ({name: tensors[f"{kind}/{name}"] for name in present} for kind in ("private", "shared"))
         similar, different, rebuilt = [], [], []
         for name, here in present.items():
             if not bool(here.any()):

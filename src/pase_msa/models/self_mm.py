@@ -31,9 +31,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from pase_msa.batch import Batch, Outputs, TensorState
+from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
-from pase_msa.models.fused import FusedModel
+from pase_msa.models.fused import Fused, FusedModel
 from pase_msa.models.row_state import RowState
 from pase_msa.objective import Losses, soft_cross_entropy
 from pase_msa.task import Task
@@ -107,16 +107,10 @@ class SelfMM(FusedModel):
         self.feature, self.head = fused.feature, fused.output
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
 
-    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """The fused feature."""
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Fused:
+        """The fused feature, and those of the modalities' branches."""
         fused: Tensor = self.feature(torch.cat([parts[name] for name in self.task.modalities], dim=1))
-        return fused
-
-    def state(
-        self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]
-    ) -> dict[str, Float[Tensor, "n ..."]]:
-        """The features of the modalities' branches."""
-        return {name: self.branches[name].feature(parts[name]) for name in self.task.modalities}  # type: ignore[operator]
+        return fused, {n: self.branches[n].feature(parts[n]) for n in self.task.modalities}  # type: ignore[operator]
 
     def fit_rows(self, rows: Int[Tensor, " r"], labels: Float[Tensor, " r"]) -> None:
         """Lay out features and pseudo labels of the training rows; the first pseudo label is the label."""
@@ -137,7 +131,7 @@ class SelfMM(FusedModel):
         """L_task of the fused branch, and "unimodal/NAME" of the others."""
         assert batch.labels is not None
         losses = super().losses(outputs, batch)
-        for name, feature in _features(outputs).items():
+        for name, feature in self.tensors(outputs).items():
             here = outputs.present[name]
             if not bool(here.any()):
                 continue
@@ -159,7 +153,7 @@ class SelfMM(FusedModel):
         if state is None:
             return
         positions = state.positions(batch.rows)
-        features = {FUSED: outputs.fused, **_features(outputs)}
+        features = {FUSED: outputs.fused, **self.tensors(outputs)}
         here = {FUSED: torch.ones_like(positions, dtype=torch.bool), **outputs.present}
         if self.epoch >= 2:
             self._move_labels(features, here, positions)
@@ -200,11 +194,6 @@ class SelfMM(FusedModel):
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
         """Encoder and branch."""
         return [*self.encoders[modality].parameters(), *self.branches[modality].parameters()]
-
-
-def _features(outputs: Outputs) -> dict[str, Tensor]:
-    assert isinstance(outputs.state, TensorState)
-    return outputs.state.tensors
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> SelfMM:
