@@ -13,6 +13,7 @@ the output); sums over coordinates are means. An absent modality adds zero and h
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ class EUAR(FusedModel):
         )
         sizes = [config.width * len(task.modalities), 72, 128, 128]
         layers: list[nn.Module] = []
-        for size, following in zip(sizes, sizes[1:], strict=False):
+        for size, following in itertools.pairwise(sizes):
             layers += [nn.Linear(size, following), nn.LayerNorm(following), nn.ReLU(), nn.Dropout(config.dropout)]
         self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], task.num_classes))
 

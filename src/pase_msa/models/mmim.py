@@ -1,17 +1,17 @@
 """MMIM (Han, Chen, Poria 2021, "Improving Multimodal Fusion with Hierarchical Mutual Information Maximization", EMNLP).
 
-Two bounds are raised beside L_task. Between the vectors of a hub modality (text, or else the first) and each other one, a
-Gaussian likelihood of the other from the hub, with the entropy of the other by the sign of the label ("bound"). Between
-the fused vector and each modality's, noise-contrastive estimation (CPC): from the fused vector of an utterance its own
-vector of the modality must be told from those of other utterances ("contrast").
+Two bounds are raised beside L_task. Between the vectors of a hub modality (text, or else the first) and each other one,
+a Gaussian likelihood of the other from the hub, with the entropy of the other by the sign of the label ("bound").
+Between the fused vector and each modality's, noise-contrastive estimation (CPC): from the fused vector of an utterance
+its own vector of the modality must be told from those of other utterances ("contrast").
 
 Ours, where the published code goes another way:
 
 - The likelihood modules are trained on detached vectors and the vectors through frozen copies of the modules, in one
   step; the authors alternate two passes and two optimisers.
-- The log-variance is bounded by tanh, and its half is part of the likelihood. Without it, the likelihood has no maximum.
-- A covariance gets a small diagonal, and a group of fewer than five rows no entropy. Groups are the poles of a score, or
-  the classes. Rows of the batch before are not remembered.
+- The log-variance is bounded by tanh, and its half is part of the likelihood, which has no maximum without it.
+- A covariance gets a small diagonal, and a group of fewer than five rows no entropy. Groups are the poles of a score,
+  or the classes. Rows of the batch before are not remembered.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Config:
 
 
 class GaussianPair(nn.Module):
-    """Likelihood of vectors y from vectors x, both [N, D], under a Gaussian whose mean and variance are functions of x."""
+    """Likelihood of vectors y from x, both [N, D], under a Gaussian whose mean and variance are functions of x."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
