@@ -79,6 +79,22 @@ class OutputState(Protocol):
         """The states of `count` batches of the same size that went through the network as one."""
 
 
+@dataclass
+class TensorState:
+    """An `OutputState` of tensors by name, each [N, ...].
+
+    Attributes:
+        tensors: of the pass.
+    """
+
+    tensors: dict[str, Tensor]
+
+    def split(self, count: int) -> list[TensorState]:
+        """The states of `count` batches of the same size."""
+        pieces = {name: split_rows(value, count) for name, value in self.tensors.items()}
+        return [TensorState({name: values[index] for name, values in pieces.items()}) for index in range(count)]
+
+
 def split_rows(value: Tensor, count: int, dim: int = 0) -> list[Tensor]:
     """`count` equal pieces along a dimension, as views."""
     # not `chunk`: its number of pieces is unknown where the number of rows is a symbol of an exported graph

@@ -281,7 +281,7 @@ def test_the_runs_beforehand_are_of_each_modality_and_of_all(score_table):
         worth = 0.1 * len(seen)
         return LossMeasurement(2.0, 2.0), LossMeasurement(1.5 - worth, 1.9 - worth)
 
-    method.prepare(Preparation(prepared.task, prepared.model, None, run))
+    method.prepare(Preparation(prepared.task, prepared.model, None, run, None))
     assert set(seen) == {*(frozenset([name]) for name in NAMES), frozenset(NAMES)}
     # all overfit by the same, so that the weights are as the gains: .2, .3, .4 and .5
     assert list(method.weights.values()) == pytest.approx(np.array([2, 3, 4, 5]) / 14)
@@ -305,7 +305,7 @@ def test_the_loss_is_the_blend_of_the_models_own_and_of_each_head(score_table):
     assert set(result) == {*losses, *(f"alone/{name}" for name in NAMES)}
     for name, value in losses.items():
         assert float(result[name]) == pytest.approx(0.4 * float(value.detach()))
-    linear = method.auxiliary_heads["vision"]
+    linear = method.auxiliary_heads.linear["vision"]
     here = batch.present["vision"]
     logits = linear(outputs.vectors["vision"][here])
     task, labels = prepared.task, batch.labels[here]

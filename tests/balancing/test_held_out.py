@@ -46,7 +46,7 @@ def diagnosis(gains, names=NAMES, excluded=()):
 def prepared(diagnosis, names=NAMES, task=None, **options):
     """The method before training."""
     method = HeldOutBalancing(Config(**options))
-    method.prepare(Preparation(task or Task.regression(names, -3, 3), None, lambda: diagnosis, None))
+    method.prepare(Preparation(task or Task.regression(names, -3, 3), None, lambda: diagnosis, None, None))
     return method
 
 

@@ -244,6 +244,31 @@ def test_the_frames_of_a_text_are_its_tokens_whatever_the_padding(bert):
     assert torch.allclose(vectors[rows], means, atol=1e-5)
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_hidden_states_can_be_changed_before_a_layer(bert, layer):
+    """As MAG-BERT does; without a change the states are the plain ones, and no hook is left behind."""
+    encoder = fine_tuned(bert)[0].eval().encoders["text"]
+    ids, lengths = torch.tensor([[2, 5, 6, 3], [2, 7, 3, 0]]), torch.tensor([4, 3])
+    seen = []
+
+    def change(states):
+        seen.append(states.shape)
+        return states.flip(2)
+
+    plain, mask = encoder.states(ids, lengths)
+    changed, _ = encoder.states(ids, lengths, change=change, layer=layer)
+    assert seen == [(2, 4, HIDDEN)]
+    assert not torch.allclose(changed[mask], plain[mask], atol=1e-3)
+    assert torch.equal(encoder.states(ids, lengths)[0], plain)
+    assert torch.equal(encoder.states(ids, lengths, change=lambda states: states, layer=layer)[0], plain)
+
+
+def test_a_layer_that_the_language_model_lacks_is_refused(bert):
+    encoder = fine_tuned(bert)[0].encoders["text"]
+    with pytest.raises(PaSEError, match="layers 0 to 1, not 2"):
+        encoder.states(torch.tensor([[2, 3]]), torch.tensor([2]), change=lambda states: states, layer=2)
+
+
 def test_the_language_model_has_a_learning_rate_of_its_own(bert):
     model, _ = fine_tuned(bert, learning_rate=3e-5)
     groups = make_optimizer(model, TrainingConfig(learning_rate=1e-3)).param_groups

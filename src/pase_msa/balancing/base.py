@@ -43,12 +43,15 @@ class Preparation:
         diagnose: makes the diagnosis of the modalities.
         measure_unimodal: trains a model of the same kind on some of the modalities, without balancing, for a number of
             epochs; returns its losses before and after.
+        train_unimodal: trains such a model likewise and returns it in evaluation mode, with the weights of its best
+            epoch, for methods that distil from it. A resumed run trains it again, with the same result.
     """
 
     task: Task
     model: nn.Module
     diagnose: Callable[[], Diagnosis]
     measure_unimodal: Callable[[frozenset[str], int], tuple[LossMeasurement, LossMeasurement]]
+    train_unimodal: Callable[[frozenset[str], int], nn.Module]
 
 
 class BalancingMethod(Callback):

@@ -30,12 +30,12 @@ from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
+from pase_msa.balancing.heads import UnimodalHeads
 from pase_msa.batch import Batch, Outputs
-from pase_msa.errors import PaSEError
-from pase_msa.objective import soft_cross_entropy, task_losses
+from pase_msa.objective import soft_cross_entropy
 from pase_msa.ranges import COUNT, check_ranges
 from pase_msa.task import Task
 
@@ -88,6 +88,7 @@ class GradientBlending(BalancingMethod):
         super().__init__()
         self.config = config
         self.task: Task | None = None
+        self.heads: UnimodalHeads | None = None
         self.weights: dict[str, float] = {}
         self.history: list[dict[str, Any]] = []
         self._sums: dict[str, dict[str, list[float]]] = {}
@@ -95,16 +96,8 @@ class GradientBlending(BalancingMethod):
 
     def prepare(self, preparation: Preparation) -> None:
         """Make the heads; offline, ask for the runs of each modality alone and of all together."""
-        model, task = preparation.model, preparation.task
-        if not getattr(model, "has_vectors", False):
-            raise PaSEError(
-                f"gradient_blending gives every modality a head over its vector, and {type(model).__name__} has no "
-                "vectors; choose another model or balancing method."
-            )
-        self.task, names = task, task.modalities
-        self.auxiliary_heads = nn.ModuleDict(
-            {name: nn.Linear(int(model.width), task.num_classes) for name in names}  # type: ignore[arg-type]
-        )
+        self.task, names = preparation.task, preparation.task.modalities
+        self.auxiliary_heads = self.heads = UnimodalHeads("gradient_blending", preparation.task, preparation.model)
         self.weights = dict.fromkeys((*names, _JOINT), 1 / (len(names) + 1))
         if self.config.estimate == "online" or len(names) < 2:
             return
@@ -119,7 +112,8 @@ class GradientBlending(BalancingMethod):
         """The blend of the model's losses and those of the heads."""
         if not self.active or self.task is None or len(self.task.modalities) < 2:
             return dict(losses)
-        own = self._head_losses(outputs, batch)
+        assert self.heads is not None
+        own = self.heads.losses(outputs, batch)
         if self.config.estimate == "online":
             self._measure("train", outputs, batch)
         if not own:
@@ -127,33 +121,14 @@ class GradientBlending(BalancingMethod):
         joint = {name: self.weights[_JOINT] * value for name, value in losses.items()}
         return joint | {f"alone/{name}": self.weights[name] * value for name, value in own.items()}
 
-    def _head_losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """The loss of each head on the utterances that have its modality; none where no utterance has it."""
-        assert batch.labels is not None
-        assert self.task is not None
-        membership = self.task.membership(batch.labels)
-        result = {}
-        for name, logits in self._heads(outputs).items():
-            here = batch.present[name]
-            if bool(here.any()):
-                score = self.task.score(logits.softmax(1)) if self.task.kind == "regression" else None
-                parts = task_losses(
-                    logits[here], None if score is None else score[here], batch.labels[here], membership[here]
-                )
-                result[name] = torch.stack(list(parts.values())).sum()
-        return result
-
-    def _heads(self, outputs: Outputs) -> dict[str, Tensor]:
-        assert isinstance(self.auxiliary_heads, nn.ModuleDict)
-        return {name: linear(outputs.vectors[name]) for name, linear in self.auxiliary_heads.items()}
-
     @torch.no_grad()
     def _measure(self, split: str, outputs: Outputs, batch: Batch) -> None:
         assert batch.labels is not None
         assert self.task is not None
         membership = self.task.membership(batch.labels)
         sums = self._sums.setdefault(split, {})
-        for name, logits in (self._heads(outputs) | {_JOINT: outputs.logits}).items():
+        assert self.heads is not None
+        for name, logits in (self.heads.logits(outputs) | {_JOINT: outputs.logits}).items():
             values = soft_cross_entropy(logits, membership)
             here = torch.ones_like(values) if name == _JOINT else batch.present[name].to(values.dtype)
             entry = sums.setdefault(name, [0.0, 0.0])

@@ -25,7 +25,13 @@ class UtteranceDataset(Dataset[Batch]):
         rows: number in the table of each position, [N].
         videos: video number of every row of the table.
         labels: score or class number of every row of the table, NaN where unknown; None for a prediction.
+
+    Attributes:
+        whole_videos: whether a batch never holds a part of a video, for models that read conversations
+            (`Model.conversations`). The utterances of a video are then in the order of the table.
     """
+
+    whole_videos: bool = False
 
     def __init__(
         self,
@@ -66,7 +72,9 @@ class UtteranceDataset(Dataset[Batch]):
         order = np.random.default_rng(seed).permutation(int(member.max()) + 1)
         chosen = order[np.cumsum(np.bincount(member)[order]) <= limit]
         rows = self.rows[np.isin(member, chosen if len(chosen) else order[:1])]
-        return UtteranceDataset(self.columns, rows, self.videos, self.labels)
+        part = UtteranceDataset(self.columns, rows, self.videos, self.labels)
+        part.whole_videos = self.whole_videos
+        return part
 
     def sizes(self) -> NDArray[np.int64]:
         """Steps of each position's longest modality, [N]; a batch is padded to its largest."""
@@ -96,10 +104,24 @@ def make_dataset(
 
 
 def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:
-    """Batches in the data set's order, without shuffling."""
-    batches = [
-        list(range(start, min(start + batch_size, len(dataset)))) for start in range(0, len(dataset), batch_size)
-    ]
+    """Batches in the data set's order, without shuffling; larger than `batch_size` where a video must stay whole."""
+    if dataset.whole_videos:
+        ends = _uncut_ends(dataset.videos[dataset.rows], batch_size)
+    else:
+        ends = [*range(batch_size, len(dataset), batch_size), len(dataset)]
+    batches = [list(range(start, end)) for start, end in zip([0, *ends], ends, strict=False) if end > start]
     # a generator of its own: a prediction must not move the program's random state
     own = torch.Generator()
     return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=workers, generator=own)
+
+
+def _uncut_ends(videos: NDArray[np.int64], batch_size: int) -> list[int]:
+    """Where batches end that cut no video, in the order given; a video is in one batch even if it is scattered."""
+    last = {video: position for position, video in enumerate(videos.tolist())}
+    ends, start, reach = [], 0, 0
+    for position, video in enumerate(videos.tolist()):
+        if position > reach and position - start >= batch_size:
+            ends.append(position)
+            start = position
+        reach = max(reach, last[video])
+    return [*ends, len(videos)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import BatchSampler, Dataset, DistributedSampler
+from torch.utils.data import BatchSampler, Dataset, DistributedSampler, Sampler
 
 
 class EpochBatchSampler(BatchSampler):
@@ -62,3 +62,47 @@ class EpochBatchSampler(BatchSampler):
         generator = torch.Generator().manual_seed(self.order.seed + self.order.epoch)
         for i in torch.randperm(len(batches), generator=generator).tolist():
             yield batches[i]
+
+
+class VideoBatchSampler(Sampler[list[int]]):
+    """Shuffled batches of whole videos, for models that read conversations; the order follows from (seed, epoch).
+
+    Videos are shuffled and filled into batches until one holds `batch_size` utterances or more. Within a video the
+    utterances stay in their order. Every process has the same number of batches, for which some are drawn twice.
+
+    Args:
+        videos: video of each position, [N].
+        batch_size: utterances after which a batch is full.
+        seed: of the order.
+        rank: number of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self, videos: NDArray[np.int64], batch_size: int, seed: int, *, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        order = np.argsort(videos, kind="stable")
+        self.members = np.split(order, np.flatnonzero(np.diff(videos[order])) + 1)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = self._batches()
+        batches += batches[: -len(batches) % self.world_size]
+        yield from batches[self.rank :: self.world_size]
+
+    def __len__(self) -> int:
+        return -(-len(self._batches()) // self.world_size)
+
+    def _batches(self) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        batches: list[list[int]] = [[]]
+        for video in torch.randperm(len(self.members), generator=generator).tolist():
+            if len(batches[-1]) >= self.batch_size:
+                batches.append([])
+            batches[-1] += self.members[video].tolist()
+        return batches

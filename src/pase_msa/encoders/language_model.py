@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -49,27 +51,68 @@ class LanguageModelEncoder(Encoder):
 
     def forward(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """One vector per text, [N, width], from token ids [N, T] and lengths [N]."""
-        states, mask = self._states(features, lengths)
+        states, mask = self.states(features, lengths)
         vector: Tensor = self.output(self.dropout(pool_tokens(states, mask, self.pooling)))
         return vector
 
     def frames(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
         """One vector per token, [N, T, width]: its state, projected."""
-        frames: Tensor = self.output(self.dropout(self._states(features, lengths)[0]))
+        frames: Tensor = self.output(self.dropout(self.states(features, lengths)[0]))
         return frames
 
-    def _states(
-        self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]
+    def states(
+        self,
+        features: Int[Tensor, "n t"],
+        lengths: Int[Tensor, " n"],
+        *,
+        change: Callable[[Float[Tensor, "n t h"]], Float[Tensor, "n t h"]] | None = None,
+        layer: int = 0,
     ) -> tuple[Float[Tensor, "n t h"], Bool[Tensor, "n t"]]:
+        """The last hidden states, [N, T, H], and which tokens are valid.
+
+        Args:
+            features: token ids, [N, T].
+            lengths: valid tokens, [N].
+            change: applied to the hidden states that enter a layer, for models that let other modalities into the
+                language model (Rahman et al. 2020, MAG-BERT).
+            layer: number of that layer; 0 is the first one after the embeddings.
+
+        Errors:
+            PaSEError: the language model has no such layer.
+        """
         # an absent text counts as one token: the softmax over a row that is masked everywhere is not defined
         mask = step_mask(lengths.clamp(min=1), features.shape[1])
-        return self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state, mask
+        with contextlib.nullcontext() if change is None else self._changed(change, layer):
+            return self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state, mask
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers of the language model, from the first after the embeddings to the last."""
+        return list(next((m for m in self.model.modules() if isinstance(m, nn.ModuleList)), []))
+
+    @contextlib.contextmanager
+    def _changed(self, change: Callable[[Tensor], Tensor], layer: int) -> Iterator[None]:
+        """While it lasts, the hidden states that enter a layer are changed."""
+        if not 0 <= layer < len(self.layers):
+            raise PaSEError(f"The language model has the layers 0 to {len(self.layers) - 1}, not {layer}.")
+
+        def before(
+            _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if args:  # transformers hands the states over by place in some versions and by name in others
+                return (change(args[0]), *args[1:]), kwargs
+            return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
+
+        handle = self.layers[layer].register_forward_pre_hook(before, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def learning_rates(self) -> Iterator[tuple[nn.Parameter, float]]:
         """The learning rate of each pretrained parameter; it falls by `layer_decay` per layer, from the top down."""
-        layers = next((m for m in self.model.modules() if isinstance(m, nn.ModuleList)), None)
-        depth = len(layers) if layers is not None else 0
-        height = {id(p): i + 1 for i, layer in enumerate(layers or []) for p in layer.parameters()}
+        depth = len(self.layers)
+        height = {id(p): i + 1 for i, layer in enumerate(self.layers) for p in layer.parameters()}
         for parameter in self.model.parameters():
             steps = depth - height.get(id(parameter), 0)
             yield parameter, float(self.learning_rate or 0.0) * self.layer_decay**steps

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pase_msa import plugins
@@ -25,9 +25,11 @@ from pase_msa.data.problem import prediction_dataset
 from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import build_encoders
 from pase_msa.encoders.scaler import Standardizer
+from pase_msa.encoders.sequence import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
+from pase_msa.models.row_state import RowState
 from pase_msa.objective import Losses
 from pase_msa.task import Task
 
@@ -57,10 +59,14 @@ class Model(nn.Module):
         imputation: whether absent modalities are imputed; may be set between predictions, to measure its effect. None
             in a model without imputation.
         extraction: record of how the training features were made, where the table has one.
+        conversations: whether the model reads the utterances of a video together, so that a batch holds whole videos.
+            Utterances of a video are those that share `batch.videos`, in the order of `batch.rows`; where a batch has
+            no videos, each utterance is by itself.
     """
 
     balancing: str = "none"
     has_vectors: bool = True
+    conversations: bool = False
     imputation: bool | None = None
     class_prior: Tensor
     temperature: Tensor
@@ -198,6 +204,29 @@ class Model(nn.Module):
             vectors = {name: vectors.get(name, zeros) for name in present}
         return vectors, present
 
+    def encode_frames(
+        self, batch: Batch
+    ) -> tuple[dict[str, Float[Tensor, "n t d"]], dict[str, Bool[Tensor, "n t"]], dict[str, Bool[Tensor, " n"]]]:
+        """Frames of the encoders, which steps are valid, and presence, by modality in the task's order.
+
+        Frames are zero at padded steps, and an absent modality has no valid step. T differs between modalities.
+
+        Errors:
+            PaSEError: the batch lacks a modality, or an encoder has no frames.
+        """
+        frames, valid, present = {}, {}, {}
+        for name, encoder in self.encoders.items():
+            if name not in batch.features:
+                raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
+            features, lengths, here = batch.features[name], batch.lengths[name], batch.present[name]
+            if name in self.scalers:
+                features = self.scalers[name](features)
+            with self.encoding(features):
+                encoded = encoder.frames(features, lengths).to(self.class_prior.dtype)  # type: ignore[operator]
+            mask = step_mask(lengths, encoded.shape[1]) & here.unsqueeze(1)
+            frames[name], valid[name], present[name] = encoded * mask.unsqueeze(2), mask, here
+        return frames, valid, present
+
     def outputs(
         self,
         logits: Float[Tensor, "n k"],
@@ -225,7 +254,27 @@ class Model(nn.Module):
                 (with `labels`) no labelled row.
         """
         check_extraction(self.extraction, table.meta, self.inputs)
-        return prediction_dataset(table, self.task, self.inputs, split, labels=labels)
+        dataset = prediction_dataset(table, self.task, self.inputs, split, labels=labels)
+        dataset.whole_videos = self.conversations
+        return dataset
+
+    @property
+    def row_state(self) -> RowState | None:
+        """State per training row, which is part of a checkpoint and not of a saved model; None by default."""
+        return self.__dict__.get("_row_state")
+
+    def keep_row_state(self, state: RowState | None) -> None:
+        """Set `row_state`; a model calls this in `fit_rows`."""
+        # past torch's own bookkeeping, which would make it a part of the model's weights
+        self.__dict__["_row_state"] = state
+
+    def fit_rows(self, rows: Int[Tensor, " r"], labels: Float[Tensor, " r"]) -> None:
+        """Called once before training, for models that keep a state per training row; does nothing by default.
+
+        Args:
+            rows: of the training utterances in their table, [R].
+            labels: their scores or class numbers, [R].
+        """
 
     def fit_scalers(self, columns: Mapping[str, SequenceColumn], rows: Sequence[int]) -> None:
         """Fit the standardisation of every modality on the given (training) rows.

@@ -9,9 +9,11 @@ from typing import Protocol
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from pase_msa.batch import Batch, Outputs
+from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.models.base import Model
 from pase_msa.objective import Losses, task_losses
+
+Fused = Float[Tensor, "n f"] | tuple[Float[Tensor, "n f"], dict[str, Float[Tensor, "n ..."]]]
 
 
 class TaskWeights(Protocol):
@@ -38,8 +40,10 @@ class FusedModel(Model):
     head: nn.Module
 
     @abstractmethod
-    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
-        """One vector per utterance from the parts of its modalities.
+    def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Fused:
+        """One vector per utterance from the parts of its modalities, [N, F].
+
+        It may come with tensors [N, ...] by name, which `losses` and `update` then find in `outputs.state.tensors`.
 
         Args:
             parts: what `encode_parts` returned; zero where a modality is absent.
@@ -65,9 +69,17 @@ class FusedModel(Model):
         return outputs
 
     def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
-        fused = self.fuse(parts, present)
+        result = self.fuse(parts, present)
+        fused, tensors = result if isinstance(result, tuple) else (result, None)
+        state = None if tensors is None else TensorState(tensors)
         vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are not vectors
-        return self.outputs(self.head(fused), fused, present, vectors=vectors)
+        return self.outputs(self.head(fused), fused, present, vectors=vectors, state=state)
+
+    @staticmethod
+    def tensors(outputs: Outputs) -> dict[str, Float[Tensor, "n ..."]]:
+        """What `fuse` returned beside the fused vector."""
+        assert isinstance(outputs.state, TensorState)
+        return outputs.state.tensors
 
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """L_task, eq. 16, and nothing else."""

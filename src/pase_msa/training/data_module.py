@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from pase_msa.batch import Batch
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
-from pase_msa.data.sampling import EpochBatchSampler
+from pase_msa.data.sampling import EpochBatchSampler, VideoBatchSampler
 from pase_msa.training.processes import share
 
 
@@ -43,15 +43,7 @@ class SentimentData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training utterances in an order that is a function of (seed, epoch)."""
-        trainer = self.trainer
-        sampler = EpochBatchSampler(
-            self.train,
-            self.batch_size,
-            self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-            sizes=self.train.sizes() if self.group_by_length else None,
-        )
+        sampler = self._sampler()
         # workers load batches before Lightning tells the sampler which epoch a resumed run is in
         sampler.set_epoch(self.epoch)
         return DataLoader(
@@ -62,6 +54,15 @@ class SentimentData(lightning.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=False,
         )
+
+    def _sampler(self) -> EpochBatchSampler | VideoBatchSampler:
+        trainer, train = self.trainer, self.train
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        if train.whole_videos:
+            videos = train.videos[train.rows]
+            return VideoBatchSampler(videos, self.batch_size, self.seed, rank=rank, world_size=world_size)
+        sizes = train.sizes() if self.group_by_length else None
+        return EpochBatchSampler(train, self.batch_size, self.seed, rank=rank, world_size=world_size, sizes=sizes)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the checkpoint: the epoch that comes next."""

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model
 from pase_msa.optional import installed
 from pase_msa.parallel import threads
@@ -81,6 +82,7 @@ def fit(
             enable_checkpointing=folder is not None,
             enable_progress_bar=progress,
         )
+        _refuse_row_state_in_parts(prepared.model, trainer)
         checkpoint = str(folder.last) if folder is not None and resume else None
         # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
         trainer.fit(module, _data_module(config, prepared), ckpt_path=checkpoint, weights_only=False)
@@ -91,6 +93,16 @@ def fit(
         if isinstance(callback, BestWeights):
             callback.restore(prepared.model)
     return trainer, phases
+
+
+def _refuse_row_state_in_parts(model: Model, trainer: lightning.Trainer) -> None:
+    """Each process would see, and keep the state of, a part of the rows only, and another part in each epoch."""
+    if trainer.world_size > 1 and (model.row_state is not None or model.conversations):
+        what = "reads whole conversations" if model.conversations else "keeps a state per training row"
+        raise PaSEError(
+            f"The model {model.recipe['name']!r} {what} and trains in one process, found {trainer.world_size}; set "
+            "training.devices to 1."
+        )
 
 
 def _selection(folder: RunFolder | None, metric: str, mode: Literal["min", "max"]) -> list[Callback]:

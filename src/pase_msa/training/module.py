@@ -51,6 +51,7 @@ class SentimentModule(lightning.LightningModule):
         self.config = config
         self.balancing = balancing or BalancingMethod()
         self.auxiliary_heads = self.balancing.auxiliary_heads
+        self.row_state = model.row_state  # so that it is in the checkpoint and moves to the device
         self.seed = seed
         self.metrics = SentimentMetrics(model.task, convention)
         self.validation_coalitions = ValidationCoalitions(model.task, self.balancing.coalitions)

@@ -37,7 +37,7 @@ from pase_msa.training.results import calibrate, run_modality_report
 from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
 from pase_msa.training.trainer import build_trainer, check_hardware, quiet_lightning
-from pase_msa.training.unimodal import measure_unimodal
+from pase_msa.training.unimodal import measure_unimodal, train_unimodal
 
 _log = logging.getLogger(__name__)
 _FEW_UTTERANCES, _FEW_VIDEOS = 20, 5
@@ -58,7 +58,11 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     _check_utility(balancing, model)
     balancing.prepare(
         Preparation(
-            problem.task, model, partial(_diagnose, config, problem), partial(_measure_unimodal, config, problem)
+            problem.task,
+            model,
+            partial(_diagnose, config, problem),
+            partial(_measure_unimodal, config, problem),
+            partial(_train_unimodal, config, problem),
         )
     )
     # the closed-form reference reads features, which a problem with a fine-tuned language model does not have
@@ -80,6 +84,9 @@ def _untrained_model(config: RunConfig, problem: Problem) -> Model:
     model.extraction = problem.table.meta.get("extraction")
     model.fit_scalers(problem.columns, problem.train.rows.tolist())
     model.fit_prior(problem.train.targets())
+    model.fit_rows(torch.from_numpy(problem.train.rows), problem.train.targets())
+    # a model that reads conversations has batches of whole videos
+    problem.train.whole_videos = problem.valid.whole_videos = model.conversations
     return model
 
 
@@ -100,11 +107,18 @@ def _measure_unimodal(
     return measure_unimodal(config, modalities, epochs, partial(_train_in_memory, problem.table))
 
 
-def _train_in_memory(table: FeatureTable, config: RunConfig, callback: Callback) -> None:
-    """Train a run with one further callback; nothing is written."""
+def _train_unimodal(config: RunConfig, problem: Problem, coalition: frozenset[str], epochs: int) -> Model:
+    """A model of the same kind that was trained on the modalities of a coalition."""
+    modalities = [name for name in problem.task.modalities if name in coalition]
+    return train_unimodal(config, modalities, epochs, partial(_train_in_memory, problem.table))
+
+
+def _train_in_memory(table: FeatureTable, config: RunConfig, *callbacks: Callback) -> Model:
+    """Train a run with further callbacks; nothing is written. The model ends with the weights of its best epoch."""
     prepared = prepare(config, table)
     with run_threads(config, prepared.model):
-        fit(config, prepared, None, progress=False, extra=[callback])
+        fit(config, prepared, None, progress=False, extra=callbacks)
+    return prepared.model
 
 
 def build_balancing(options: dict[str, Any], default: str = "none") -> BalancingMethod:

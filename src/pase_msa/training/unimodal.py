@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lightning import Callback
 
 from pase_msa.balancing.base import LossMeasurement
+from pase_msa.models.base import Model
 from pase_msa.training.callbacks import LossBeforeAfter
 from pase_msa.training.config import RunConfig
 
@@ -16,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def measure_unimodal(
-    config: RunConfig, modalities: list[str], epochs: int, train_in_memory: Callable[[RunConfig, Callback], None]
+    config: RunConfig, modalities: list[str], epochs: int, train_in_memory: Callable[[RunConfig, Callback], Model]
 ) -> tuple[LossMeasurement, LossMeasurement]:
     """Train the same model on some of the modalities, and measure its losses before and after.
 
@@ -32,6 +33,17 @@ def measure_unimodal(
     train_in_memory(short, losses)
     before, after = losses.measured
     return before, after
+
+
+def train_unimodal(
+    config: RunConfig, modalities: list[str], epochs: int, train_in_memory: Callable[[RunConfig], Model]
+) -> Model:
+    """The same model, trained on some of the modalities, in evaluation mode with the weights of its best epoch.
+
+    The arguments are those of `measure_unimodal`; `train_in_memory` needs no callback.
+    """
+    _log.info("training %s alone beforehand", "+".join(modalities))
+    return train_in_memory(unimodal_config(config, modalities, epochs)).eval()
 
 
 def unimodal_config(config: RunConfig, modalities: list[str], epochs: int) -> RunConfig:
