@@ -20,7 +20,6 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from joblib import Parallel, delayed
 
 from pase_msa.data.guard import reading
 from pase_msa.data.table import ARROW, FeatureTable, Schema
@@ -47,6 +46,8 @@ def write_shards(table: FeatureTable, out: str | Path, count: int, *, jobs: int 
     Errors:
         PaSEError: less than one part, a table that is there already, or an address that cannot be written to.
     """
+    from joblib import Parallel, delayed  # who only reads does not need it
+
     if count < 1:
         raise PaSEError(f"A table has one shard or more, found --shards {count}; give a larger number.")
     with reading(out, "a place that can be written to", "check the address and the rights"):
