@@ -20,7 +20,7 @@ from pase_msa.data.extraction import check_extraction
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.problem import prediction_dataset
 from pase_msa.data.table import FeatureTable
-from pase_msa.encoders.base import build_encoders
+from pase_msa.encoders.base import Encoder, build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
@@ -170,15 +170,23 @@ class Model(nn.Module):
         present = {name: batch.present[name] for name in self.encoders}
         vectors: dict[str, Tensor] = {}
         for name in _occurring(present):
-            features = batch.features[name]
-            if name in self.scalers:
-                features = self.scalers[name](features)
-            vectors[name] = self.encoders[name](features, batch.lengths[name]) * present[name].unsqueeze(1)
+            vectors[name] = self._vector(name, batch) * present[name].unsqueeze(1)
         if len(vectors) < len(present):
             like = next(iter(vectors.values()), self.class_prior)
             zeros = like.new_zeros(len(batch), self.width)
             vectors = {name: vectors.get(name, zeros) for name in present}
         return vectors, present
+
+    def _vector(self, name: str, batch: Batch) -> Float[Tensor, "n d"]:
+        """The vectors of one modality; those of utterances that are marked absent are of no account."""
+        encoder = self.encoders[name]
+        assert isinstance(encoder, Encoder)
+        # a sequence that is marked absent has no steps, so that an encoder that leaves padding out does nothing for it
+        lengths = batch.lengths[name] * batch.present[name]
+        if name in self.scalers:
+            return encoder.scaled(batch.features[name], lengths, self.scalers[name])
+        vectors: Tensor = encoder(batch.features[name], lengths)
+        return vectors
 
     def outputs(
         self,
