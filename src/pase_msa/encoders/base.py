@@ -12,7 +12,6 @@ from pase_msa import plugins
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 
-
 #: a map of frames [..., d], each by itself
 Scale = Callable[[Tensor], Tensor]
 
@@ -44,7 +43,7 @@ class Encoder(nn.Module):
     ) -> tuple[Float[Tensor, "n s d"], Bool[Tensor, "n s"]]:
         """One vector per step, and which of them are valid, from the arguments of `forward`.
 
-        An encoder may reduce a sequence to fewer steps; the mask says how many. What stands at other steps is undefined.
+        An encoder may reduce a sequence to fewer steps; the mask says how many. Other steps are undefined.
 
         Errors:
             PaSEError: the encoder has no frames.

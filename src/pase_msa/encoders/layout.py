@@ -1,8 +1,8 @@
 """Where the segments of N sequences stand in one long list of rows, so that a layer runs over all of them at once.
 
 The rows of a sequence stand together, and at least one empty row follows them: a convolution over all rows then sees
-zeros at the end of each sequence, as it would in a batch of one. A tight list has exactly one empty row per sequence, so
-that nothing is computed on padding; its size depends on the lengths, which the processor has to read. A padded list has
+zeros at the end of each sequence, as it would in a batch of one. A tight list has one empty row per sequence, so that
+nothing is computed on padding; its size depends on the lengths, which the processor has to read. A padded list has
 room for the longest sequence each; its size follows from shapes alone, which suits a GPU and an exported graph.
 """
 
