@@ -126,12 +126,15 @@ def test_frames_are_there_where_the_encoder_has_frames_and_refused_elsewhere(nam
         with pytest.raises(PaSEError, match=r"gives a vector and no frames; give it a method `frames`\.$"):
             encoder.frames(features, lengths)
         return
-    frames, padded = encoder.frames(features, lengths), encoder.frames(built(name, more=3)[1], lengths)
+    frames, valid = encoder.frames(features, lengths)
+    padded, _ = encoder.frames(built(name, more=3)[1], lengths)
     assert frames.shape == (*features.shape[:2], WIDTH)
+    assert valid.sum(1).tolist() == LENGTHS
     for row, length in enumerate(LENGTHS):
         assert torch.allclose(frames[row, :length], padded[row, :length], atol=1e-5)
-    absent = encoder.frames(features, torch.zeros_like(lengths))
+    absent, none = encoder.frames(features, torch.zeros_like(lengths))
     assert absent.isfinite().all()
+    assert not none.any()
 
 
 @each_encoder

@@ -36,12 +36,14 @@ class InputSpec:
         encoder: name of the plug-in in `pase_msa.encoders`.
         options: options of that encoder.
         text: how transcripts become features, as `resolve_text` returned it; None where the features are the table's.
+        steps: length that nineteen of twenty training sequences do not exceed; None where it is not known.
     """
 
     dim: int
     encoder: str = "sequence"
     options: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] | None = None
+    steps: int | None = None
 
 
 def _choose_label(table: FeatureTable, label: str | None) -> str:
@@ -170,7 +172,7 @@ def describe_inputs(
         encoder = str(options.pop("encoder", "sequence")) if name in given else str(common.get("encoder", "sequence"))
         options = {key: value for key, value in options.items() if key != "encoder"}
         if name in table.modalities and not (name == "text" and text.source == "transcripts"):
-            inputs[name] = InputSpec(table.modalities[name], encoder, options)
+            inputs[name] = InputSpec(table.modalities[name], encoder, options, steps=_usual_steps(table, name))
             continue
         texts = table.texts
         if texts is None:
@@ -183,6 +185,13 @@ def describe_inputs(
         else:
             inputs[name] = InputSpec(0, "language_model", options, resolved)
     return inputs
+
+
+def _usual_steps(table: FeatureTable, name: str) -> int | None:
+    """The 95th percentile of the lengths of the training sequences; None without any."""
+    lengths = table.sequences(name).lengths[table.rows("train")]
+    there = lengths[lengths > 0]
+    return math.ceil(np.percentile(there, 95)) if len(there) else None
 
 
 def load_columns(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> dict[str, SequenceColumn]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from pase_msa import plugins
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 
+#: a map of frames [..., d], each by itself
+Scale = Callable[[Tensor], Tensor]
+
 
 class Encoder(nn.Module):
     """Sequence and length -> frames, and -> one vector.
 
-    `frames` maps padded sequences [N, T, d] and lengths [N] to one vector per step, [N, T, width], for models that fuse
+    `frames` maps padded sequences [N, T, d] and lengths [N] to one vector per step, [N, S, width], for models that fuse
     frames; an encoder need not have it. `forward` maps the same to one vector per sequence, [N, width]. Padding changes
     neither, and a sequence of length 0 has a finite result, which the model masks.
+
+    `scaled` is `forward` of scaled features; an encoder that leaves padding out may override it.
 
     A plug-in module offers `Config`, a dataclass of options, and `build(spec, width, config) -> Encoder`, where `width`
     is the size of vectors and frames. `tests/contracts/test_encoders.py` runs over every plug-in found.
@@ -28,8 +33,17 @@ class Encoder(nn.Module):
     def forward(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """One vector per sequence, from padded sequences [N, T, d] (or token ids [N, T]) and lengths [N]."""
 
-    def frames(self, features: Tensor, lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
-        """One vector per step, from the same arguments; what stands at padded steps is undefined.
+    def scaled(self, features: Tensor, lengths: Int[Tensor, " n"], scale: Scale) -> Float[Tensor, "n d"]:
+        """What `forward` gives for scaled features; `scale` maps frames [..., d] one by one."""
+        vectors: Tensor = self(scale(features), lengths)
+        return vectors
+
+    def frames(
+        self, features: Tensor, lengths: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n s d"], Bool[Tensor, "n s"]]:
+        """One vector per step, and which of them are valid, from the arguments of `forward`.
+
+        An encoder may reduce a sequence to fewer steps; the mask says how many. Other steps are undefined.
 
         Errors:
             PaSEError: the encoder has no frames.

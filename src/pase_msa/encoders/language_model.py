@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.pretrained import load_model, pool_tokens
 from pase_msa.encoders.base import Encoder
-from pase_msa.encoders.sequence import step_mask
+from pase_msa.encoders.layout import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.ranges import PROPER_SHARE, check_ranges
 
@@ -55,10 +55,12 @@ class LanguageModelEncoder(Encoder):
         vector: Tensor = self.output(self.dropout(pool_tokens(states, mask, self.pooling)))
         return vector
 
-    def frames(self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
-        """One vector per token, [N, T, width]: its state, projected."""
+    def frames(
+        self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"]]:
+        """One vector per token, [N, T, width]: its state, projected; and which tokens are valid."""
         frames: Tensor = self.output(self.dropout(self.states(features, lengths)[0]))
-        return frames
+        return frames, step_mask(lengths, features.shape[1])
 
     def states(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,5 +62,9 @@ class Standardizer(nn.Module):
 
     def forward(self, features: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         """The standardised values; 0 where a value is not finite."""
-        scaled = ((features - self.mean) * self.inverse_scale).clamp(-self.clip, self.clip)
-        return torch.where(features.isfinite(), scaled, 0.0)
+        if torch.compiler.is_compiling() or features.device.type != "cpu" or features.requires_grad:
+            scaled = ((features - self.mean) * self.inverse_scale).clamp(-self.clip, self.clip)
+            return torch.where(features.isfinite(), scaled, 0.0)
+        scaled = (features - self.mean).mul_(self.inverse_scale).clamp_(-self.clip, self.clip)
+        # a sum tells in one pass whether anything is to be replaced; a GPU would have to wait for it
+        return scaled if math.isfinite(features.sum()) else torch.where(features.isfinite(), scaled, 0.0)

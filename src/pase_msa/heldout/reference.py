@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pase_msa.batch import Batch
-from pase_msa.encoders.sequence import step_mask
+from pase_msa.encoders.layout import step_mask
 from pase_msa.heldout.features import FOURIER, fourier_features, products
 from pase_msa.heldout.pooling import CLIP, Pooling
 from pase_msa.heldout.ridge import RidgeSolver

@@ -23,9 +23,8 @@ from pase_msa.data.extraction import check_extraction
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.problem import prediction_dataset
 from pase_msa.data.table import FeatureTable
-from pase_msa.encoders.base import build_encoders
+from pase_msa.encoders.base import Encoder, build_encoders
 from pase_msa.encoders.scaler import Standardizer
-from pase_msa.encoders.sequence import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
 from pase_msa.heldout.reference import RidgeReference
@@ -192,12 +191,7 @@ class Model(nn.Module):
         present = {name: batch.present[name] for name in self.encoders}
         vectors: dict[str, Tensor] = {}
         for name in _occurring(present):
-            features = batch.features[name]
-            if name in self.scalers:
-                features = self.scalers[name](features)
-            with self.encoding(features):
-                vector = self.encoders[name](features, batch.lengths[name])
-            vectors[name] = vector.to(self.class_prior.dtype) * present[name].unsqueeze(1)
+            vectors[name] = self._vector(name, batch) * present[name].unsqueeze(1)
         if len(vectors) < len(present):
             like = next(iter(vectors.values()), self.class_prior)
             zeros = like.new_zeros(len(batch), self.width)
@@ -222,10 +216,25 @@ class Model(nn.Module):
             if name in self.scalers:
                 features = self.scalers[name](features)
             with self.encoding(features):
-                encoded = encoder.frames(features, lengths).to(self.class_prior.dtype)  # type: ignore[operator]
-            mask = step_mask(lengths, encoded.shape[1]) & here.unsqueeze(1)
-            frames[name], valid[name], present[name] = encoded * mask.unsqueeze(2), mask, here
+                encoded, steps = encoder.frames(features, lengths)  # type: ignore[operator]
+            mask = steps & here.unsqueeze(1)
+            frames[name], valid[name] = encoded.to(self.class_prior.dtype) * mask.unsqueeze(2), mask
+            present[name] = here
         return frames, valid, present
+
+    def _vector(self, name: str, batch: Batch) -> Float[Tensor, "n d"]:
+        """The vectors of one modality; those of utterances that are marked absent are of no account."""
+        encoder = self.encoders[name]
+        assert isinstance(encoder, Encoder)
+        # a sequence that is marked absent has no steps, so that an encoder that leaves padding out does nothing for it
+        lengths = batch.lengths[name] * batch.present[name]
+        features = batch.features[name]
+        with self.encoding(features):
+            if name in self.scalers:
+                vectors: Tensor = encoder.scaled(features, lengths, self.scalers[name])
+            else:
+                vectors = encoder(features, lengths)
+        return vectors.to(self.class_prior.dtype)
 
     def outputs(
         self,

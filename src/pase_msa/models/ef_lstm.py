@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pase_msa.batch import Batch
 from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder
-from pase_msa.encoders.sequence import step_mask
+from pase_msa.encoders.layout import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
@@ -74,14 +74,16 @@ class FrameEncoder(Encoder):
         super().__init__()
         self.project = nn.Linear(dim, width)
 
-    def frames(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n t d"]:
-        """The mapped frames."""
+    def frames(
+        self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n t d"], Bool[Tensor, "n t"]]:
+        """The mapped frames, and which are valid."""
         mapped: Tensor = self.project(features)
-        return mapped
+        return mapped, step_mask(lengths, features.shape[1])
 
     def forward(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The mean of the mapped frames, [N, width]."""
-        return resample(self.frames(features, lengths), lengths, 1)[:, 0]
+        return resample(self.frames(features, lengths)[0], lengths, 1)[:, 0]
 
 
 def resample(frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], steps: int) -> Float[Tensor, "n s d"]:
@@ -124,14 +126,14 @@ class EarlyFusionLSTM(FusedModel):
             features, lengths, flag = batch.features[name], batch.lengths[name], batch.present[name]
             if name in self.scalers:
                 features = self.scalers[name](features)
+            assert isinstance(encoder, Encoder)
             with self.encoding(features):
-                frames: Tensor = encoder.frames(features, lengths)  # type: ignore[operator]
+                frames, valid = encoder.frames(features, lengths)
             frames = frames.to(self.class_prior.dtype)
             if self.steps:
-                frames = resample(frames, lengths, self.steps)
+                frames = resample(frames, valid.sum(1), self.steps)
             else:
-                valid = step_mask(lengths, frames.shape[1]).unsqueeze(2)
-                frames = nn.functional.pad(frames * valid, (0, 0, 0, longest - frames.shape[1]))
+                frames = nn.functional.pad(frames * valid.unsqueeze(2), (0, 0, 0, longest - frames.shape[1]))
             parts[name], present[name] = frames * flag.view(-1, 1, 1), flag
         return parts, present
 
