@@ -144,7 +144,8 @@ class SequenceEncoder(Encoder):
         assert self.local.bias is not None
         features = F.relu(_convolve(segments.flatten(0, 1), self.local.weight, self.local.bias))
         features = features.view(*segments.shape[:2], -1)
-        weights = (layout.inside() * share).to(features.dtype).unsqueeze(2)
+        # a mean over `stride` frames that differ by chance is smaller than one of them by the root of their number
+        weights = (layout.inside() * share * self.stride**0.5).to(features.dtype).unsqueeze(2)
         return projected + self.project_local((features * weights).sum(1))
 
     def _vector(self, pooled: Float[Tensor, "n h"]) -> Float[Tensor, "n d"]:
