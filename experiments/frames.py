@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", default=[])
     parser.add_argument("--model", default="concat")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=30)
     options = parser.parse_args()
     encoders = {"default": {"stride": options.stride}} if options.stride else {}
     training = TrainingConfig(epochs=options.epochs, patience=options.epochs, threads=1)

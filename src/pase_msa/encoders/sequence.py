@@ -146,8 +146,10 @@ class SequenceEncoder(Encoder):
         assert self.local.bias is not None
         features = F.relu(_convolve(segments.flatten(0, 1), self.local.weight, self.local.bias))
         features = features.view(*segments.shape[:2], -1)
-        weights = (layout.inside() * share).to(features.dtype).unsqueeze(2)
-        return projected + self.project_local((features * weights).sum(1))
+        # a mean over `stride` frames that differ by chance is smaller than one of them by the root of their number
+        weights = (layout.inside() * share * self.stride**0.5).to(features.dtype).unsqueeze(2)
+        local: Tensor = self.project_local((features * weights).sum(1))
+        return projected + local
 
     def _vector(self, pooled: Float[Tensor, "n h"]) -> Float[Tensor, "n d"]:
         vector: Tensor = self.output(self.dropout(pooled))
@@ -192,7 +194,7 @@ def _convolve(rows: Float[Tensor, "r d"], weight: Float[Tensor, "e d 3"], bias: 
     if torch.is_autocast_enabled("cpu"):
         kind = torch.get_autocast_dtype("cpu")
         rows, weight, bias = rows.to(kind), weight.to(kind), bias.to(kind)
-    result: Tensor = _RowConvolution.apply(rows, weight.permute(2, 1, 0), bias)
+    result: Tensor = _RowConvolution.apply(rows, weight.permute(2, 1, 0), bias)  # type: ignore[no-untyped-call]
     return result
 
 
