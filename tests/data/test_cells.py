@@ -74,12 +74,19 @@ def test_what_cannot_be_read_is_one_sentence_with_the_line(content, words, tmp_p
 
 
 def test_row_numbers_that_pandas_writes_are_no_label(tmp_path):
-    table = open_table(written(tmp_path, ",id,split,sentiment\n0,a,train,2\n1,b,test,1\n"))
+    table = open_table(written(tmp_path, ",id,split,text,sentiment\n0,a,train,x,2\n1,b,test,y,1\n"))
     assert list(table.schema.labels) == ["sentiment"]
     assert table.meta["roles"]["left over"] == ["a first column of row numbers"]
 
 
-@pytest.mark.parametrize("unknown", ["", " ", "NA", "N/A", "nan", "NaN", "null", "None", "-", "?", "#N/A", "<NA>"])
+def test_row_numbers_that_pandas_read_and_wrote_again_are_no_label(tmp_path):
+    table = open_table(written(tmp_path, "Unnamed: 0,id,split,text\n0,a,train,yes\n1,b,test,no\n"))
+    assert list(table.schema.labels) == []
+
+
+@pytest.mark.parametrize(
+    "unknown", ["", " ", "NA", "N/A", "nan", "NaN", "null", "None", "-", "?", "#N/A", "<NA>", "unknown"]
+)
 @pytest.mark.parametrize("values", [np.arange(1, 6), np.linspace(-3, 3, 11)], ids=["stars", "scores"])
 def test_an_unknown_value_leaves_a_column_of_numbers_real(unknown, values, tmp_path):
     rows = "".join(f"u{i},train,x,{value}\n" for i, value in enumerate(values))
@@ -98,6 +105,25 @@ def test_one_cell_that_is_no_number_is_named_and_turns_nothing_into_classes(odd,
 def test_decimal_commas_are_named(tmp_path):
     rows = "".join(f"u{i};train;x;{i},5\n" for i in range(5))
     assert "decimal comma" in refused(written(tmp_path, HEAD.replace(",", ";") + rows))
+
+
+def test_one_odd_cell_of_three_is_named(tmp_path):
+    assert "'50%'" in refused(written(tmp_path, HEAD + "a,train,x,1\nb,train,x,50%\nc,train,x,2\n"))
+
+
+def test_a_file_with_neither_text_nor_features_says_what_to_call_the_column(tmp_path):
+    sentence = refused(written(tmp_path, "review,sentiment\nI liked it a lot,good\nI did not,bad\n"))
+    assert "call the column of transcripts 'text'" in sentence
+    assert "review" in sentence
+
+
+def test_a_line_that_names_the_dividing_character_is_no_header(tmp_path):
+    assert open_table(written(tmp_path, "sep=;\nid;split;text\na;train;yes\n")).texts == ["yes"]
+
+
+@pytest.mark.parametrize("nothing", ["NA", "nan", "N/A", "None", "", "-"])
+def test_a_text_that_is_not_there_is_none(nothing, tmp_path):
+    assert open_table(written(tmp_path, f"id,text\na,{nothing}\nb,yes\n")).texts == [None, "yes"]
 
 
 def test_words_stay_classes(tmp_path):

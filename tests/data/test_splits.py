@@ -89,6 +89,8 @@ def test_a_file_of_two_columns_trains_and_is_evaluated_on_the_same_splits(tmp_pa
     assert described["utterances"]["valid"] == 20
     assert main(["evaluate", out, "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["count"] == described["utterances"]["test"]
+    assert main(["predict", out, "--data", str(path), "--split", "test", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == described["utterances"]["test"]
     assert main(["inspect", str(path), "--label", "score"]) == 0
     assert "regression of 'score'" in capsys.readouterr().out
 

@@ -50,10 +50,13 @@ def predict(
 
 def _predict_features(run: str, data: str, split: str | None, out: str | None, *, as_json: bool) -> None:
     """Predict feature rows; CSV, or with `as_json` one JSON object per line."""
+    from pase_msa.data.opening import open_data
     from pase_msa.files import make_folder, replacing
     from pase_msa.serve.predictor import Predictor, write_predictions
+    from pase_msa.training.run_folder import RunFolder
 
-    predictions = Predictor(run).predict(data, split=split)
+    drawn = RunFolder(run).drawn_splits() if split is not None else None
+    predictions = Predictor(run).predict(data if drawn is None else open_data(data, "auto", drawn), split=split)
     if out is None:
         write_predictions(predictions, sys.stdout, as_json=as_json)
         return

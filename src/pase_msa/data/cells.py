@@ -17,7 +17,8 @@ from pase_msa.errors import PaSEError
 COLUMNS = ("id", "video", "split", "clip", "text", "path", "start", "end")
 _DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
-_MOSTLY = 0.75  # share of numbers in a column above which the other cells are mistakes
+_MOSTLY = 0.5  # share of numbers in a column from which on the other cells are mistakes
+_SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line by which a spreadsheet names the character
 _MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}
 
 
@@ -68,8 +69,8 @@ class CsvFile:
             return "real"
         if all(re.fullmatch(r"[+-]?\d+,\d+", row.cells[name]) or row not in others for row in known):
             raise PaSEError(
-                f"{self.path}, line {others[0].line}: {name} is {others[0].cells[name]!r}, which has a decimal comma; "
-                "write a full stop."
+                f"{self.path}, line {others[0].line}: {name} is {others[0].cells[name]!r}, a number with a comma; "
+                "write 1.5 for one and a half (no decimal comma) and 1000 for a thousand."
             )
         if 1 - len(others) / len(known) >= _MOSTLY:
             raise PaSEError(
@@ -113,7 +114,8 @@ def read_csv(path: Path) -> CsvFile:
         for cells in reader:
             stripped = [cell.strip() for cell in cells]
             if header is None:
-                header = stripped if any(stripped) else None
+                if any(stripped) and not _SEPARATOR.fullmatch(delimiter.join(stripped)):
+                    header = stripped
             elif any(stripped):
                 rows.append((reader.line_num, stripped))
             began = reader.line_num + 1
@@ -147,9 +149,14 @@ def _decoded(path: Path) -> str:
 
 def _delimiter(text: str) -> str:
     """The character that divides most cells of the header; the comma where none does."""
-    lines = (line for line in text.splitlines() if line.strip())
+    lines = (line for line in text.splitlines() if line.strip() and not _SEPARATOR.fullmatch(line.strip()))
     header = re.sub(r'"[^"]*"', "", next(lines, ""))
     return max(_DELIMITERS, key=lambda mark: (header.count(mark), mark == ","))
+
+
+def _are_row_numbers(values: list[str]) -> bool:
+    """Whether these are what pandas writes in front of the rows of a frame."""
+    return values == [str(number) for number in range(len(values))]
 
 
 def _arranged(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) -> CsvFile:
@@ -162,11 +169,15 @@ def _arranged(path: Path, header: list[str], rows: list[tuple[int, list[str]]]) 
     names: list[str | None] = []
     left_out: list[str] = []
     for i, name in enumerate(header):
+        if name.startswith("Unnamed: ") and _are_row_numbers([cells[i] if i < len(cells) else "" for _, cells in rows]):
+            left_out.append(f"{name}, a column of row numbers")
+            names.append(None)
+            continue
         if name:
             names.append(name.lower() if name.lower() in COLUMNS else name)
             continue
         values = [cells[i] if i < len(cells) else "" for _, cells in rows]
-        if i == 0 and values == [str(number) for number in range(len(values))]:
+        if i == 0 and _are_row_numbers(values):
             left_out.append("a first column of row numbers")
         elif any(values):
             raise PaSEError(f"{path}: column {i + 1} holds values but has no name in the header; give it one.")

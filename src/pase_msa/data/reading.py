@@ -21,7 +21,10 @@ _SPLITS = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
 #: how tables write a value that is not there
-UNKNOWN = frozenset({"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "null", "none", "nil", "-", "--", "?"})
+UNKNOWN = frozenset(
+    {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "null", "none", "nil", "unknown", "missing", "-", "--", "?"}
+)
+_WORDS = {"unknown", "missing", "nil"}  # which somebody may say
 #: what transcripts of published files hold in place of a word
 NO_WORDS = frozenset({"sp", "nw", "sil", "<sil>", "[sil]", "<unk>", "[unk]", "<pad>", "[pad]", ""})
 
@@ -47,11 +50,11 @@ def as_text(value: object) -> str:
 
 
 def transcript(value: object) -> str | None:
-    """The text of an utterance; None where there is none (None, NaN, only white space)."""
+    """The text of an utterance; None where there is none (None, NaN, "NA", only white space)."""
     if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
         return None
     text = as_text(value)
-    return text if text.strip() else None
+    return None if text.strip().lower() in UNKNOWN - _WORDS else text
 
 
 def real(value: Any, what: str = "A label") -> float | None:

@@ -65,7 +65,7 @@ def _groups(table: FeatureTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.in
 
 def _strata(table: FeatureTable, rows: NDArray[np.int64], label: str | None) -> NDArray[np.int64]:
     """Classes, or fifths of the scores, by row; all the same where no label is chosen."""
-    if label is None and len(table.schema.labels) == 1:
+    if not label and len(table.schema.labels) == 1:
         label = next(iter(table.schema.labels))
     if label not in table.schema.labels:
         return np.zeros(len(rows), dtype=np.int64)

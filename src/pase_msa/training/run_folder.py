@@ -120,6 +120,13 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))
         return False
 
+    def drawn_splits(self) -> str | None:
+        """The label by which `--split auto` drew the splits of this run ("" is the only one); None if it drew none."""
+        if not self.config.is_file():
+            return None
+        config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        return str(config.get("label") or "") if isinstance(config, dict) and config.get("split") == "auto" else None
+
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch from the CSV logs; rows of a resumed session replace those of the epochs it repeated."""
         rows: dict[int, dict[str, Any]] = {}

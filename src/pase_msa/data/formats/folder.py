@@ -42,6 +42,11 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     arrays, roles = _arrays(path)
     kinds = {name: file.kind(name) for name in file.columns if name not in _COLUMNS}
     loaded = {name: _Frames(name, item, len(file.rows)) for name, item in arrays.items()}
+    if not loaded and "text" not in file.columns:
+        raise PaSEError(
+            f"{file.path} has neither a column 'text' nor arrays of features beside it (NAME.npy); call the column of "
+            f"transcripts 'text', or add features; found {', '.join(file.columns)}."
+        )
     schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in file.columns)
     for name, frames in loaded.items():
         roles.add(FEATURES, arrays[name].name, f"size {frames.dim}")
