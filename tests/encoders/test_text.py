@@ -232,9 +232,10 @@ def test_padding_does_not_change_a_text(bert):
 def test_the_frames_of_a_text_are_its_tokens_whatever_the_padding(bert):
     model, batch = fine_tuned(bert)
     encoder, ids, lengths = model.eval().encoders["text"], batch.features["text"], batch.lengths["text"]
-    frames = encoder.frames(ids, lengths)
+    frames, valid = encoder.frames(ids, lengths)
     assert frames.shape == (*ids.shape, 6)
-    longer = encoder.frames(torch.nn.functional.pad(ids, (0, 5)), lengths)[:, : ids.shape[1]]
+    assert torch.equal(valid.sum(1), lengths)
+    longer = encoder.frames(torch.nn.functional.pad(ids, (0, 5)), lengths)[0][:, : ids.shape[1]]
     for found, wanted, length in zip(longer, frames, lengths.tolist(), strict=True):
         assert torch.allclose(found[:length], wanted[:length], atol=1e-5)
         # pooling and the output layer are linear: the vector is the mean of the frames

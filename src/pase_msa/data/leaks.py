@@ -41,7 +41,8 @@ def find_leaks(table: FeatureTable, modalities: Sequence[str] | None = None) -> 
     """Modalities, and transcripts, that hold a label of the table.
 
     Looked for are: one dimension that follows the label (by correlation, or by rank), a linear map of all dimensions
-    that does, and few distinct values each of which has one label. At most 2000 rows, spread over the table, are read.
+    that does, few distinct values each of which has one label, and transcripts that are the label's name. At most 2000
+    rows, spread over the table, are read.
 
     Args:
         table: the data.
@@ -51,7 +52,12 @@ def find_leaks(table: FeatureTable, modalities: Sequence[str] | None = None) -> 
     names = [*table.modalities, *(["text"] if table.schema.text and "text" not in table.modalities else [])]
     targets = {name: _target(table, name) for name in table.schema.labels}
     for name in names if modalities is None else [name for name in names if name in modalities]:
-        values, rows = _texts(table) if name not in table.modalities else _means(table, name)
+        if name not in table.modalities:
+            leaks += [
+                Leak(name, label, "it is the label's own name") for label in targets if _names_label(table, label)
+            ]
+            continue
+        values, rows = _means(table, name)
         for label, target in targets.items():
             known = np.isfinite(target[rows]) if len(rows) else np.zeros(0, dtype=bool)
             if known.sum() >= _LEAST_ROWS and (how := _how(values[known], target[rows][known], table, label)):
@@ -121,15 +127,20 @@ def _means(table: FeatureTable, name: str) -> tuple[NDArray[np.float64], NDArray
     return means, rows
 
 
-def _texts(table: FeatureTable) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Number of each distinct transcript, [n, 1], and the rows."""
-    texts = table.texts or []
-    rows = _spread(np.array([i for i, text in enumerate(texts) if text and text.strip()], dtype=np.int64))
-    numbers: dict[str, int] = {}
-    codes = [numbers.setdefault(str(texts[row]).strip().lower(), len(numbers)) for row in rows]
-    # a number per text, in an order that no score follows
-    order = np.random.default_rng(0).permutation(max(len(numbers), 1))
-    return order[np.array(codes, dtype=np.int64)].astype(np.float64).reshape(-1, 1), rows
+def _names_label(table: FeatureTable, label: str) -> bool:
+    """Whether nearly all transcripts are the value of a label, such as "positive" or "2.0"."""
+    pairs = [
+        (text, value) for text, value in zip(table.texts or [], table.labels(label), strict=True) if text and value
+    ]
+    same = sum(
+        str(text).strip().lower() in {str(value).lower(), f"{value:g}" if _is_real(value) else ""}
+        for text, value in pairs
+    )
+    return len(pairs) >= _LEAST_ROWS and same > 0.9 * len(pairs)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, float)
 
 
 def _how(values: NDArray[np.float64], target: NDArray[np.float64], table: FeatureTable, label: str) -> str:
