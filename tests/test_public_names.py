@@ -99,6 +99,7 @@ _WHOLE = _TABLE | {"lightning", "safetensors", "scipy", "sklearn", "joblib"}
 LOADS = {
     "Batch": {"torch"},
     "FeatureTable": _TABLE,
+    "Modalities": _WHOLE,
     "Outputs": {"torch"},
     "PaSE": _WHOLE,
     "PaSEClassifier": _WHOLE,

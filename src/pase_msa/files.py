@@ -135,9 +135,9 @@ def check_out(path: str | Path, *, folder: bool = False) -> None:
         if not place.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "", str(target))
         try:
-            with tempfile.TemporaryFile(dir=place) as probe:
-                probe.write(bytes(4096))
-                probe.flush()
+            with tempfile.TemporaryFile(dir=place) as trial:
+                trial.write(bytes(4096))
+                trial.flush()
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(target)) from error
 

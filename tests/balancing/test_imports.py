@@ -23,7 +23,15 @@ def loaded():
 def test_shapley_modulation_loads_only_what_it_needs(loaded):
     ours, others = loaded["ShapleyModulation"]
     pieces = {"base", "factors", "rates", "sgm"}
-    assert ours == {"errors", "shapley", "batch", "task", "balancing", *(f"balancing.{piece}" for piece in pieces)}
+    assert ours == {
+        "errors",
+        "ranges",
+        "shapley",
+        "batch",
+        "task",
+        "balancing",
+        *(f"balancing.{piece}" for piece in pieces),
+    }
     assert not others & HEAVY
 
 

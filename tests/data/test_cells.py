@@ -59,7 +59,7 @@ def test_byte_order_marks_are_understood(encoding, tmp_path):
     [
         ((HEAD + "a,train,Gr\xfc\xdfe,2\n").encode("latin-1"), "line 2: the file is not in UTF-8"),
         (HEAD.encode() + b"a,train,\0,2\n", "zero bytes"),
-        (HEAD + 'a,train,"I said,2\nb,train,no,1\n', "line 2: a quote is not closed"),
+        (HEAD + 'a,train,"I said,2\nb,train,no,1\n', "line 2: a quote does not end"),
         (HEAD + 'a,train,"so" he said,2\n', "line 2: a quote"),
         ("id,split,text,text\na,train,x,y\n", "two columns called 'text'"),
         ("id,,text\na,b,c\n", "column 2 holds values but has no name"),

@@ -43,7 +43,7 @@ def test_a_problem_has_task_inputs_and_two_datasets(table):
     problem = Problem.from_table(table)
     assert problem.task.modalities == ("audio", "vision")
     assert problem.task.label == "sentiment"
-    assert problem.inputs == {"audio": InputSpec(5), "vision": InputSpec(4)}
+    assert problem.inputs == {"audio": InputSpec(5, steps=3), "vision": InputSpec(4, steps=12)}
     assert problem.train.rows.tolist() == table.rows("train").tolist()
     assert problem.valid.rows.tolist() == table.rows("valid").tolist()
     values = table.labels("sentiment")

@@ -126,7 +126,7 @@ def test_bfloat16_goes_through():
 
 @pytest.mark.parametrize("options", [{"stride": 0}, {"local": -1}])
 def test_an_impossible_size_is_refused(options):
-    with pytest.raises(PaSEError, match=r"sequence encoder is a number of .*, found"):
+    with pytest.raises(PaSEError, match=r"is a whole number .*, found"):
         build_encoders({"audio": InputSpec(DIM, options=options)}, WIDTH)
 
 

@@ -160,7 +160,7 @@ def test_an_evaluation_keeps_what_its_metrics_come_from(table, request, tmp_path
     import pase_msa.evaluation.evaluate as evaluation
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "open_data", lambda path: request.getfixturevalue(table))
+        patch.setattr(evaluation, "open_data", lambda path, *_: request.getfixturevalue(table))
         patch.setattr(evaluation, "describe_data", lambda *_: json.loads(folder.data.read_text()))
         result = evaluate(folder.path)
     task = Task.from_dict(result["task"])

@@ -56,7 +56,7 @@ def test_shapley_values_of_the_metric_add_up_to_the_gain_over_no_modality(run):
 
 def test_the_test_split_is_read_once(run, monkeypatch):
     first = evaluate(run.path)
-    monkeypatch.setattr(evaluation, "open_data", lambda path: pytest.fail("the data were read again"))
+    monkeypatch.setattr(evaluation, "open_data", lambda path, *_: pytest.fail("the data were read again"))
     assert evaluate(run.path) == json.loads(run.evaluation.read_text()) == first
 
 
@@ -83,7 +83,7 @@ def test_only_an_evaluated_run_has_a_page(run):
 def test_changed_data_are_refused(run, tmp_path, monkeypatch):
     other = synthetic_table(tiny_spec(seed=5))
     run.evaluation.unlink(missing_ok=True)
-    monkeypatch.setattr(evaluation, "open_data", lambda path: other)
+    monkeypatch.setattr(evaluation, "open_data", lambda path, *_: other)
     with pytest.raises(PaSEError, match="not those that"):
         evaluate(run.path)
 
@@ -130,6 +130,8 @@ def test_the_prediction_of_a_coalition_is_that_with_the_other_modalities_masked(
     batch = toy_batch()
 
     class One:
+        whole_videos = False
+
         def __len__(self):
             return len(batch)
 

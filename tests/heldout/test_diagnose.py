@@ -326,7 +326,7 @@ def test_nothing_half_written_is_left(result, tmp_path, monkeypatch):
 
     (tmp_path / "picture.png").write_text("the old one")
     monkeypatch.setattr("pase_msa.files.os.replace", fails)
-    with pytest.raises(PaSEError, match="No space left"):
+    with pytest.raises(PaSEError, match="the disk is full"):
         plot_diagnosis(result, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_text() == "the old one"
     assert len(list(tmp_path.iterdir())) == 1

@@ -272,7 +272,7 @@ def test_a_run_keeps_the_report_and_its_evaluation_repeats_it(run, monkeypatch):
     row = history[json.loads(folder.results.read_text())["best_epoch"]]
     for name, result in report["modalities"].items():
         assert result["learning_rate"] == pytest.approx(row["phi"][name] if row["active"] else 1.0)
-    monkeypatch.setattr("pase_msa.evaluation.evaluate.open_data", lambda path: made)
+    monkeypatch.setattr("pase_msa.evaluation.evaluate.open_data", lambda path, *_: made)
     result = evaluate(folder.path)
     assert result["modality_report"] == report
     assert "vision │ deceptive" in render_table(result)
@@ -297,7 +297,7 @@ def test_a_run_under_sgm_has_no_report(tmp_path, monkeypatch):
     options.training = dataclasses.replace(options.training, epochs=1)
     folder = train(options, progress=False, table=made)
     assert "modality_report" not in json.loads(folder.results.read_text())
-    monkeypatch.setattr("pase_msa.evaluation.evaluate.open_data", lambda path: made)
+    monkeypatch.setattr("pase_msa.evaluation.evaluate.open_data", lambda path, *_: made)
     result = evaluate(folder.path)
     assert "modality_report" not in result
     assert "Modalities on new videos" not in report_run(folder.path).read_text() + render_table(result)

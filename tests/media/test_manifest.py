@@ -38,10 +38,10 @@ def test_a_manifest(tmp_path):
     ("content", "sentence"),
     [
         ("file\na.mp4\n", "needs a column 'path'"),
-        ("path\n", "no clip"),
+        ("path\n", "no rows"),
         ("path,id\na.mp4,x\nb.mp4,x\n", "two clips with the id 'x'"),
         ("path,start\na.mp4,soon\n", "line 2: start must be seconds, found 'soon'"),
-        ("path,text\n,\n", "line 2: a clip needs a path or a text"),
+        ("path,text,start\n,,3\n", "line 2: a clip needs a path or a text"),
     ],
 )
 def test_a_mistaken_manifest_is_refused(content, sentence, tmp_path):

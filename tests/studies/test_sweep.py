@@ -132,7 +132,7 @@ def test_the_test_split_is_never_read(trials, root, tmp_path, monkeypatch):
         return dataclasses.replace(utterance, labels={"sentiment": 1e9})
 
     other = type(table).build((poisoned(row) for row in range(len(table))), table.schema, meta=dict(table.meta))
-    monkeypatch.setattr(sweeping, "open_data", lambda path: other)
+    monkeypatch.setattr(sweeping, "open_data", lambda path, *_: other)
     sweeping._table.cache_clear()
     try:
         again = run_sweep(read_sweep(root / "tiny.yaml"), tmp_path, trials=2, jobs=1, progress=False)

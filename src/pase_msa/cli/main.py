@@ -140,7 +140,9 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str
         if not wrong.startswith("-"):
             return f"`pase {name}` does not take {' '.join(words)!r}; {hint}"
         # a group such as --training is no option by itself
-        single = [option for option in spelt if not any(other.startswith(f"{option}.") for other in spelt)]
+        named = ("--model", "--balancing")  # which a name alone may follow
+        single = [o for o in spelt if o in named or not any(other.startswith(f"{o}.") for other in spelt)]
+        single += [option for option in named if f"{option}.name" in spelt and option not in single]
         near = difflib.get_close_matches(wrong.replace("_", "-"), single, 1)
         return f"`pase {name}` has no option {wrong}; {f'did you mean {near[0]}?' if near else hint}"
     error = re.sub(r"Expected an? (?:\w+\.)?Literal\[([^\]]*)\]\. Got value: (\S*)", _choice, error)

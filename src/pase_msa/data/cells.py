@@ -121,7 +121,7 @@ def read_csv(path: Path) -> CsvFile:
             began = reader.line_num + 1
     except csv.Error as error:
         raise PaSEError(
-            f"{path}, line {began}: a quote is not closed, or stands inside a cell ({error}); double quotes inside "
+            f"{path}, line {began}: a quote does not end, or stands inside a cell ({error}); double quotes inside "
             "quotes, or save the file again as CSV."
         ) from error
     if header is None:

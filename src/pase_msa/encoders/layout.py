@@ -55,14 +55,15 @@ class Layout:
     def padded(cls, lengths: Int[Tensor, " n"], stride: int, steps: int) -> Layout:
         """Room for `steps` frames, and one more segment, for each sequence."""
         counts, room = (lengths + stride - 1) // stride, (steps + stride - 1) // stride + 1
-        number = torch.arange(len(lengths), device=lengths.device).unsqueeze(1)
-        owner = torch.where(step_mask(counts, room), number, len(lengths))
+        n = lengths.shape[0]  # not len(): a traced graph may have any number of sequences
+        number = torch.arange(n, device=lengths.device).unsqueeze(1)
+        owner = torch.where(step_mask(counts, room), number, n)
         return cls(counts, owner.flatten(), lengths, stride, room)
 
     @property
     def valid(self) -> Bool[Tensor, "r 1"]:
         """Whether a row belongs to a sequence."""
-        return (self.owner < len(self.counts)).unsqueeze(1)
+        return (self.owner < self.counts.shape[0]).unsqueeze(1)
 
     def sources(self, steps: int) -> Int[Tensor, " f"]:
         """Which frame of padded sequences, [N * steps], stands at each frame of the rows, [R * stride].
@@ -109,7 +110,7 @@ class Layout:
         """The sum over each sequence's rows; empty rows must be zero."""
         if self.room is not None:
             return rows.view(-1, self.room, rows.shape[1]).sum(1)
-        n = len(self.counts)
+        n = self.counts.shape[0]
         return rows.new_zeros(n + 1, rows.shape[1]).index_add(0, self.owner, rows)[:n]
 
     def softmax(self, scores: Float[Tensor, "r 1"]) -> Float[Tensor, "r 1"]:
@@ -118,7 +119,7 @@ class Layout:
             valid = self.valid.view(-1, self.room)
             masked = scores.view(-1, self.room).masked_fill(~valid, torch.finfo(scores.dtype).min)
             return (masked.softmax(1) * valid).view(-1, 1)
-        n = len(self.counts)
+        n = self.counts.shape[0]
         largest = scores.new_zeros(n + 1).scatter_reduce(
             0, self.owner, scores.detach()[:, 0], "amax", include_self=False
         )

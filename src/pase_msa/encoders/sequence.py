@@ -26,7 +26,6 @@ from torch.nn import functional as F
 from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder, Scale
 from pase_msa.encoders.layout import Layout, step_mask
-from pase_msa.errors import PaSEError
 from pase_msa.ranges import PROPER_SHARE, SIZE, Range, check_ranges
 
 __all__ = ["Config", "SequenceEncoder", "build", "step_mask"]
@@ -58,10 +57,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self, "encoders", hidden=SIZE, convolutions=Range(0, 64, whole=True), dropout=PROPER_SHARE)
-        if self.stride is not None and self.stride < 1:
-            raise PaSEError(f"stride of the sequence encoder is a number of frames and 1 or more, found {self.stride}.")
-        if self.local < 0:
-            raise PaSEError(f"local of the sequence encoder is a number of channels, or 0, found {self.local}.")
+        check_ranges(self, "encoders", stride=SIZE, local=Range(0, 2**16, whole=True))
 
 
 class SequenceEncoder(Encoder):
@@ -126,7 +122,7 @@ class SequenceEncoder(Encoder):
         kept = layout.valid.to(hidden.dtype)
         channels = kept
         if self.training and self.dropout.p > 0:
-            channels = layout.per_row(self.dropout(hidden.new_ones(len(layout.counts), hidden.shape[1])))
+            channels = layout.per_row(self.dropout(hidden.new_ones(layout.counts.shape[0], hidden.shape[1])))
         hidden = hidden * channels
         for convolution in self.convolutions:
             assert isinstance(convolution, nn.Conv1d)

@@ -252,10 +252,10 @@ def _write_report(path: Path, ordered: list[Outcome]) -> None:
             notes = dict.fromkeys(note for row in done.rows for note in row["notes"])
             modalities = dict.fromkeys(name for row in done.rows for name in row["modalities"])
             words = sum(len(row["words"]) for row in done.rows)
-            remarks = done.reason or " ".join(notes)
+            about = done.reason or " ".join(notes)
             length = f"{done.seconds:.2f}"
             writer.writerow(
-                [done.id, done.path, done.status, len(done.rows), length, words, " ".join(modalities), remarks]
+                [done.id, done.path, done.status, len(done.rows), length, words, " ".join(modalities), about]
             )
 
 

@@ -31,6 +31,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
 from pase_msa.objective import Losses
+from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SHARE, SIZE, check_ranges
 from pase_msa.task import Task
 
 _EPSILON = 1e-6
@@ -61,6 +62,20 @@ class Config:
     across: float = 0.1
     class_weight: float = 1.0
     score_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(
+            self,
+            "model",
+            width=SIZE,
+            dropout=PROPER_SHARE,
+            class_weight=NOT_NEGATIVE,
+            score_weight=NOT_NEGATIVE,
+            margin=SHARE,
+            together=NOT_NEGATIVE,
+            within=NOT_NEGATIVE,
+            across=NOT_NEGATIVE,
+        )
 
 
 def ratio_loss(

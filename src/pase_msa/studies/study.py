@@ -145,8 +145,8 @@ def _cell(
     name: str, options: Mapping[str, Any], seed: int, test: bool, fingerprint: str, source: str, path: str | None
 ) -> Cell:
     is_ridge = options.get("model", {}).get("name") == RIDGE  # solved in closed form: it has no seed and no defaults
-    settled = dict(options) if is_ridge else RunConfig.from_options(options, seed=seed).to_dict()
-    complete = {key: value for key, value in settled.items() if key not in ("data", "out", "seed")}
+    whole = dict(options) if is_ridge else RunConfig.from_options(options, seed=seed).to_dict()
+    complete = {key: value for key, value in whole.items() if key not in ("data", "out", "seed")}
     training = {"run": complete, "data": fingerprint, **({} if is_ridge else {"seed": seed})}
     run = f"{slug(name)}-{slug(source)}-seed{seed}-{stable_key(training)[:8]}"
     return Cell(

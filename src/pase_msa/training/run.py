@@ -40,7 +40,7 @@ from pase_msa.training.trainer import build_trainer, check_hardware, quiet_light
 from pase_msa.training.unimodal import measure_unimodal, train_unimodal
 
 _log = logging.getLogger(__name__)
-_FEW_UTTERANCES, _FEW_VIDEOS = 20, 5
+_FEW_UTTERANCES, _FEW_VIDEOS = 12, 4
 
 
 def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
