@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 CPU_TORCH := --no-deps torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu --retries 1 --timeout 60
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup media demo test check docs format benchmarks clean
+.PHONY: setup media demo test test-all check docs format benchmarks clean
 
 setup: $(VENV)/.ready
 
@@ -42,6 +42,10 @@ demo: setup
 	$(BIN)/pase evaluate runs/demo
 
 test: setup $(VENV)/.media $(VENV)/.egemaps
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations 10 -m "not slow" tests
+
+# With the tests that train whole tables, or kill and resume studies for half a minute and more.
+test-all: setup $(VENV)/.media $(VENV)/.egemaps
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations 10 tests
 
 check: setup $(VENV)/.media

@@ -141,6 +141,7 @@ def run_pase(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("notebook", TUTORIALS, ids=lambda notebook: notebook.stem)
+@pytest.mark.slow
 def test_a_tutorial_runs(notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import matplotlib as mpl
 

@@ -193,6 +193,7 @@ def test_a_model_of_other_data_has_no_record(trained, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (extra `ray`)")
+@pytest.mark.slow
 def test_ray_gives_what_one_process_gives(tmp_path):
     clips = tones(tmp_path / "clips", 4)
     words = [

@@ -18,6 +18,8 @@ from tests.contracts.test_paper import in_sessions
 from tests.paper.conftest import two_modalities
 from tests.toys import tiny_spec
 
+pytestmark = pytest.mark.slow
+
 VARIANTS_OF_TABLE3 = 8  # each version whole and minus two parts; without SGM; without the dual phase
 
 

@@ -8,6 +8,8 @@ import pytest
 from pase_msa.errors import PaSEError
 from pase_msa.paper.page import write_page
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def results(made, tmp_path):

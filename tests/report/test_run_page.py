@@ -338,6 +338,7 @@ def test_a_wide_table_has_a_hint_for_small_screens(tmp_path):
     assert 'role="region"' in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_all_that_its_page_shows(evaluated, tmp_path):
     run = evaluated["PaSE"][0]
     page = Page(write_report(run, tmp_path / "r.html").read_text(encoding="utf-8"))

@@ -86,6 +86,7 @@ def test_a_run_that_was_cut_short_is_resumed(table, root, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(again[same], table[same])
 
 
+@pytest.mark.slow
 def test_a_study_that_is_killed_at_a_random_moment_ends_with_the_same_table(root, tmp_path):
     study = tmp_path / "killed.yaml"
     variants = {name: VARIANTS[name] for name in ("PaSE - PCL", "text")}

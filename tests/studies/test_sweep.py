@@ -106,6 +106,7 @@ def test_a_killed_sweep_goes_on(root, tmp_path):
     assert (trials.state == "fail").sum() <= 1
 
 
+@pytest.mark.slow
 def test_trials_that_are_worse_than_most_are_cut_short(root, tmp_path):
     content = {
         "base": {**CONTENT["base"], "training": {**CONTENT["base"]["training"], "epochs": 8, "patience": 8}},
