@@ -24,6 +24,7 @@ from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 
 _COLUMNS = ("id", "video", "split", "clip", "text")
+_PROSE = 3  # words per cell
 _ROLES = {"id": "ids", "text": "transcripts", "video": "videos", "split": "splits", "clip": LEFT_OVER}
 
 
@@ -42,10 +43,10 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     arrays, roles = _arrays(path)
     kinds = {name: file.kind(name) for name in file.columns if name not in _COLUMNS}
     loaded = {name: _Frames(name, item, len(file.rows)) for name, item in arrays.items()}
-    if not loaded and "text" not in file.columns:
+    if not loaded and "text" not in file.columns and (spoken := [n for n in kinds if _is_prose(file.column(n))]):
         raise PaSEError(
-            f"{file.path} has neither a column 'text' nor arrays of features beside it (NAME.npy); call the column of "
-            f"transcripts 'text', or add features; found {', '.join(file.columns)}."
+            f"{file.path} has no column 'text' and no arrays of features beside it (NAME.npy); if {spoken[0]!r} holds "
+            "the transcripts, call it 'text'."
         )
     schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in file.columns)
     for name, frames in loaded.items():
@@ -72,6 +73,11 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             )
 
     return FeatureTable.build(utterances(), schema, path=out, meta=meta)
+
+
+def _is_prose(cells: list[str]) -> bool:
+    """Whether the cells of a column are sentences rather than names of classes."""
+    return sum(len(cell.split()) for cell in cells) >= _PROSE * len(cells)
 
 
 def _arrays(path: Path) -> tuple[dict[str, Path], Roles]:
