@@ -237,7 +237,7 @@ def test_links_of_tutorials_are_there(notebook: Path) -> None:
 def test_the_readme_is_short_and_needs_no_data() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) <= 160
-    assert "../shared" not in text
+    assert "../" not in text
 
 
 def test_the_equations_name_code_and_tests_that_exist() -> None:

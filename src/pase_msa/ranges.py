@@ -72,6 +72,19 @@ def check_ranges(options: object, group: str, **ranges: Range) -> None:
             )
 
 
+def check_model(options: object, **further: Range) -> None:
+    """`check_ranges` of a model's options: the four that every model has, and `further` ones."""
+    check_ranges(
+        options,
+        "model",
+        width=SIZE,
+        dropout=PROPER_SHARE,
+        class_weight=NOT_NEGATIVE,
+        score_weight=NOT_NEGATIVE,
+        **further,
+    )
+
+
 def nearest(value: object, names: Iterable[str], otherwise: str) -> str:
     """The end of a sentence about an unknown name: a question for the name nearest to it, else `otherwise`."""
     near = difflib.get_close_matches(str(value), list(names), 1)

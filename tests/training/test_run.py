@@ -23,7 +23,7 @@ from tests.training.killed import config
 
 ROOT = Path(__file__).parents[2]
 # with this patience the run stops early
-EARLY = {"patience": 1, "epochs": 30}
+EARLY = {"patience": 1, "epochs": 12, "learning_rate": 0.1}
 KILLS = {
     "in the first epoch": ("step:2", {}),
     "in the middle of an epoch": ("step:8", {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,20 @@ _BLOCK = 512
 _NAMED = 20
 
 
-def modality_statistics(table: FeatureTable, name: str) -> dict[str, Any]:
-    """Presence, lengths, non-finite, constant and extreme values, and duplicates of one modality."""
+def row_digests(column: SequenceColumn) -> dict[int, bytes]:
+    """A digest of the content of each row that has the modality; equal rows have the same."""
+    rows = np.flatnonzero(column.present).tolist()
+    return {row: hashlib.blake2b(np.ascontiguousarray(column[row]).tobytes(), digest_size=16).digest() for row in rows}
+
+
+def modality_statistics(table: FeatureTable, name: str, digests: Mapping[int, bytes]) -> dict[str, Any]:
+    """Presence, lengths, non-finite, constant and extreme values, and duplicates of one modality.
+
+    Args:
+        table: the data.
+        name: of the modality.
+        digests: of its rows, by `row_digests`.
+    """
     column = table.sequences(name)
     rows = np.flatnonzero(column.present)
     lengths = column.lengths[rows]
@@ -40,17 +53,15 @@ def modality_statistics(table: FeatureTable, name: str) -> dict[str, Any]:
     }
     training = rows[table.splits[rows] == "train"]
     sums = FeatureSums(column_limits(column, training if len(training) else rows))
-    digests: dict[bytes, list[int]] = {}
     for start in range(0, len(rows), _BLOCK):
-        block = rows[start : start + _BLOCK]
-        sums.add(column.frames(block))
-        for row in block:
-            content = np.ascontiguousarray(column[int(row)]).tobytes()
-            digests.setdefault(hashlib.blake2b(content, digest_size=16).digest(), []).append(int(row))
+        sums.add(column.frames(rows[start : start + _BLOCK]))
+    alike: dict[bytes, list[int]] = {}
+    for row, digest in digests.items():
+        alike.setdefault(digest, []).append(row)
     report.update(sums.report())
     report["extreme"]["utterance"] = _holder(table, column, report["extreme"])
     report["shifted"] = _shifted(table, column)
-    groups = [group for group in digests.values() if len(group) > 1]
+    groups = [group for group in alike.values() if len(group) > 1]
     across = [group for group in groups if len({str(table.splits[row]) for row in group} - {""}) > 1]
     report["duplicates"] = {
         "utterances": sum(map(len, groups)),

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pase_msa.data.checks import find_problems
-from pase_msa.data.feature_statistics import modality_statistics
+from pase_msa.data.feature_statistics import modality_statistics, row_digests
 from pase_msa.data.leaks import leak_report
 from pase_msa.data.table import SPLITS, FeatureTable
 from pase_msa.data.transcripts import LONGEST
@@ -33,16 +33,17 @@ def inspect_table(table: FeatureTable) -> Report:
         problem, with a severity. "error" is what training refuses or what makes its results meaningless; all else
         is a "warning".
     """
+    digests = {name: row_digests(table.sequences(name)) for name in table.modalities}
     report: Report = {
         "utterances": len(table),
         "videos": len(set(table.videos)),
         "meta": table.meta,
         "splits": _splits(table),
-        "modalities": {name: modality_statistics(table, name) for name in table.modalities},
+        "modalities": {name: modality_statistics(table, name, own) for name, own in digests.items()},
         "labels": {name: _label(table, name) for name in table.schema.labels},
         "text": _text(table),
         "overlap": _overlap(table),
-        "leaks": leak_report(table),
+        "leaks": leak_report(table, digests),
     }
     report["problems"] = find_problems(report)
     return report

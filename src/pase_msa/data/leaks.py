@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,25 +78,31 @@ def refuse_leaks(table: FeatureTable, modalities: Sequence[str]) -> None:
         )
 
 
-def repeated_utterances(table: FeatureTable) -> list[list[int]]:
+def repeated_utterances(table: FeatureTable, digests: Mapping[str, Mapping[int, bytes]]) -> list[list[int]]:
     """Groups of rows in different splits that are the same in every modality and in the transcript.
 
-    Rows that only share a transcript of a few words are not among them.
+    Rows that share no more than a transcript of a few words, or features of one value throughout, are not among them.
+
+    Args:
+        table: the data.
+        digests: of the rows of each modality, by `pase_msa.data.feature_statistics.row_digests`.
     """
-    texts = table.texts or [None] * len(table)
-    columns = [table.sequences(name) for name in table.modalities]
-    groups: dict[bytes, list[int]] = {}
-    for row in range(len(table)):
-        words = " ".join((texts[row] or "").lower().split())
-        digest, filled = hashlib.blake2b(words.encode(), digest_size=16), len(words.split()) >= _LEAST_WORDS
-        for column in columns:
-            frames = column[row]
-            digest.update(b"|" if frames is None else b"+" + np.ascontiguousarray(frames).tobytes())
-            filled = filled or (frames is not None and bool(np.any(frames != frames.flat[0])))
-        if filled:
-            groups.setdefault(digest.digest(), []).append(row)
-    places = table.splits
-    return [rows for rows in groups.values() if len({str(places[row]) for row in rows} - {""}) > 1]
+    texts = [" ".join((text or "").lower().split()) for text in table.texts or [None] * len(table)]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, text in enumerate(texts):
+        key = (text, *(own.get(row, b"").hex() for own in digests.values()))
+        groups.setdefault(key, []).append(row)
+    return [
+        rows
+        for rows in groups.values()
+        if len({str(table.splits[row]) for row in rows} - {""}) > 1 and _tells_apart(table, rows[0], texts[rows[0]])
+    ]
+
+
+def _tells_apart(table: FeatureTable, row: int, text: str) -> bool:
+    """Whether a row holds enough to be another utterance's only if that is a copy."""
+    frames = (table.sequences(name)[row] for name in table.modalities)
+    return len(text.split()) >= _LEAST_WORDS or any(f is not None and bool(np.any(f != f.flat[0])) for f in frames)
 
 
 def _target(table: FeatureTable, label: str) -> NDArray[np.float64]:
@@ -207,17 +212,11 @@ def _linear(values: NDArray[np.float64], goal: NDArray[np.float64]) -> bool:
     return bool(rest.std()) and bool(_correlations((design[1::2] @ map_)[:, None], rest)[0] >= _EXACT)
 
 
-def leak_report(table: FeatureTable) -> dict[str, Any]:
+def leak_report(table: FeatureTable, digests: Mapping[str, Mapping[int, bytes]]) -> dict[str, Any]:
     """What `pase inspect` shows: "labels" (sentences) and "repeated" (count, and an example of ids)."""
-    repeated = repeated_utterances(table)
+    repeated = repeated_utterances(table, digests)
+    example = repeated[0][:3] if repeated else []
     return {
         "labels": [str(leak) for leak in find_leaks(table)],
-        "repeated": {
-            "utterances": sum(map(len, repeated)),
-            "example": [table.ids[row] for row in _first(repeated)[:3]],
-        },
+        "repeated": {"utterances": sum(map(len, repeated)), "example": [table.ids[row] for row in example]},
     }
-
-
-def _first(groups: Iterable[list[int]]) -> list[int]:
-    return next(iter(groups), [])

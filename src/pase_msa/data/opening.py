@@ -85,7 +85,7 @@ def open_data(path: str | Path | None, split: SplitRule = "given", label: str | 
     if path is not None:
         table = open_table(path)
         if split == "auto":
-            from pase_msa.data.splits import assign_splits  # it loads scikit-learn
+            from pase_msa.data.splits import assign_splits
 
             return assign_splits(table, label)
         return table

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
+from pase_msa.data.holdout import hold_out
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 
-_FOLDS, _SEED, _BINS = 7, 0, 5
+_PARTS, _SEED, _BINS = 7, 0, 5
 #: columns that say which utterances belong together, where there is no video
 _GROUPS = ("speaker", "speaker_id", "author", "user", "session", "dialog", "dialogue", "conversation", "group")
 
@@ -43,10 +42,14 @@ def assign_splits(table: FeatureTable, label: str | None = None) -> FeatureTable
             f"--split auto needs {len(wanted) + 1} {by}s or more, so that no {by} is in two splits, found {count}; "
             "add data, or mark the splits yourself."
         )
-    folds = _folds(groups, _strata(table, rows, label), min(_FOLDS, count))
+    strata = _strata(table, rows, label)
     splits[rows] = "train"
-    for fold, name in enumerate(wanted):
-        splits[rows[folds == fold]] = name
+    for name in wanted:
+        left = splits[rows] == "train"
+        # one seventh of all, also of what the split before has left
+        share = 1 / (_PARTS - int((splits[rows] != "train").any()))
+        held = hold_out(groups[left].astype(str).tolist(), share, _SEED, strata[left].astype(str).tolist())
+        splits[rows[left][held]] = name
     note = f"The {' and '.join(reversed(wanted))} split {'were' if len(wanted) > 1 else 'was'} drawn by {by}."
     return table.with_splits([str(split) for split in splits], note)
 
@@ -79,24 +82,3 @@ def _strata(table: FeatureTable, rows: NDArray[np.int64], label: str | None) -> 
         return np.zeros(len(rows), dtype=np.int64)
     edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1]))
     return np.where(np.isfinite(scores), np.digitize(scores, edges), _BINS).astype(np.int64)
-
-
-def _folds(groups: NDArray[np.int64], strata: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """Number of the fold of each row."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    folds = np.zeros(len(groups), dtype=np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class with fewer utterances than folds is drawn as well as it can be
-        splitter = StratifiedGroupKFold(count, shuffle=True, random_state=_SEED)
-        for number, (_, members) in enumerate(splitter.split(np.zeros(len(groups)), _common(strata, count), groups)):
-            folds[members] = number
-    return folds
-
-
-def _common(strata: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The strata, those with fewer rows than folds put together; one stratum where too few are left."""
-    values, sizes = np.unique(strata, return_counts=True)
-    rare = np.isin(strata, values[sizes < count])
-    merged = np.where(rare, -1, strata)
-    return merged if np.unique(merged, return_counts=True)[1].max() >= count else np.zeros_like(strata)

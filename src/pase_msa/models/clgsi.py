@@ -31,7 +31,7 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.models.fused import Fused, FusedModel
 from pase_msa.objective import Losses
-from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, SIZE, check_model
 from pase_msa.task import Task
 
 _EPSILON = 1e-6
@@ -68,19 +68,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            common=SIZE,
-            hidden=SIZE,
-            contrast=NOT_NEGATIVE,
-            temperature=POSITIVE,
-            threshold=NOT_NEGATIVE,
-        )
+        check_model(self, common=SIZE, hidden=SIZE, contrast=NOT_NEGATIVE, temperature=POSITIVE, threshold=NOT_NEGATIVE)
 
 
 def pair_weights(distance: Float[Tensor, "n n"], threshold: float) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:

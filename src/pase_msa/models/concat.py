@@ -15,7 +15,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.fusion.concat import ConcatFusion
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import check_model
 from pase_msa.task import Task
 
 
@@ -38,14 +38,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-        )
+        check_model(self)
 
 
 class Concat(FusedModel):

@@ -28,7 +28,7 @@ from pase_msa.encoders.layout import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, Range, check_ranges
+from pase_msa.ranges import SIZE, Range, check_model
 from pase_msa.task import Task
 
 
@@ -55,16 +55,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            hidden=SIZE,
-            steps=Range(0, 2**16, whole=True),
-        )
+        check_model(self, hidden=SIZE, steps=Range(0, 2**16, whole=True))
 
 
 class FrameEncoder(Encoder):

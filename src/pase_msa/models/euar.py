@@ -26,7 +26,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.models.fused import Fused, FusedModel
 from pase_msa.objective import Losses
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
 
 
@@ -59,19 +59,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            experts=SIZE,
-            active=SIZE,
-            kl=NOT_NEGATIVE,
-            balance=NOT_NEGATIVE,
-            uncertainty=NOT_NEGATIVE,
-        )
+        check_model(self, experts=SIZE, active=SIZE, kl=NOT_NEGATIVE, balance=NOT_NEGATIVE, uncertainty=NOT_NEGATIVE)
         if not 1 <= self.active <= self.experts:
             raise PaSEError(
                 f"model.active of euar is between 1 and model.experts ({self.experts}), found {self.active}."

@@ -31,7 +31,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
 from pase_msa.objective import Losses
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SHARE, SIZE, check_ranges
+from pase_msa.ranges import NOT_NEGATIVE, SHARE, check_model
 from pase_msa.task import Task
 
 _EPSILON = 1e-6
@@ -64,18 +64,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            margin=SHARE,
-            together=NOT_NEGATIVE,
-            within=NOT_NEGATIVE,
-            across=NOT_NEGATIVE,
-        )
+        check_model(self, margin=SHARE, together=NOT_NEGATIVE, within=NOT_NEGATIVE, across=NOT_NEGATIVE)
 
 
 def ratio_loss(

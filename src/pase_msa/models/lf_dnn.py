@@ -17,7 +17,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.fusion.base import mixer
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import SIZE, check_model
 from pase_msa.task import Task
 
 
@@ -42,15 +42,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            hidden=SIZE,
-        )
+        check_model(self, hidden=SIZE)
 
 
 class LateFusionDNN(FusedModel):

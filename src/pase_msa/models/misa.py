@@ -30,7 +30,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.models.fused import Fused, FusedModel
 from pase_msa.objective import Losses
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import NOT_NEGATIVE, check_model
 from pase_msa.task import Task
 
 _EPSILON = 1e-6
@@ -62,17 +62,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            similarity=NOT_NEGATIVE,
-            difference=NOT_NEGATIVE,
-            reconstruction=NOT_NEGATIVE,
-        )
+        check_model(self, similarity=NOT_NEGATIVE, difference=NOT_NEGATIVE, reconstruction=NOT_NEGATIVE)
         if self.width < 2 or self.width % 2:
             raise PaSEError(f"model.width of misa is even, for its two attention heads, found {self.width}.")
 

@@ -29,7 +29,7 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.models.fused import FusedModel
 from pase_msa.objective import Losses
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
 
 _LEAST_ROWS, _DIAGONAL, _ENTROPY_SIZE = 5, 1e-2, 4
@@ -60,17 +60,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            hidden=SIZE,
-            contrast=NOT_NEGATIVE,
-            bound=NOT_NEGATIVE,
-        )
+        check_model(self, hidden=SIZE, contrast=NOT_NEGATIVE, bound=NOT_NEGATIVE)
 
 
 class GaussianPair(nn.Module):

@@ -28,7 +28,7 @@ from pase_msa.prototypes import (
     joint_posterior,
     log_posterior,
 )
-from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, SIZE, check_ranges
+from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, check_model
 from pase_msa.task import Task
 from pase_msa.transport import Marginals
 from pase_msa.weighting import EntropySign, EntropyWeighting
@@ -98,13 +98,8 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
+        check_model(
             self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
             momentum=PROPER_SHARE,
             temperature=POSITIVE,
             mu=NOT_NEGATIVE,

@@ -36,7 +36,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.models.fused import Fused, FusedModel
 from pase_msa.models.row_state import RowState
 from pase_msa.objective import Losses, soft_cross_entropy
-from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, check_ranges
+from pase_msa.ranges import SIZE, check_model
 from pase_msa.task import Task
 
 FUSED = "+"  # the fused branch; no modality's name, since those are words
@@ -66,16 +66,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_ranges(
-            self,
-            "model",
-            width=SIZE,
-            dropout=PROPER_SHARE,
-            class_weight=NOT_NEGATIVE,
-            score_weight=NOT_NEGATIVE,
-            hidden=SIZE,
-            unimodal=SIZE,
-        )
+        check_model(self, hidden=SIZE, unimodal=SIZE)
 
 
 class Branch(nn.Module):

@@ -147,7 +147,7 @@ class RunConfig:
     Attributes:
         data: folder or file with the data, in any format that `pase inspect` knows; None is the bundled synthetic
             benchmark.
-        out: run folder; None is runs/DATA-MODEL-seedN, and runs/DATA-MODEL-seedN-XXXXXX where other options differ
+        out: run folder; None is runs/DATA-MODEL-seedN, and runs/DATA-MODEL-seedN-DIGITS where other options differ
             from the defaults. The six digits follow from these options (see `run_name`). So the same command finds its
             own run again, and a command with other options gets another folder.
         seed: of the initial weights, the order of the utterances and dropout.
