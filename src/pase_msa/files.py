@@ -12,13 +12,14 @@ import platform
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pase_msa.errors import PaSEError
 
+_LARGEST_TEXT = 2**28
 _SPACE = "free some space and give the same command again, which keeps what is finished"
 _ELSEWHERE = "name another place"
 #: errno -> (what is wrong, what to do)
@@ -236,16 +237,73 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+def read_text(path: Path) -> str:
+    """The content of a small text file in UTF-8.
 
     Errors:
-        PaSEError: the file is missing or damaged.
+        PaSEError: the file is missing, no plain file, larger than 256 MB, or not in UTF-8.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PaSEError(f"{path} cannot be read ({error}); the run folder is damaged.") from error
+        size = path.stat().st_size
+        if not path.is_file() or size > _LARGEST_TEXT:
+            found = f"{size} bytes" if path.is_file() else "no plain file"
+            raise PaSEError(
+                f"{path} was to be a text file of at most {_LARGEST_TEXT} bytes, found {found}; restore it."
+            )
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError, MemoryError) as error:
+        raise PaSEError(f"{path} cannot be read ({_short(error)}); it is missing or damaged.") from error
+
+
+def read_json(path: Path, *, keys: Collection[str] = ()) -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: of the file.
+        keys: that it must hold, where it is an object; none is asked for if left out.
+
+    Errors:
+        PaSEError: the file is missing or damaged, or lacks a key.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PaSEError(f"{path} cannot be read ({_short(error)}); the file is damaged.") from error
+    return _with_keys(path, content, keys)
+
+
+def read_yaml(path: Path, *, keys: Collection[str] = ()) -> dict[str, Any]:
+    """The options in a YAML file that `yaml.safe_dump` wrote; the arguments are those of `read_json`.
+
+    Errors:
+        PaSEError: the file is missing or damaged, holds no options or lacks one, or refers to parts of itself, by which
+            a small file can stand for a huge one.
+    """
+    import yaml
+
+    text = read_text(path)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise PaSEError(f"{path} refers to parts of itself (&, *), which no options need; write them out.")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PaSEError(f"{path} cannot be read ({_short(error)}); the file is damaged.") from error
+    if not isinstance(content, dict):
+        raise PaSEError(f"{path} was to hold options by name, found a {type(content).__name__}; the file is damaged.")
+    _with_keys(path, content, keys)
+    return content
+
+
+def _with_keys(path: Path, content: Any, keys: Collection[str]) -> Any:
+    if keys and (not isinstance(content, dict) or (missing := [key for key in keys if key not in content])):
+        lacks = f"lacks {missing[0]!r}" if isinstance(content, dict) else f"holds a {type(content).__name__}"
+        raise PaSEError(f"{path} was to hold {', '.join(keys)}, but {lacks}; the file is damaged.")
+    return content
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def strict_json(content: Any) -> str:

@@ -13,7 +13,6 @@ from pase_msa.errors import PaSEError
 from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, utterance_moments
 from pase_msa.evaluation.predictions import Predictions, read_utterances
 from pase_msa.evaluation.statistics import cluster_draws, cluster_swaps, cohens_d, holm, permutation_p
-from pase_msa.files import read_json
 from pase_msa.metrics import Convention, resolve_convention
 from pase_msa.task import Task
 from pase_msa.training.run_folder import RunFolder
@@ -143,9 +142,7 @@ def _add_verdicts(metrics: dict[str, dict[str, Any]]) -> None:
 def _evaluated(run: str | Path) -> dict[str, Any]:
     """The evaluation of a run, with its folder."""
     folder = RunFolder.complete(run)
-    if not folder.evaluation.is_file():
-        raise PaSEError(f"{folder.path} is not evaluated yet; give `pase evaluate {folder.path}` first.")
-    return {**read_json(folder.evaluation), "folder": folder}
+    return {**folder.read_evaluation(), "folder": folder}
 
 
 def _paired(ours: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from torch import Tensor
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
@@ -59,11 +58,11 @@ def evaluate(
         PaSEError: the run is not complete, the data have changed since training, or hold no labelled test split.
     """
     folder = RunFolder.complete(run)
-    config = yaml.safe_load(folder.config.read_text())
+    config = folder.read_config()
     task = read_task(folder.model)
     chosen = resolve_convention(task, convention or config["convention"])
     is_own = chosen == resolve_convention(task, config["convention"])
-    before = dict(read_json(folder.evaluation)) if folder.evaluation.is_file() else {}
+    before = folder.read_evaluation() if folder.evaluation.is_file() else {}
     # an evaluation by an earlier version may be in another convention than its run asks for today
     evaluated = before.get("convention") == chosen
     if data is None and is_own and evaluated:
@@ -99,7 +98,7 @@ def _test_data(
     folder: RunFolder, data: str | None, config: Mapping[str, Any]
 ) -> tuple[FeatureTable, dict[str, Any], bool]:
     """The table to evaluate on, its description, and whether the run was trained on the same data."""
-    trained_on = read_json(folder.data)
+    trained_on = folder.read_data()
     path = data if data is not None else trained_on["path"]
     table = open_data(path, config.get("split", "given"), config.get("label"))
     described = describe_data(table, path)

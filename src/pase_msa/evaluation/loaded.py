@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from jaxtyping import Float
 from torch import Tensor
 
@@ -23,7 +22,6 @@ from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.imputation import Imputation, imputation_switched
 from pase_msa.evaluation.inference import predict_coalitions
-from pase_msa.files import read_json
 from pase_msa.metrics import Convention, resolve_convention, task_metrics
 from pase_msa.models.base import Model
 from pase_msa.task import Task
@@ -145,8 +143,8 @@ def load_run(
         PaSEError: the run is not complete, its data have changed since, or the split has no labelled utterance.
     """
     folder = RunFolder.complete(run)
-    config = yaml.safe_load(folder.config.read_text())
-    trained_on = read_json(folder.data)
+    config = folder.read_config()
+    trained_on = folder.read_data()
     path = data if data is not None else trained_on["path"]
     table = (
         path if isinstance(path, FeatureTable) else open_data(path, config.get("split", "given"), config.get("label"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pase_msa.data.guard import reading
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference
-from pase_msa.files import replacing
+from pase_msa.files import read_text, replacing
 from pase_msa.task import Task
 
 
@@ -79,9 +81,14 @@ def read_utterances(path: Path, task: Task) -> Predictions:
             f"There is no {path}, because the run was evaluated before predictions were kept; remove its "
             "evaluation.json and evaluate it again."
         )
+    with reading(path, "the predictions of a run", "remove its evaluation.json and evaluate it again"):
+        return _read(path, task)
+
+
+def _read(path: Path, task: Task) -> Predictions:
     scored = task.kind == "regression"
     kinds = {"id": str, "video": str, **({} if scored else {"truth": str})}
-    table = pd.read_csv(path, dtype=kinds, keep_default_na=False)
+    table = pd.read_csv(io.StringIO(read_text(path)), dtype=kinds, keep_default_na=False)
     wanted = ["id", "video", "truth", *(["score"] if scored else []), *(f"probability/{k}" for k in task.classes)]
     if missing := [name for name in wanted if name not in table.columns]:
         raise PaSEError(f"{path} has no column {missing[0]!r}; the run folder is damaged.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pase_msa.data.guard import reading
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
-from pase_msa.files import make_folder, replacing, write_json
+from pase_msa.files import make_folder, read_json, replacing, write_json
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
@@ -82,10 +82,8 @@ def read_task(folder: str | Path) -> Task:
         PaSEError: the folder holds no description of a model, or a damaged one.
     """
     file = Path(folder) / CONFIG
-    try:
-        return Task.from_dict(json.loads(file.read_text(encoding="utf-8"))["task"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PaSEError(f"{file} was to describe a saved model, but cannot be read ({error}).") from error
+    with reading(file, "the description of a saved model", "save the model again"):
+        return Task.from_dict(read_json(file, keys=("task",))["task"])
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -97,36 +95,46 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     root = Path(folder)
     if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
         raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
-    try:
-        content = json.loads((root / CONFIG).read_text(encoding="utf-8"))
-        number = content["format"]
-        if number in _READ:
-            inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
-            task = Task.from_dict(content["task"])
-            recipe, shapes = content["recipe"], content["reference"]
-            extraction = content.get("extraction")
-    except (ValueError, KeyError, TypeError) as error:
-        raise PaSEError(f"{root / CONFIG} is damaged ({error}); save the model again.") from error
+    content = read_json(root / CONFIG, keys=("format", "task", "inputs", "recipe", "reference"))
+    number = content["format"]
     if number not in _READ:
         raise PaSEError(
             f"{root} was to hold a model of format {_READ[0]} to {FORMAT}, found {number}, which another "
             "version wrote; train it again."
         )
-    for spec in inputs.values():
-        if spec.text and not spec.text.get("pretrained", True):
-            spec.text["model"] = str(root / spec.text["model"])
-    model = build_model(recipe["name"], task, inputs, recipe["options"])
-    if shapes is not None:
-        model.reference = RidgeReference(task, shapes)
-    try:
+    with reading(root / CONFIG, "the description of a saved model", "save the model again"):
+        inputs = {name: InputSpec(**spec) for name, spec in content["inputs"].items()}
+        for spec in inputs.values():
+            if spec.text and not spec.text.get("pretrained", True):
+                spec.text["model"] = str(root / spec.text["model"])
+        task = Task.from_dict(content["task"])
+        _check_size(root, content, task, inputs)
+        model = _built(content, task, inputs)
+    with reading(root / WEIGHTS, f"the weights of the model in {CONFIG}", "save the model again"):
         tensors = load_file(root / WEIGHTS)
         model.load_state_dict(
             tensors if number == FORMAT else _without_limits(model) | upgrade(tensors, task.modalities)
         )
-    except Exception as error:
-        raise PaSEError(f"{root / WEIGHTS} does not fit its {CONFIG}; save the model again.") from error
-    model.extraction = extraction
+    model.extraction = content.get("extraction")
     return model.eval().to(device)
+
+
+def _built(content: Mapping[str, Any], task: Task, inputs: Mapping[str, InputSpec]) -> Model:
+    """The model that a description names, with initial weights."""
+    model = build_model(content["recipe"]["name"], task, inputs, content["recipe"]["options"])
+    if content["reference"] is not None:
+        model.reference = RidgeReference(task, content["reference"])
+    return model
+
+
+def _check_size(root: Path, content: Mapping[str, Any], task: Task, inputs: Mapping[str, InputSpec]) -> None:
+    """Refuse a description of more weights than the file can hold, before memory is taken for them."""
+    with torch.device("meta"):
+        described = sum(value.numel() for value in _built(content, task, inputs).state_dict().values())
+    if described > (root / WEIGHTS).stat().st_size:
+        raise PaSEError(
+            f"{root / CONFIG} describes {described} weights, more than {WEIGHTS} can hold; save the model again."
+        )
 
 
 def _without_limits(model: Model) -> dict[str, Tensor]:

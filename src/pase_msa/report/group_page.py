@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.statistics import Estimate, estimate, holm
@@ -63,12 +61,10 @@ def grouped(runs: Sequence[str | Path]) -> list[Group]:
     first: dict[str, Any] = {}
     for run in runs:
         folder = RunFolder.complete(run)
-        if not folder.evaluation.is_file():
-            raise PaSEError(f"{folder.path} is not evaluated yet; give `pase evaluate {folder.path}` first.")
-        result = read_json(folder.evaluation)
+        result = folder.read_evaluation()
         first = first or {**result, "path": folder.path}
         _check_alike(folder.path, result, first)
-        whole = yaml.safe_load(folder.config.read_text())
+        whole = folder.read_config()
         config = {key: value for key, value in whole.items() if key not in _OWN}
         key = json.dumps(config, sort_keys=True)
         name = _SEED.sub("", folder.path.name) or folder.path.name

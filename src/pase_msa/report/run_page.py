@@ -10,7 +10,6 @@ from typing import Any
 
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.predictions import Predictions, read_utterances
-from pase_msa.files import read_json
 from pase_msa.metrics import headline
 from pase_msa.report import charts
 from pase_msa.report.learning_view import Rows, learning_pictures, phase_marks
@@ -72,7 +71,7 @@ def write_report(
             raise PaSEError("The page of an evaluation wants a path to be written to; name an HTML file.")
     else:
         folder = _evaluated(source)
-        result, path = read_json(folder.evaluation), path or folder.report
+        result, path = folder.read_evaluation(), path or folder.report
         history = folder.history() if history is None else history
         if predictions is None and folder.predictions.is_file():
             predictions = read_utterances(folder.predictions, result_task(result))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 
 import yaml
 
+from pase_msa.data.guard import reading
 from pase_msa.errors import PaSEError
-from pase_msa.files import make_folder, read_json, write_json, write_text
+from pase_msa.files import make_folder, read_json, read_text, read_yaml, write_json, write_text
 from pase_msa.locks import HOLDER, LOCK, locked
+
+#: what readers of an evaluation rely on
+_EVALUATED = ("name", "seed", "task", "data", "split", "count", "convention", "metrics")
 
 
 class RunFolder:
@@ -94,14 +99,14 @@ class RunFolder:
         if self.results.is_file():
             raise PaSEError(f"{self.path} holds a finished run already; give another --out, or remove the folder.")
         if self.config.is_file() and self.data.is_file():
-            before = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            before = self.read_config()
             mine = {key: value for key, value in config.items() if key not in ("out", "data")}
             if changed := [key for key in mine if before.get(key) != json.loads(json.dumps(mine[key]))]:
                 raise PaSEError(
                     f"{self.path} holds an unfinished run whose {changed[0]} is {before.get(changed[0])!r}, not "
                     f"{mine[changed[0]]!r}; repeat its own command to resume it, or give another --out."
                 )
-            if read_json(self.data)["fingerprint"] != data["fingerprint"]:
+            if self.read_data()["fingerprint"] != data["fingerprint"]:
                 raise PaSEError(
                     f"{self.path} holds an unfinished run on other data; give the same --data, or another --out."
                 )
@@ -120,12 +125,38 @@ class RunFolder:
         write_text(self.config, yaml.safe_dump(json.loads(json.dumps(config)), sort_keys=False))
         return False
 
+    def read_config(self) -> dict[str, Any]:
+        """The options of the run, as plain containers.
+
+        Errors:
+            PaSEError: the file is missing or damaged.
+        """
+        return read_yaml(self.config, keys=("seed", "convention"))
+
+    def read_data(self) -> dict[str, Any]:
+        """The description of the data, see `describe_data`.
+
+        Errors:
+            PaSEError: the file is missing or damaged.
+        """
+        return dict(read_json(self.data, keys=("path", "fingerprint")))
+
+    def read_evaluation(self) -> dict[str, Any]:
+        """What `pase evaluate` wrote.
+
+        Errors:
+            PaSEError: the run is not evaluated, or the file is damaged.
+        """
+        if not self.evaluation.is_file():
+            raise PaSEError(f"{self.path} is not evaluated yet; give `pase evaluate {self.path}` first.")
+        return dict(read_json(self.evaluation, keys=_EVALUATED))
+
     def drawn_splits(self) -> str | None:
         """The label by which `--split auto` drew the splits of this run ("" is the only one); None if it drew none."""
         if not self.config.is_file():
             return None
-        config = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        return str(config.get("label") or "") if isinstance(config, dict) and config.get("split") == "auto" else None
+        config = self.read_config()
+        return str(config.get("label") or "") if config.get("split") == "auto" else None
 
     def history(self) -> list[dict[str, Any]]:
         """One row per epoch from the CSV logs; rows of a resumed session replace those of the epochs it repeated."""
@@ -133,8 +164,8 @@ class RunFolder:
         versions = sorted(self.logs.glob("version_*/metrics.csv"), key=lambda f: int(f.parent.name.split("_")[1]))
         for file in versions:
             fresh: dict[int, dict[str, Any]] = {}
-            with file.open(newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
+            with reading(file, "the log of a run", "remove it; the curves of its epochs are lost"):
+                for row in csv.DictReader(io.StringIO(read_text(file), newline="")):
                     values = {name: float(value) for name, value in row.items() if value not in ("", None)}
                     epoch = int(values.pop("epoch", -1))
                     fresh.setdefault(epoch, {"epoch": epoch}).update(values)
