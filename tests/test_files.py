@@ -56,8 +56,10 @@ def test_json_comes_back_and_damage_is_one_sentence(tmp_path):
     write_json(tmp_path / "a.json", {"x": [1, None, "é"]})
     assert read_json(tmp_path / "a.json") == {"x": [1, None, "é"]}
     (tmp_path / "a.json").write_text('{"x"')
-    with pytest.raises(PaSEError, match="cannot be read"):
+    with pytest.raises(PaSEError, match=r"a\.json is damaged \(Expecting .*\); restore it or write it again\.$"):
         read_json(tmp_path / "a.json")
+    with pytest.raises(PaSEError, match=r"a\.json is damaged \(Expecting .*\); evaluate again\.$"):
+        read_json(tmp_path / "a.json", remedy="evaluate again")
     with pytest.raises(PaSEError, match="cannot be read"):
         read_json(tmp_path / "none.json")
 

@@ -255,12 +255,13 @@ def read_text(path: Path) -> str:
         raise PaSEError(f"{path} cannot be read ({_short(error)}); it is missing or damaged.") from error
 
 
-def read_json(path: Path, *, keys: Collection[str] = ()) -> Any:
+def read_json(path: Path, *, keys: Collection[str] = (), remedy: str = "restore it or write it again") -> Any:
     """The content of a JSON file.
 
     Args:
         path: of the file.
         keys: that it must hold, where it is an object; none is asked for if left out.
+        remedy: what to do about a damaged one.
 
     Errors:
         PaSEError: the file is missing or damaged, or lacks a key.
@@ -269,11 +270,13 @@ def read_json(path: Path, *, keys: Collection[str] = ()) -> Any:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PaSEError(f"{path} cannot be read ({_short(error)}); the file is damaged.") from error
-    return _with_keys(path, content, keys)
+        raise PaSEError(f"{path} is damaged ({_short(error)}); {remedy}.") from error
+    return _with_keys(path, content, keys, remedy)
 
 
-def read_yaml(path: Path, *, keys: Collection[str] = ()) -> dict[str, Any]:
+def read_yaml(
+    path: Path, *, keys: Collection[str] = (), remedy: str = "restore it or write it again"
+) -> dict[str, Any]:
     """The options in a YAML file that `yaml.safe_dump` wrote; the arguments are those of `read_json`.
 
     Errors:
@@ -288,17 +291,17 @@ def read_yaml(path: Path, *, keys: Collection[str] = ()) -> dict[str, Any]:
             raise PaSEError(f"{path} refers to parts of itself (&, *), which no options need; write them out.")
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PaSEError(f"{path} cannot be read ({_short(error)}); the file is damaged.") from error
+        raise PaSEError(f"{path} is damaged ({_short(error)}); {remedy}.") from error
     if not isinstance(content, dict):
-        raise PaSEError(f"{path} was to hold options by name, found a {type(content).__name__}; the file is damaged.")
-    _with_keys(path, content, keys)
+        raise PaSEError(f"{path} was to hold options by name, found a {type(content).__name__}; {remedy}.")
+    _with_keys(path, content, keys, remedy)
     return content
 
 
-def _with_keys(path: Path, content: Any, keys: Collection[str]) -> Any:
+def _with_keys(path: Path, content: Any, keys: Collection[str], remedy: str) -> Any:
     if keys and (not isinstance(content, dict) or (missing := [key for key in keys if key not in content])):
         lacks = f"lacks {missing[0]!r}" if isinstance(content, dict) else f"holds a {type(content).__name__}"
-        raise PaSEError(f"{path} was to hold {', '.join(keys)}, but {lacks}; the file is damaged.")
+        raise PaSEError(f"{path} was to hold {', '.join(keys)}, but {lacks}; {remedy}.")
     return content
 
 

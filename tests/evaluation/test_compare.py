@@ -70,6 +70,7 @@ def fake(folder, noise, *, seed=1, task=None, videos=20, label_seed=0, name=None
     folder.path.mkdir(parents=True)
     folder.results.write_text("{}")
     about = {"name": name or folder.path.name, "seed": seed, "task": task.to_dict(), "convention": "mmsa"}
+    about |= {"data": "unused", "split": "test", "count": len(truth), "metrics": {}}
     folder.evaluation.write_text(json.dumps(about))
     table = {
         "id": [f"u{i}" for i in range(len(truth))],

@@ -18,7 +18,6 @@ from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.pretrained import state_size
 from pase_msa.data.shards import is_address
 from pase_msa.data.table import FeatureTable
-from pase_msa.data.text_fit import warn_of_language
 from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.ranges import nearest
@@ -179,7 +178,6 @@ def describe_inputs(
             raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
         training = [texts[row] for row in table.rows("train")]
         resolved = resolve_text(text, training)
-        warn_of_language(training, text.model)
         if text.frozen:
             inputs[name] = InputSpec(state_size(text.model), encoder, options, resolved)
         else:

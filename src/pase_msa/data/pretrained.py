@@ -117,15 +117,17 @@ def longest_text(name: str) -> int | None:
     Models in RoBERTa's manner count positions from after the padding token, so that fewer tokens fit.
     """
     need("transformers")
-    from transformers import AutoConfig
+    config = _local_config(name)
+    if config.get("model_type") not in _ENCODERS:  # whose configuration says all that is asked for here
+        from transformers import AutoConfig
 
-    config = load_quietly(AutoConfig.from_pretrained, name)
-    positions = getattr(config, "max_position_embeddings", None)
+        config = load_quietly(AutoConfig.from_pretrained, name).to_dict()
+    positions = config.get("max_position_embeddings")
     # relative positions (T5, XLNet) have no limit
     if not isinstance(positions, int) or positions < 1:
         return None
-    shifted = config.model_type in _SHIFTED_POSITIONS
-    return positions - (config.pad_token_id or 0) - 1 if shifted else positions
+    shifted = config.get("model_type") in _SHIFTED_POSITIONS
+    return positions - int(config.get("pad_token_id") or 0) - 1 if shifted else positions
 
 
 def is_decoder(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -20,13 +19,10 @@ from pase_msa.data.inputs import (
     infer_task,
     load_columns,
 )
-from pase_msa.data.pretrained import longest_text
 from pase_msa.data.table import FeatureTable
-from pase_msa.data.transcripts import TextConfig, count_cut
+from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,6 @@ class Problem:
             )
         inputs = describe_inputs(table, task.modalities, options.text, options.encoders)
         columns = load_columns(table, inputs)
-        _note_cut_texts(table, inputs)
         labels = encode_labels(table, task, np.flatnonzero(np.isin(table.splits, ("train", "valid"))))
         train = make_dataset(table, columns, table.rows("train"), labels)
         valid = make_dataset(table, columns, table.rows("valid"), labels)
@@ -139,28 +134,6 @@ class Problem:
             train=UtteranceDataset(columns, self.train.rows, self.train.videos, self.train.labels),
             valid=UtteranceDataset(columns, self.valid.rows, self.valid.videos, self.valid.labels),
         )
-
-
-def _note_cut_texts(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> None:
-    """Log a warning where the end of transcripts of training or validation is not read."""
-    for spec in inputs.values():
-        if spec.text is None or table.texts is None:
-            continue
-        texts = [table.texts[row] for row in np.flatnonzero(np.isin(table.splits, ("train", "valid")))]
-        cut, count = count_cut(texts, spec.text)
-        if cut:
-            limit = longest_text(spec.text["model"])
-            _log.warning(
-                "%d of %d transcripts (%.0f %%) are longer than text.max_length, %d tokens, and what follows is not "
-                "read; %s",
-                cut,
-                count,
-                max(100 * cut / count, 1),
-                spec.text["max_length"],
-                "this language model reads no more"
-                if limit is not None and spec.text["max_length"] >= limit
-                else f"give a larger one{'' if limit is None else f', up to {limit}'}",
-            )
 
 
 def task_from_table(table: FeatureTable, options: ProblemOptions) -> Task:

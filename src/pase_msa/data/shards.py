@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 from pase_msa.data.guard import reading
 from pase_msa.data.table import ARROW, FeatureTable, Schema
 from pase_msa.errors import PaSEError
+from pase_msa.files import cache_folder
 
 SHARDS = "shards.json"
 _ROWS = 512  # of a row group
@@ -116,8 +116,7 @@ def open_shards(path: str | Path, out: Path | None = None) -> FeatureTable:
 
 def _cache(text: bytes) -> Path:
     """Where a table is kept: the list of shards, with their sizes and the table's own record, is its name."""
-    root = Path(os.environ.get("PASE_CACHE", Path.home() / ".cache" / "pase-msa"))
-    return root / "tables" / hashlib.sha256(text).hexdigest()[:32]
+    return cache_folder("tables") / hashlib.sha256(text).hexdigest()[:32]
 
 
 def _batches(system: Any, folder: str, shards: list[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:

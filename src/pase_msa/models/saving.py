@@ -83,7 +83,7 @@ def read_task(folder: str | Path) -> Task:
     """
     file = Path(folder) / CONFIG
     with reading(file, "the description of a saved model", "save the model again"):
-        return Task.from_dict(read_json(file, keys=("task",))["task"])
+        return Task.from_dict(read_json(file, keys=("task",), remedy="save the model again")["task"])
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -95,7 +95,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     root = Path(folder)
     if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
         raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
-    content = read_json(root / CONFIG, keys=("format", "task", "inputs", "recipe", "reference"))
+    content = read_json(
+        root / CONFIG, keys=("format", "task", "inputs", "recipe", "reference"), remedy="save the model again"
+    )
     number = content["format"]
     if number not in _READ:
         raise PaSEError(
@@ -112,9 +114,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         model = _built(content, task, inputs)
     with reading(root / WEIGHTS, f"the weights of the model in {CONFIG}", "save the model again"):
         tensors = load_file(root / WEIGHTS)
-        model.load_state_dict(
-            tensors if number == FORMAT else _without_limits(model) | upgrade(tensors, task.modalities)
-        )
+        if number != FORMAT:
+            tensors = _without_limits(model) | upgrade(tensors, task.modalities)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise PaSEError(f"{root / WEIGHTS} does not fit its {CONFIG}; save the model again.") from error
     model.extraction = content.get("extraction")
     return model.eval().to(device)
 

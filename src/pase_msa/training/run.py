@@ -171,7 +171,7 @@ def _warn_of_few(prepared: Prepared) -> None:
     """Say that what is measured on a small validation split means little."""
     valid = prepared.valid
     videos = len(np.unique(valid.videos[valid.rows]))
-    if len(valid) < _FEW_UTTERANCES or videos < _FEW_VIDEOS:
+    if not rank() and (len(valid) < _FEW_UTTERANCES or videos < _FEW_VIDEOS):
         _log.warning(
             "the validation split has %d utterances of %d videos; it selects the epoch and the weights of the "
             "modalities, and what is measured on so few means little: label more",

@@ -149,7 +149,7 @@ class RunFolder:
         """
         if not self.evaluation.is_file():
             raise PaSEError(f"{self.path} is not evaluated yet; give `pase evaluate {self.path}` first.")
-        return dict(read_json(self.evaluation, keys=_EVALUATED))
+        return dict(read_json(self.evaluation, keys=_EVALUATED, remedy="remove it and evaluate the run again"))
 
     def drawn_splits(self) -> str | None:
         """The label by which `--split auto` drew the splits of this run ("" is the only one); None if it drew none."""
