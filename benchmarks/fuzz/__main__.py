@@ -3,11 +3,12 @@
     python -m benchmarks.fuzz --cases 100000 --seed 1
     python -m benchmarks.fuzz --case 4711 --seed 1        # one case again, in this process, with its traceback
 
-Formats: MMSA (aligned and unaligned), MulT, GCNet, computational sequences, MFN, the folder format, converted tables,
-saved models, run folders. Damage: bytes changed, cut, inserted, exchanged; sizes that lie; keys dropped, renamed,
-exchanged; values of other types and shapes; deep and self-referring nesting; hostile names; files that are missing,
-folders, pipes, devices. A fault is any other exception than PaSEError, a signal, more than 10 s or 4 GiB, a sentence
-with control characters or of more than 2,000 characters, or a refused conversion that leaves something behind.
+Formats: MMSA (aligned and unaligned), MulT, MAG-BERT, GCNet, MMGCN, computational sequences, MFN, the folder format,
+converted tables, saved models, run folders. Damage: bytes changed, cut, inserted, exchanged; sizes that lie; keys
+dropped, renamed, exchanged; values of other types and shapes; deep and self-referring nesting; hostile names; files
+that are missing, folders, pipes, devices. A fault is any other exception than PaSEError, a signal, more than 10 s of
+computing, 60 s of waiting or 4 GiB, a sentence with control characters or of more than 2,000 characters, or a refused
+conversion that leaves something behind.
 """
 
 from __future__ import annotations

@@ -64,6 +64,30 @@ def gcnet_content() -> list[Any]:
     return [ids, labels, speakers, sentences, {"v0", "v1", "v2"}, {"v3"}, {"v4"}]
 
 
+def mmgcn_content() -> tuple[Any, ...]:
+    """What a pickle of conversations holds."""
+    rng = _rng()
+    ids, labels, speakers, sentences = gcnet_content()[:4]
+    videos = list(ids)
+    features = [{v: [rng.normal(size=d).astype("f4") for _ in ids[v]] for v in videos} for d in (4, 3, 2)]
+    return (ids, speakers, labels, *features, sentences, set(videos[:4]), set(videos[4:]))
+
+
+def mag_bert_content() -> dict[str, Any]:
+    """What a pickle of tuples holds."""
+    rng, content = _rng(), {}
+    for split, n in SIZES.items():
+        content[split] = [
+            (
+                (["some", "words"], rng.normal(size=(2, 3)).astype("f4"), rng.normal(size=(2, 4)).astype("f4")),
+                rng.uniform(-3, 3, (1, 1)),
+                f"{split}{i // 2}[{i}]",
+            )
+            for i in range(n)
+        ]
+    return content
+
+
 def write_mmsa(folder: Path) -> Path:
     """An aligned MMSA pickle."""
     return _pickle(folder / "aligned.pkl", mmsa_content())
@@ -156,6 +180,16 @@ def _utterances() -> list[Utterance]:
     ]
 
 
+def write_mmgcn(folder: Path) -> Path:
+    """A pickle of conversations."""
+    return _pickle(folder / "iemocap.pkl", mmgcn_content())
+
+
+def write_mag_bert(folder: Path) -> Path:
+    """A pickle of tuples."""
+    return _pickle(folder / "mosi.pkl", mag_bert_content())
+
+
 def write_table(folder: Path) -> Path:
     """A converted table."""
     rows = _utterances()
@@ -193,6 +227,8 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "mmsa unaligned": write_mmsa_unaligned,
     "mult": write_mult,
     "gcnet": write_gcnet,
+    "mmgcn": write_mmgcn,
+    "mag bert": write_mag_bert,
     "csd": write_csd,
     "mfn": write_mfn,
     "folder": write_folder,
@@ -206,6 +242,8 @@ STRUCTURES: dict[str, tuple[str, Callable[[], Any]]] = {
     "mmsa unaligned": ("unaligned.pkl", lambda: mmsa_content(unaligned=True)),
     "mult": ("mosi_data.pkl", mult_content),
     "gcnet": ("labels.pkl", gcnet_content),
+    "mmgcn": ("iemocap.pkl", mmgcn_content),
+    "mag bert": ("mosi.pkl", mag_bert_content),
 }
 
 

@@ -32,7 +32,8 @@ from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.models.base import Model
 from pase_msa.training.run_folder import RunFolder
 
-SECONDS = 10
+SECONDS = 10  # of computing
+WAIT = 60  # seconds of the clock, for what waits and computes nothing
 MEMORY = 4 * 2**30
 LONGEST = 2_000  # characters of a sentence
 
@@ -134,18 +135,21 @@ def _work(pipe: Connection, numbers: Sequence[int], seed: int, kinds: Sequence[s
     def too_long(*_: object) -> None:
         raise _TooLong
 
+    signal.signal(signal.SIGPROF, too_long)
     signal.signal(signal.SIGALRM, too_long)
     for number in numbers:
         pipe.send(("begins", number))
         folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        signal.alarm(WAIT)
         try:
             found = case(number, seed, kinds, corpus, folder)
         except _TooLong:
-            found = "?", "?", f"took more than {SECONDS} s"
+            found = "?", "?", f"took more than {SECONDS} s, or waited"
         except MemoryError:
             found = "?", "?", f"took more than {MEMORY >> 30} GiB"
         finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(0)
             shutil.rmtree(folder, ignore_errors=True)
         pipe.send(("ended", (number, *found)))
@@ -221,10 +225,10 @@ class _Worker:
             code = self.process.exitcode or 0
             name = signal.Signals(-code).name if code < 0 else f"exit {code}"
             return self._died(report, f"the process ended by {name}")
-        if time.monotonic() - self.since > 3 * SECONDS:  # stuck where no signal is heard
+        if time.monotonic() - self.since > 2 * WAIT:  # stuck where no signal is heard
             self.process.kill()
             self.process.join()
-            return self._died(report, f"took more than {3 * SECONDS} s and heard no signal")
+            return self._died(report, f"took more than {2 * WAIT} s and heard no signal")
         return False
 
     def _ended(self, report: Report, number: int, kind: str, how: str, what: str) -> None:

@@ -270,12 +270,71 @@ def csd_example(root):
     )
 
 
+def mmgcn_example(root, kinds=3, meld=False):
+    """Conversation a of two utterances, b of one, c of one with an empty face."""
+    ids = {"a": ["a_F0", "a_M0"], "b": ["b_F0"], "c": ["c_M0"]}
+    labels = {"a": [0, 3], "b": [-1], "c": [5]}
+    speakers = {video: ["F"] * len(names) for video, names in ids.items()}
+    features = [{video: [filled(size) for _ in names] for video, names in ids.items()} for size in (4, 3, 5)[:kinds]]
+    features[-1]["c"] = [np.zeros(features[-1]["c"][0].shape, np.float32)]
+    sentences = {video: [f"said {name}" for name in names] for video, names in ids.items()}
+    content = [ids, speakers, labels, *features, sentences, ["a", "b"], {"c"}]
+    if meld:
+        content.append({"a": [1, 2], "b": [0], "c": [1]})
+    path = dump(root / "IEMOCAP_features_raw.pkl", tuple(content), 2)
+    names = ("text", "audio", "vision")[:kinds]
+    return Example(
+        path,
+        path,
+        ["a_F0", "a_M0", "b_F0", "c_M0"],
+        ["a", "a", "b", "c"],
+        ["train", "train", "train", "test"],
+        "emotion",
+        ["happy", "angry", None, "frustrated"],
+        {name: [1, 1, 1, 1 if name != names[-1] else 0] for name in names},
+        ["said a_F0", "said a_M0", "said b_F0", "said c_M0"],
+    )
+
+
+def mag_bert_example(root, numbers=False, segments=True, emotions=False):
+    """Words with a pause among them, of two, one and three steps; the middle one has no sound."""
+
+    def row(words, score, segment, silent=False):
+        steps = len(words)
+        first = np.arange(1, steps + 1) if numbers else words
+        audio = np.zeros((steps, 3)) if silent else filled(steps, 3)
+        parts = (first, filled(steps, 4), audio, *([words] if numbers else []))
+        label = np.array([[score, 1, 0, 0, 2, 0, 0]] if emotions else [[score]])
+        return (parts, label, segment) if segments else (parts, label)
+
+    content = {
+        "train": [row(["I", "like"], 1.5, "v_1[0]"), row(["sp"], 0.0, "v_1[1]", silent=True)],
+        "dev": [row(["not", "that", "good"], -2.0, "w_11")],
+        "test": [row(["fine", "sp"], 1.0, "x")],
+    }
+    path = dump(root / "mosi.pkl", content)
+    own = ["train_0", "train_1", "valid_0", "test_0"]
+    return Example(
+        path,
+        path,
+        ["v_1[0]", "v_1[1]", "w_11", "x"] if segments else own,
+        ["v_1", "v_1", "w", "x"] if segments else own,
+        ["train", "train", "valid", "test"],
+        "sentiment",
+        [1.5, 0.0, -2.0, 1.0],
+        {"vision": [2, 1, 3, 2], "audio": [2, 0, 3, 2]},
+        ["I like", None, "not that good", "fine"],
+    )
+
+
 #: a writer per reader, by the reader's name; `tests/contracts/test_formats.py` wants one for each
 EXAMPLES = {
     "csd": csd_example,
     "folder": folder_example,
     "gcnet": gcnet_example,
+    "mag_bert": mag_bert_example,
     "mfn": mfn_example,
+    "mmgcn": mmgcn_example,
     "mmsa": mmsa_example,
     "mult": mult_example,
 }

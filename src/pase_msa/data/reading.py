@@ -25,6 +25,8 @@ UNKNOWN = frozenset(
     {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "null", "none", "nil", "unknown", "missing", "-", "--", "?"}
 )
 _WORDS = {"unknown", "missing", "nil"}  # which somebody may say
+_EMOTIONS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")  # of IEMOCAP, in the order of all its files
+_MOST_CLASSES = 100
 #: what transcripts of published files hold in place of a word
 NO_WORDS = frozenset({"sp", "nw", "sil", "<sil>", "[sil]", "<unk>", "[unk]", "<pad>", "[pad]", ""})
 
@@ -198,6 +200,51 @@ def left_over_parts(path: Path) -> list[str]:
     """The keys of a pickle of splits that name no split, such as "trainval"; those who read it are to say so."""
     content = cached_pickle(path)
     return [str(key)[:60] for key in content if split_name(key) is None] if isinstance(content, dict) else []
+
+
+def splits_of_sets(path: Path, sets: Mapping[str, Iterable[Any]]) -> dict[Any, str]:
+    """Video -> split, of a file that lists the videos of each split.
+
+    Errors:
+        PaSEError: a video is in two of them.
+    """
+    split_of: dict[Any, str] = {}
+    for split, videos in sets.items():
+        for video in videos:
+            if split_of.setdefault(video, split) != split:
+                raise PaSEError(
+                    f"{path}: video {as_text(video)!r} is in the {split_of[video]} and in the {split} set, so results "
+                    "would be too good; leave it in one of them."
+                )
+    return split_of
+
+
+def class_names(path: Path, values: list[Any]) -> dict[Any, str | None] | None:
+    """The class of each label of a file of conversations: words, or whole numbers from 0; -1 is unknown.
+
+    Errors:
+        PaSEError: all labels are unknown, or too many numbers to be classes.
+
+    Returns: None where the labels are real scores.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind in "SU":
+        words = {word: as_text(word).strip() for word in array.tolist()}
+        return {word: None if name.lower() in UNKNOWN else name for word, name in words.items()}
+    if array.dtype.kind not in "iub" or not array.size:
+        return None
+    below = set(array[array < 0].tolist())
+    if below - {-1}:
+        return None  # a score such as -3 to 3
+    count = int(array.max()) + 1
+    if not count:
+        raise PaSEError(f"{path}: all {array.size} labels are -1, which is an unknown class; give labels.")
+    if count > _MOST_CLASSES:
+        raise PaSEError(
+            f"{path}: labels are whole numbers up to {count - 1}, which are no classes; write scores as real numbers."
+        )
+    names = _EMOTIONS[:count] if count in (4, 6) else tuple(map(str, range(count)))
+    return {-1: None, **dict(enumerate(names))}
 
 
 def describe_pickle(path: Path) -> str:

@@ -30,13 +30,14 @@ import numpy as np
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import (
     PICKLES,
-    UNKNOWN,
     as_text,
     cached_pickle,
+    class_names,
     load_array,
     modality_name,
     real,
     release_pickle,
+    splits_of_sets,
     strip_zeros,
     transcript,
 )
@@ -44,8 +45,6 @@ from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 
-_EMOTIONS = ("happy", "sad", "neutral", "angry", "excited", "frustrated")
-_MOST_CLASSES = 100
 _SPLITS = {2: ("train", "test"), 3: ("train", "valid", "test")}
 
 
@@ -64,9 +63,9 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             f"of .npy files per modality, found no such {'pickle' if content is None else 'folder'}; add it."
         )
     ids, labels, _, sentences, *sets = content
-    split_of = _splits(path, sets)
+    split_of = splits_of_sets(path, dict(zip(_SPLITS[len(sets)], sets, strict=True)))
     values = [value for video in ids for value in labels[video]]
-    classes = _classes(path, values)
+    classes = class_names(path, values)
     notes = [] if len(sets) == 3 else ["The data define no valid split; take one from the training videos."]
     if left := sum(video not in split_of for video in ids):
         notes.append(f"{left} videos are in no split.")
@@ -102,23 +101,6 @@ def _labels(path: Path) -> Any:
     return None
 
 
-def _splits(path: Path, sets: list[Any]) -> dict[Any, str]:
-    """Video -> split.
-
-    Errors:
-        PaSEError: a video is in two sets.
-    """
-    split_of: dict[Any, str] = {}
-    for split, videos in zip(_SPLITS[len(sets)], sets, strict=True):
-        for video in videos:
-            if split_of.setdefault(video, split) != split:
-                raise PaSEError(
-                    f"{path}: video {as_text(video)!r} is in the {split_of[video]} and in the {split} set, so results "
-                    "would be too good; leave it in one of them."
-                )
-    return split_of
-
-
 def _parts(schema: Schema) -> list[tuple[str, str]]:
     """What the labels, sentences and folders were taken for."""
     (label, kind) = next(iter(schema.labels.items()))
@@ -152,28 +134,6 @@ def _folders(path: Path) -> dict[str, Path]:
     root = path / "features" if (path / "features").is_dir() else path
     folders = (item for item in sorted(root.iterdir()) if item.is_dir())
     return {modality_name(item.name): item for item in folders if next(item.rglob("*.npy"), None) is not None}
-
-
-def _classes(path: Path, values: list[Any]) -> dict[Any, str | None] | None:
-    """The class of each label, or None where the labels are real scores."""
-    array = np.asarray(values)
-    if array.dtype.kind in "SU":
-        words = {word: as_text(word).strip() for word in array.tolist()}
-        return {word: None if name.lower() in UNKNOWN else name for word, name in words.items()}
-    if array.dtype.kind not in "iub" or not array.size:
-        return None
-    below = set(array[array < 0].tolist())
-    if below - {-1}:
-        return None  # a score such as -3 to 3
-    count = int(array.max()) + 1
-    if not count:
-        raise PaSEError(f"{path}: all {array.size} labels are -1, which is an unknown class; give labels.")
-    if count > _MOST_CLASSES:
-        raise PaSEError(
-            f"{path}: labels are whole numbers up to {count - 1}, which are no classes; write scores as real numbers."
-        )
-    names = _EMOTIONS[:count] if count in (4, 6) else tuple(map(str, range(count)))
-    return {-1: None, **dict(enumerate(names))}
 
 
 def _size(folder: Path, names: list[str]) -> int:
