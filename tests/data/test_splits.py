@@ -66,6 +66,16 @@ def test_only_what_is_missing_is_drawn():
     assert assign_splits(whole) is whole
 
 
+def test_conversion_writes_drawn_splits_into_the_table(tmp_path, capsys):
+    given = table_of(np.repeat(np.arange(30), 5)).save(tmp_path / "given")
+    command = ["convert", str(tmp_path / "given"), str(tmp_path / "drawn"), "--split", "auto"]
+    assert main(command) == 0
+    assert "note: The train, valid and test split" in capsys.readouterr().out
+    drawn = FeatureTable.load(tmp_path / "drawn")
+    assert drawn.splits.tolist() == assign_splits(given).splits.tolist()
+    drawn.check_splits()
+
+
 @pytest.mark.parametrize("videos", [[0, 0, 0, 0], [0, 0, 1, 1]])
 def test_too_few_groups_are_refused(videos):
     with pytest.raises(PaSEError, match="3 videos or more"):

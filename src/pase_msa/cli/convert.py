@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from pase_msa.data.table import FeatureTable
 
 
-def convert(file: str, out: str, *, format: str | None = None, shards: int = 0) -> None:
+def convert(
+    file: str,
+    out: str,
+    *,
+    format: str | None = None,
+    shards: int = 0,
+    split: Literal["given", "auto"] = "given",
+    label: str | None = None,
+) -> None:
     """Convert a published feature format to a feature table.
 
     Args:
@@ -16,11 +24,15 @@ def convert(file: str, out: str, *, format: str | None = None, shards: int = 0) 
         out: folder for the table; it must not hold one yet. With --shards it may be an address, such as s3://BUCKET/NAME.
         format: name of the reader; found from the content if left out.
         shards: write the table in so many Parquet files, which need not lie on this machine; 0 writes one Arrow file.
+        split: auto draws the splits that the data lack, by video or speaker, and writes them into the table.
+        label: column whose values are to have equal shares in drawn splits.
     """
+    from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from pase_msa.data import open_table
     from pase_msa.data.shards import is_address, write_shards
+    from pase_msa.data.splits import assign_splits
     from pase_msa.errors import PaSEError
     from pase_msa.files import check_out
 
@@ -28,12 +40,17 @@ def convert(file: str, out: str, *, format: str | None = None, shards: int = 0) 
         raise PaSEError(f"{out} is an address, where a table lies in shards; say how many with --shards N.")
     if not is_address(out):
         check_out(out, folder=True)
-    if not shards:
+    if not shards and split == "given":
         _summarise(open_table(file, format=format, out=out), out)
         return
     with TemporaryDirectory(prefix="pase-convert-") as folder:
         table = open_table(file, format=format, out=f"{folder}/table")
-        write_shards(table, out, shards)
+        if split == "auto":
+            table = assign_splits(table, label)
+        if shards:
+            write_shards(table, out, shards)
+        else:
+            table.save(Path(out))
         _summarise(table, out)
 
 
