@@ -70,7 +70,7 @@ def test_conversion_writes_drawn_splits_into_the_table(tmp_path, capsys):
     given = table_of(np.repeat(np.arange(30), 5)).save(tmp_path / "given")
     command = ["convert", str(tmp_path / "given"), str(tmp_path / "drawn"), "--split", "auto"]
     assert main(command) == 0
-    assert "note: The train, valid and test split" in capsys.readouterr().out
+    assert "note: The train, valid and test splits were drawn by video." in capsys.readouterr().out
     drawn = FeatureTable.load(tmp_path / "drawn")
     assert drawn.splits.tolist() == assign_splits(given).splits.tolist()
     drawn.check_splits()

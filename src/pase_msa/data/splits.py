@@ -50,7 +50,9 @@ def assign_splits(table: FeatureTable, label: str | None = None) -> FeatureTable
         share = 1 / (_PARTS - int((splits[rows] != "train").any()))
         held = hold_out(groups[left].astype(str).tolist(), share, _SEED, strata[left].astype(str).tolist())
         splits[rows[left][held]] = name
-    note = f"The {' and '.join(reversed(wanted))} split {'were' if len(wanted) > 1 else 'was'} drawn by {by}."
+    drawn = [*([] if source else ["train"]), *reversed(wanted)]
+    listed = " and ".join(filter(None, (", ".join(drawn[:-1]), drawn[-1])))
+    note = f"The {listed} {'splits were' if len(drawn) > 1 else 'split was'} drawn by {by}."
     return table.with_splits([str(split) for split in splits], note)
 
 
