@@ -139,6 +139,15 @@ def test_processes_give_what_one_process_gives(tmp_path):
     assert one.fingerprint() == two.fingerprint()
 
 
+def test_a_killed_worker_costs_its_own_clip(tmp_path):
+    clips = tones(tmp_path / "clips", 4)
+    loud = loudness(deadly=0.07)  # the mean of the last tone is .08, that of the one before it .06
+    table, outcomes = extract_table(clips, tmp_path / "out", loud, jobs=2)
+    assert table.ids == ["tone0", "tone1", "tone2"]
+    assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "failed"]
+    assert "worker process was killed" in report(tmp_path / "out")["tone3"]["notes"]
+
+
 def test_long_clips_are_cut_and_share_their_video(tmp_path):
     tone = (1000 * np.sin(np.arange(RATE * 45))).astype(np.int16)
     write_clip(tmp_path / "long.wav", sound=tone, rate=RATE)

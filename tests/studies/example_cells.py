@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 
+from pase_msa.models import concat
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.engine import run_cells
 
@@ -34,6 +35,16 @@ def moody(cell, folder):
     if cell.options["number"] == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return {"number": cell.options["number"]}
+
+
+class Deadly:
+    """A model whose making ends the process."""
+
+    Config = concat.Config
+
+    @staticmethod
+    def build(task, inputs, config):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def unplain(cell, folder):

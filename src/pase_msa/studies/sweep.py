@@ -299,6 +299,7 @@ def _search(
 def _fail_running(study: optuna.Study, reason: str) -> None:
     """End the trials whose worker did not, which has to be dead."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        optuna.trial.Trial(study, trial._trial_id).set_user_attr("error", reason)  # while it may still be changed
         study.tell(trial.number, state=TrialState.FAIL)
         _log.warning("trial %d failed: %s", trial.number, reason)
 
