@@ -1,7 +1,13 @@
 """Shape checks for the whole suite, one thread, and the tables that several files share."""
 
+import gc
 import os
 
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(
+        _name, "1"
+    )  # before NumPy is imported; two workers of two threads each are slower on two cores
+gc.set_threshold(100_000, 50, 100)  # thousands of tests and the modules of PyTorch are no garbage
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"

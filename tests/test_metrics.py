@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pase_msa.batch import Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.metrics import (
-    SentimentMetrics,
     classification_metrics,
     headline,
     regression_metrics,
@@ -19,6 +18,7 @@ from pase_msa.metrics import (
     task_metrics,
 )
 from pase_msa.task import Task
+from pase_msa.training.epoch_metrics import SentimentMetrics
 from tests.reference.metrics import naive_classification, naive_regression
 
 MOSI = Task.regression(["text", "audio"], -3, 3)

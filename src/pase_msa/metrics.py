@@ -1,4 +1,4 @@
-"""Metrics in the field's conventions, as pure functions and as one torchmetrics class.
+"""Metrics in the field's conventions, as pure functions.
 
 Accuracies, recall and F1 are fractions in [0, 1]; MAE is in label units, entropy in nats. A convention
 says which class zero belongs to and what F1 is weighted by; tables differ by about a point for that reason alone:
@@ -23,10 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
-from pase_msa.batch import Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
 
@@ -124,41 +121,6 @@ def task_metrics(
 def headline(task: Task) -> tuple[str, Literal["min", "max"]]:
     """The metric that selects checkpoints of the task, and whether its minimum or its maximum is best."""
     return ("mae", "min") if task.kind == "regression" else ("f1_weighted", "max")
-
-
-class SentimentMetrics(Metric):
-    """`task_metrics` of all utterances of an epoch, gathered over processes, plus the mean entropy."""
-
-    full_state_update = False
-    probabilities: list[Tensor]
-    score: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self, task: Task, convention: Convention = "mmsa", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        check_convention(convention)
-        self.task, self.convention = task, convention
-        for name in ("probabilities", "labels", *(["score"] if task.kind == "regression" else [])):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, outputs: Outputs, labels: Tensor) -> None:
-        """Add the outputs and labels [N] of a batch."""
-        probabilities = outputs.probabilities.detach().float()
-        self.probabilities.append(probabilities)
-        self.labels.append(labels.detach().float())
-        if self.task.kind == "regression":
-            score = self.task.score(probabilities) if outputs.score is None else outputs.score
-            self.score.append(score.detach().float())
-
-    def compute(self) -> dict[str, float]:
-        """Metrics as a flat dictionary: `per_class` is left out, `entropy` (mean, nats) is added."""
-        if not len(self.labels):
-            raise PaSEError("There are no predictions to measure: no update came before compute.")
-        probabilities, labels = dim_zero_cat(self.probabilities), dim_zero_cat(self.labels)
-        score = dim_zero_cat(self.score) if self.task.kind == "regression" else None
-        result = task_metrics(self.task, probabilities, score, labels, self.convention)
-        result.pop("per_class", None)
-        return result | {"entropy": float(torch.special.entr(probabilities).sum(1).mean())}
 
 
 def check_convention(convention: str) -> None:

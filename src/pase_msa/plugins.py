@@ -14,6 +14,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -41,9 +42,12 @@ def _is_plugin(spec: ModuleSpec) -> bool:
     """Whether the source of a module defines an entry point."""
     get_source = getattr(spec.loader, "get_source", None)
     source = None if get_source is None else get_source(spec.name)
-    return source is not None and any(
-        isinstance(node, ast.FunctionDef) and node.name in _ENTRY_POINTS for node in ast.parse(source).body
-    )
+    return source is not None and _defines_entry_point(source)
+
+
+@lru_cache(maxsize=512)  # parsing a file took longer than making the model that it holds
+def _defines_entry_point(source: str) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name in _ENTRY_POINTS for node in ast.parse(source).body)
 
 
 def check(kind: str, name: str) -> None:
@@ -81,6 +85,16 @@ def load(kind: str, name: str) -> Any:
     return module
 
 
+@lru_cache(maxsize=64)
+def _parser(config: type[Any]) -> Any:
+    """What reads the options of a configuration; making it takes longer than reading them."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(config, "options")
+    return parser
+
+
 def configure(config: type[C], options: Mapping[str, Any], what: str) -> C:
     """An instance of the dataclass `config` from plain options.
 
@@ -94,8 +108,7 @@ def configure(config: type[C], options: Mapping[str, Any], what: str) -> C:
         near = difflib.get_close_matches(unknown[0], fields, 1)
         hint = f"did you mean {near[0]!r}?" if near else "leave it out."
         raise PaSEError(f"{what} has no option {unknown[0]!r}; it has {', '.join(sorted(fields))}; {hint}")
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(config, "options")
+    parser = _parser(config)  # type: ignore[arg-type]
     try:
         parsed = parser.parse_object({"options": dict(options)})
         built: C = parser.instantiate(parsed).options

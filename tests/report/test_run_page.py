@@ -194,7 +194,8 @@ OPTIONAL += ("calibration", "modality_report", "phases", "environment")
 @pytest.mark.parametrize("missing", [*[(name,) for name in OPTIONAL], OPTIONAL], ids=lambda names: names[0][:12])
 @pytest.mark.parametrize("as_none", [False, True], ids=["absent", "null"])
 def test_optional_parts_may_be_missing(missing, as_none, tmp_path, monkeypatch):
-    monkeypatch.setattr("pase_msa.report.charts.png", lambda draw, **size: b"png")
+    for module in ("charts", "modality_view"):
+        monkeypatch.setattr(f"pase_msa.report.{module}.png", lambda draw, **size: b"png")
     content = result(MOSI)
     for name in missing:
         content.pop(name)

@@ -157,7 +157,7 @@ def test_a_killed_worker_costs_its_own_trial(root, tmp_path):
     content = {**CONTENT, "data": str(root / "data")}
     content["space"] = {"model.name": {"choices": ["concat", "tests.studies.example_cells:Deadly"]}}
     (tmp_path / "deadly.yaml").write_text(yaml.safe_dump(content))
-    table = run_sweep(read_sweep(tmp_path / "deadly.yaml"), tmp_path / "out", trials=2, jobs=2, seed=1, progress=False)
+    table = run_sweep(read_sweep(tmp_path / "deadly.yaml"), tmp_path / "out", trials=2, jobs=2, seed=4, progress=False)
     ended = table.groupby("model.name")["state"].agg(set).to_dict()
     assert ended == {"concat": {"complete"}, "tests.studies.example_cells:Deadly": {"fail"}}
     assert table["error"].dropna().str.contains("worker process was killed").all()

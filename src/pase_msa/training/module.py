@@ -16,10 +16,11 @@ from pase_msa.balancing.base import BalancingMethod
 from pase_msa.batch import Batch, Outputs
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
-from pase_msa.metrics import Convention, SentimentMetrics, headline
+from pase_msa.metrics import Convention, headline
 from pase_msa.models.base import Model
 from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.config import TrainingConfig
+from pase_msa.training.epoch_metrics import SentimentMetrics
 from pase_msa.training.optimizers import learning_rate_factor, make_optimizer
 
 PROGRESS = "val/progress"
