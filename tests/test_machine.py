@@ -5,14 +5,17 @@ import fcntl
 import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock
 
 from pase_msa.cli.main import main
 from pase_msa.data.transcripts import _cached, _keep
 from pase_msa.errors import PaSEError
 from pase_msa.files import _host, cache_folder, check_out, make_folder, replacing, write_text, writing
-from pase_msa.locks import HOLDER, LOCK, locked
+from pase_msa.locks import HOLDER, LOCK, locked, one_after_the_other
 
 NUMBERS = (
     "ENOSPC",
@@ -169,3 +172,25 @@ def test_a_home_is_not_needed(monkeypatch):
     monkeypatch.delenv("PASE_CACHE", raising=False)
     monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert cache_folder("text").name == "text"
+
+
+def test_a_file_of_the_cache_is_made_once(tmp_path):
+    file, made = tmp_path / "cache" / "states", []
+
+    def make(_):
+        with one_after_the_other(file):
+            if not file.exists():
+                time.sleep(0.05)
+                made.append(1)
+                file.write_text("made")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(8)))
+    assert made == [1]
+
+
+def test_a_file_of_the_cache_is_not_waited_for_without_end(tmp_path):
+    file = tmp_path / "states"
+    with FileLock(tmp_path / "states.lock"), one_after_the_other(file, seconds=0.1):
+        file.write_text("made all the same")
+    assert file.exists()

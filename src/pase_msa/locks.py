@@ -61,6 +61,29 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def one_after_the_other(file: Path, seconds: float = 600) -> Iterator[None]:
+    """Let one process at a time make a file of a cache, so that the others find it made.
+
+    Nothing depends on it: where no lock can be had, or another process has held it for too long, it is not waited for.
+
+    Args:
+        file: that is made.
+        seconds: longest wait.
+    """
+    lock = None
+    with contextlib.suppress(PaSEError, OSError):  # a Timeout is an OSError
+        make_folder(file.parent)
+        if _has_locks(file.parent):
+            lock = FileLock(file.with_name(f"{file.name}{LOCK}"))
+            lock.acquire(timeout=seconds)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def _holder(folder: Path) -> str:
     """Who holds the folder, in words."""
     try:

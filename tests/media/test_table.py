@@ -14,6 +14,7 @@ from pase_msa import PaSEError
 from pase_msa.cli import main as cli
 from pase_msa.data import open_table
 from pase_msa.evaluation.evaluate import evaluate
+from pase_msa.locks import locked
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.decode import RATE
 from pase_msa.media.example_clip import write_clip
@@ -146,6 +147,14 @@ def test_a_killed_worker_costs_its_own_clip(tmp_path):
     assert table.ids == ["tone0", "tone1", "tone2"]
     assert [outcome.status for outcome in outcomes] == ["ok", "ok", "ok", "failed"]
     assert "worker process was killed" in report(tmp_path / "out")["tone3"]["notes"]
+
+
+def test_two_extractions_into_one_folder_are_refused(tmp_path):
+    clips = tones(tmp_path / "clips", 1)
+    with locked(tmp_path / "out" / "parts"), pytest.raises(PaSEError, match="is being written by another command"):
+        extract_table(clips, tmp_path / "out", loudness(), jobs=1)
+    table, _ = extract_table(clips, tmp_path / "out", loudness(), jobs=1)
+    assert table.ids == ["tone0"]
 
 
 def test_long_clips_are_cut_and_share_their_video(tmp_path):

@@ -33,7 +33,7 @@ class Plugin:
     @dataclass
     class Config:
         sleep: float = 0.0
-        deadly: float = float("inf")
+        deadly: float = 1e9
 
     @staticmethod
     def build(config):

@@ -52,3 +52,41 @@ def pseudo_label(labels, own, fused, half_range):
         value = 0.5 * y * s / (m + 1e-8) + 0.5 * (y + s - m)
         result.append(min(max(value, -half_range), half_range) if math.isfinite(value) else y)
     return np.array(result)
+
+
+def attention(queries, keys, values, lengths):
+    """Scaled dot-product attention of one head, [N, T, D] on the first `lengths` steps of [N, S, D]."""
+    out = np.zeros((len(queries), queries.shape[1], values.shape[2]))
+    for n, length in enumerate(lengths):
+        for t, query in enumerate(queries[n]):
+            if length:
+                scores = np.array([query @ key for key in keys[n, :length]]) / np.sqrt(len(query))
+                weights = np.exp(scores - scores.max())
+                out[n, t] = (weights / weights.sum()) @ values[n, :length]
+    return out
+
+
+def layer_norm(frames, epsilon=1e-5):
+    """Frames of mean 0 and variance 1."""
+    centred = frames - frames.mean(-1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+
+
+def crossmodal_layer(target, source, lengths, weights):
+    """A layer of MulT: attention of the target to the source, both normed, and a feed-forward part, each added.
+
+    Args:
+        target: frames [N, T, D].
+        source: frames [N, S, D].
+        lengths: valid frames of the source, [N].
+        weights: matrices "q", "k", "v", "o" [D, D], "expand" [4D, D], "reduce" [D, 4D], and their biases, "q_bias" ...
+    """
+
+    def linear(frames, name):
+        return frames @ weights[name].T + weights[f"{name}_bias"]
+
+    normed = layer_norm(source)
+    given = attention(linear(layer_norm(target), "q"), linear(normed, "k"), linear(normed, "v"), lengths)
+    there = (np.asarray(lengths) > 0).reshape(-1, 1, 1)
+    target = target + linear(given, "o") * there
+    return target + linear(np.maximum(linear(layer_norm(target), "expand"), 0), "reduce")

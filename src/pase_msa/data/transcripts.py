@@ -24,6 +24,7 @@ from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, lon
 from pase_msa.data.text_fit import warn_of_language
 from pase_msa.errors import PaSEError
 from pase_msa.files import cache_folder, make_folder, replacing
+from pase_msa.locks import one_after_the_other
 from pase_msa.ranges import POSITIVE, Range, check_ranges, one_of
 
 Pooling = Literal["auto", "mean", "first", "last", "tokens"]
@@ -173,10 +174,14 @@ def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Sequ
     ).hexdigest()
     file = cache_folder("text") / f"{key}.safetensors"
     stored = _cached(file)
-    if stored is None:
+    if stored is None and len(texts) < _CACHED_FROM:
         stored = _states(texts, resolved)
-        if len(texts) >= _CACHED_FROM:
-            _keep(stored, file)
+    elif stored is None:
+        with one_after_the_other(file):  # the workers of a study begin with the same texts
+            stored = _cached(file)
+            if stored is None:
+                stored = _states(texts, resolved)
+                _keep(stored, file)
     ends = np.cumsum(stored["lengths"]) * stored["values"].shape[1]
     chunk = (stored["values"].reshape(-1), np.concatenate([[0], ends]))
     return SequenceColumn([chunk], stored["lengths"] > 0, stored["values"].shape[1])

@@ -20,7 +20,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pase_msa.data.table import ARROW, META, FeatureTable, LabelKind, Schema, Utterance
 from pase_msa.errors import PaSEError
-from pase_msa.files import check_out, make_folder, replacing
+from pase_msa.files import check_out, replacing
+from pase_msa.locks import locked
 from pase_msa.media import parts
 from pase_msa.media.clip import Clip
 from pase_msa.media.config import ExtractConfig
@@ -99,19 +100,19 @@ def extract_table(
     _check_folder(folder)
     check_out(folder, folder=True)
     extractor = _extractor(json.dumps(config.to_dict()))
-    make_folder(folder / PARTS)
-    targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
-    outcomes = _finished_before(items, targets)
-    todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]
-    with _bar(len(items), len(outcomes), show=progress) as advance:
-        for done in _run(todo, config, cut, jobs, backend, timeout):
-            outcomes[done.id] = done
-            advance(done)
-    ordered = [outcomes[item.id] for item in items]
-    _write_report(folder / REPORT, ordered)
-    if all(done.status == "failed" for done in ordered):
-        raise PaSEError(f"None of the {len(ordered)} clips could be read: {ordered[0].reason}")
-    return _build(folder, items, ordered, targets, kinds, extractor), ordered
+    with locked(folder / PARTS):
+        targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
+        outcomes = _finished_before(items, targets)
+        todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]
+        with _bar(len(items), len(outcomes), show=progress) as advance:
+            for done in _run(todo, config, cut, jobs, backend, timeout):
+                outcomes[done.id] = done
+                advance(done)
+        ordered = [outcomes[item.id] for item in items]
+        _write_report(folder / REPORT, ordered)
+        if all(done.status == "failed" for done in ordered):
+            raise PaSEError(f"None of the {len(ordered)} clips could be read: {ordered[0].reason}")
+        return _build(folder, items, ordered, targets, kinds, extractor), ordered
 
 
 def _check_folder(folder: Path) -> None:
