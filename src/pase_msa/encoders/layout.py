@@ -136,3 +136,26 @@ class Layout:
         index = torch.where(mask, first.unsqueeze(1) + torch.arange(segments), 0)
         found = rows.index_select(0, index.flatten()).view(*index.shape, rows.shape[1])
         return found * mask.unsqueeze(2), mask
+
+
+def resample(
+    frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], steps: int | Int[Tensor, " n"], most: int | None = None
+) -> Float[Tensor, "n s d"]:
+    """Adaptive average pooling of each sequence, over its own valid frames; 0 where it has none.
+
+    Args:
+        frames: padded sequences.
+        lengths: valid frames of each.
+        steps: that each sequence is reduced or stretched to, the same for all or one number a sequence.
+        most: S, the steps of the result, where they differ; zero behind a sequence's last one.
+    """
+    if isinstance(steps, int):
+        count, total = steps, steps
+    else:
+        assert most is not None
+        count, total = steps.view(-1, 1, 1), most  # type: ignore[assignment]
+    length, step = lengths.view(-1, 1, 1), torch.arange(total, device=frames.device).view(1, -1, 1)
+    begin, end = step * length // count, ((step + 1) * length + count - 1) // count
+    time = torch.arange(frames.shape[1], device=frames.device).view(1, 1, -1)
+    inside = ((begin <= time) & (time < end) & (time < length)).to(frames.dtype)  # [N, S, T]
+    return (inside @ frames) / inside.sum(2, keepdim=True).clamp(min=1)

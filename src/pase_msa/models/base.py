@@ -199,19 +199,24 @@ class Model(nn.Module):
         return vectors, present
 
     def encode_frames(
-        self, batch: Batch
+        self, batch: Batch, names: Sequence[str] | None = None
     ) -> tuple[dict[str, Float[Tensor, "n t d"]], dict[str, Bool[Tensor, "n t"]], dict[str, Bool[Tensor, " n"]]]:
         """Frames of the encoders, which steps are valid, and presence, by modality in the task's order.
 
         Frames are zero at padded steps, and an absent modality has no valid step. T differs between modalities.
 
+        Args:
+            batch: with all modalities.
+            names: of the modalities; all if None.
+
         Errors:
             PaSEError: the batch lacks a modality, or an encoder has no frames.
         """
         frames, valid, present = {}, {}, {}
-        for name, encoder in self.encoders.items():
+        for name in self.task.modalities if names is None else names:
             if name not in batch.features:
                 raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
+            encoder = self.encoders[name]
             features, lengths, here = batch.features[name], batch.lengths[name], batch.present[name]
             if name in self.scalers:
                 features = self.scalers[name](features)

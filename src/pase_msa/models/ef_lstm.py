@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pase_msa.batch import Batch
 from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder
-from pase_msa.encoders.layout import step_mask
+from pase_msa.encoders.layout import resample, step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import head
 from pase_msa.models.fused import FusedModel
@@ -75,15 +75,6 @@ class FrameEncoder(Encoder):
     def forward(self, features: Float[Tensor, "n t f"], lengths: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
         """The mean of the mapped frames, [N, width]."""
         return resample(self.frames(features, lengths)[0], lengths, 1)[:, 0]
-
-
-def resample(frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], steps: int) -> Float[Tensor, "n s d"]:
-    """Adaptive average pooling of each sequence, over its own valid frames, to `steps` frames; 0 if it has none."""
-    length, step = lengths.view(-1, 1, 1), torch.arange(steps, device=frames.device).view(1, -1, 1)
-    begin, end = step * length // steps, ((step + 1) * length + steps - 1) // steps
-    time = torch.arange(frames.shape[1], device=frames.device).view(1, 1, -1)
-    inside = ((begin <= time) & (time < end)).to(frames.dtype)  # [N, S, T]
-    return (inside @ frames) / inside.sum(2, keepdim=True).clamp(min=1)
 
 
 class EarlyFusionLSTM(FusedModel):
