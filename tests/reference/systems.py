@@ -90,3 +90,17 @@ def crossmodal_layer(target, source, lengths, weights):
     there = (np.asarray(lengths) > 0).reshape(-1, 1, 1)
     target = target + linear(given, "o") * there
     return target + linear(np.maximum(linear(layer_norm(target), "expand"), 0), "reduce")
+
+
+def adaptation_gate(states, frames, gates, shifts, beta):
+    """MAG: layer norm of states [T, H] that frames [T, d] shift, by modality; gates and shifts are (matrix, bias)."""
+    rows = []
+    for t, state in enumerate(states):
+        shift = np.zeros_like(state)
+        for name, part in frames.items():
+            (gate, gate_bias), (move, move_bias) = gates[name], shifts[name]
+            opened = np.maximum(gate @ np.concatenate([part[t], state]) + gate_bias, 0)
+            shift = shift + opened * (move @ part[t] + move_bias)
+        length = np.linalg.norm(shift) or 1.0
+        rows.append(state + min(beta * np.linalg.norm(state) / (length + 1e-6), 1.0) * shift)
+    return layer_norm(np.array(rows))

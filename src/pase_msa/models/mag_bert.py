@@ -179,7 +179,9 @@ class MAGBERT(FusedModel):
             missing = ~steps[text].any(1, keepdim=True) & (torch.arange(states.shape[1], device=states.device) == 0)
             states = shifted(states + missing.unsqueeze(2).to(states), tokens)
             vector = pool_tokens(states, steps[text] | missing, "mean")
-        return {text: vector.unsqueeze(1)}, {name: here if name == text else present[name] for name in self.task.modalities}
+        return {text: vector.unsqueeze(1)}, {
+            name: here if name == text else present[name] for name in self.task.modalities
+        }
 
     def fuse(self, parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n f"]:
         """The vector of the text."""
