@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -202,15 +203,42 @@ def left_over_parts(path: Path) -> list[str]:
     return [str(key)[:60] for key in content if split_name(key) is None] if isinstance(content, dict) else []
 
 
+def is_scalar(value: object) -> bool:
+    """Whether a value is a text or a number; hashing or converting what is nested can take for ever."""
+    return isinstance(value, str | bytes | Real | np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
+def number_array(value: Any) -> Array | None:
+    """An array of numbers from an array, a number, or a list of these, at most two deep; None for anything else."""
+    if isinstance(value, list | tuple):
+        for part in value:
+            inner = part if isinstance(part, list | tuple) else () if isinstance(part, np.ndarray) else (part,)
+            if not all(isinstance(number, Real | np.number) for number in inner):
+                return None
+        try:
+            value = np.asarray(value)
+        except ValueError:  # of unequal lengths
+            return None
+    elif not isinstance(value, np.ndarray | Real | np.number):
+        return None
+    array = np.asarray(value)
+    return array if array.dtype.kind in "fiub" else None
+
+
 def splits_of_sets(path: Path, sets: Mapping[str, Iterable[Any]]) -> dict[Any, str]:
     """Video -> split, of a file that lists the videos of each split.
 
     Errors:
-        PaSEError: a video is in two of them.
+        PaSEError: a video is in two of them, or an entry is no name.
     """
     split_of: dict[Any, str] = {}
     for split, videos in sets.items():
         for video in videos:
+            if not is_scalar(video):
+                raise PaSEError(
+                    f"{path}: the {split} set was to hold names of videos, found a {type(video).__name__}; write the "
+                    "file again."
+                )
             if split_of.setdefault(video, split) != split:
                 raise PaSEError(
                     f"{path}: video {as_text(video)!r} is in the {split_of[video]} and in the {split} set, so results "
@@ -223,10 +251,14 @@ def class_names(path: Path, values: list[Any]) -> dict[Any, str | None] | None:
     """The class of each label of a file of conversations: words, or whole numbers from 0; -1 is unknown.
 
     Errors:
-        PaSEError: all labels are unknown, or too many numbers to be classes.
+        PaSEError: all labels are unknown, too many numbers to be classes, or neither names nor numbers.
 
     Returns: None where the labels are real scores.
     """
+    if odd := next((value for value in values if not is_scalar(value)), None):
+        raise PaSEError(
+            f"{path}: labels were to be names or numbers, found a {type(odd).__name__}; write the file again."
+        )
     array = np.asarray(values)
     if array.dtype.kind in "SU":
         words = {word: as_text(word).strip() for word in array.tolist()}

@@ -30,6 +30,7 @@ from pase_msa.data.reading import (
     cached_pickle,
     cut,
     left_over_parts,
+    number_array,
     real,
     release_pickle,
     split_name,
@@ -60,7 +61,7 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
     splits = {split: [_row(path, split, i, row) for i, row in enumerate(rows)] for split, rows in _splits(path).items()}
     rows = [row for part in splits.values() for row in part]
     sizes = {name: _size(path, rows, place) for place, name in enumerate(_MODALITIES, 1)}
-    several = max(np.size(row[1]) for row in rows) > 1
+    several = max(len(_values(row[1])) for row in rows) > 1
     labels = ("sentiment", *_EMOTIONS) if several else ("sentiment",)
     spoken = any(_said(row[0]) for row in rows)
     schema = Schema(sizes, dict.fromkeys(labels, "real"), spoken)
@@ -136,8 +137,8 @@ def _name(split: str, number: int, row: Any) -> tuple[str, str]:
 
 def _size(path: Path, rows: list[Any], place: int) -> int:
     for row in rows:
-        frames = np.asarray(row[0][place])
-        if frames.ndim == 2 and frames.size:
+        frames = number_array(row[0][place])
+        if frames is not None and frames.ndim == 2 and frames.size:
             return int(frames.shape[1])
     raise PaSEError(f"{path}: no utterance has {_MODALITIES[place - 1]} of shape (words, size); write the file again.")
 
@@ -166,8 +167,14 @@ def _utterances(
             yield Utterance(name, video, split, _labels(path, row[1], list(schema.labels), name), frames, text)
 
 
+def _values(label: Any) -> list[Any]:
+    """The values of a label: a number, or an array or list of them."""
+    array = number_array(label)
+    return [label] if array is None else list(array.reshape(-1).tolist())
+
+
 def _labels(path: Path, label: Any, names: list[str], where: str) -> dict[str, Any]:
-    values = np.asarray(label, dtype=object).reshape(-1)
+    values = _values(label)
     if len(values) != len(names):
         raise PaSEError(
             f"{path}: the label of {where!r} was to be {len(names)} values ({', '.join(names)}), found {len(values)}; "
@@ -177,13 +184,13 @@ def _labels(path: Path, label: Any, names: list[str], where: str) -> dict[str, A
 
 
 def _frames(path: Path, modality: str, parts: Any, place: int, size: int, where: str) -> Array | None:
-    frames = np.asarray(parts[place])
-    if not frames.size:
+    frames = number_array(parts[place])
+    if frames is not None and not frames.size:
         return None
-    if frames.dtype.kind not in "fiub" or frames.ndim != 2 or frames.shape[1] != size:
+    if frames is None or frames.ndim != 2 or frames.shape[1] != size:
+        found = f"a {type(parts[place]).__name__}" if frames is None else f"an array of shape {frames.shape}"
         raise PaSEError(
-            f"{path}: {modality} of {where!r} was to be rows of {size} numbers, found an array of {frames.dtype} of "
-            f"shape {frames.shape}; write the file again."
+            f"{path}: {modality} of {where!r} was to be rows of {size} numbers, found {found}; write the file again."
         )
     length = parts[3 + place] if len(parts) > 3 + place else None  # places 4 and 5: lengths of vision and audio
     if isinstance(length, int | np.integer) and 0 <= length <= len(frames):

@@ -28,6 +28,8 @@ from pase_msa.data.reading import (
     as_text,
     cached_pickle,
     class_names,
+    is_scalar,
+    number_array,
     release_pickle,
     splits_of_sets,
     strip_zeros,
@@ -130,9 +132,9 @@ def _kind(part: Any, ids: dict[Any, Any]) -> str:
             continue
         if isinstance(values[0], str | bytes):
             return "sentences"
-        if np.ndim(values[0]) == 0:
+        if is_scalar(values[0]):
             return "labels" if isinstance(values[0], int | np.integer) else LEFT_OVER
-        return "features"
+        return LEFT_OVER if number_array(values[0]) is None else "features"
     return LEFT_OVER
 
 
@@ -171,7 +173,7 @@ def _of(path: Path, part: dict[Any, Any], video: Any, ids: dict[Any, Any]) -> An
 def _size(path: Path, name: str, part: dict[Any, Any], ids: dict[Any, Any]) -> int:
     for video in ids:
         for value in _of(path, part, video, ids):
-            if (array := np.asarray(value)).size:
+            if (array := number_array(value)) is not None and array.ndim and array.size:
                 return int(array.shape[-1])
     raise PaSEError(f"{path}: the part that was taken for {name} is empty for all utterances; write the file again.")
 
@@ -198,12 +200,13 @@ def _utterances(
 
 
 def _frames(path: Path, name: str, value: Any, size: int, where: Any) -> Array | None:
-    frames = np.asarray(value)
-    if not frames.size:
+    frames = number_array(value)
+    if frames is not None and not frames.size:
         return None
-    if frames.dtype.kind not in "fiub" or frames.ndim not in (1, 2) or frames.shape[-1] != size:
+    if frames is None or frames.ndim not in (1, 2) or frames.shape[-1] != size:
+        found = f"a {type(value).__name__}" if frames is None else f"an array of shape {frames.shape}"
         raise PaSEError(
-            f"{path}: {name} of {as_text(where)!r} was to be {size} numbers, or frames of so many, found an array of "
-            f"{frames.dtype} of shape {frames.shape}; write the file again."
+            f"{path}: {name} of {as_text(where)!r} was to be {size} numbers, or frames of so many, found {found}; "
+            "write the file again."
         )
     return strip_zeros(np.atleast_2d(frames))
