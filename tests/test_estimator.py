@@ -356,7 +356,7 @@ MISTAKES = {
     "a dot": (lambda: PaSERegressor().fit({"a.b": A}, Y), "rename it"),
     "a name that torch uses": (lambda: PaSERegressor().fit({"keys": A}, Y), "rename it"),
     "y of other length": (lambda: PaSERegressor().fit({"a": A}, Y[:5]), "one value per sample, 60 here"),
-    "y in columns": (lambda: PaSERegressor().fit({"a": A}, Y[:, None]), "one value per sample"),
+    "y in columns": (lambda: PaSERegressor().fit({"a": A}, np.stack([Y, Y], 1)), "one value per sample"),
     "NaN in y": (lambda: PaSERegressor().fit({"a": A}, np.where(Y > 2, np.nan, Y)), "NaN or infinite"),
     "names as scores": (lambda: PaSERegressor().fit({"a": A}, NAMES), "use PaSEClassifier"),
     "one score": (lambda: PaSERegressor().fit({"a": A}, np.ones(N)), "Every value of y is 1"),

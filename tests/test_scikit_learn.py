@@ -1,6 +1,8 @@
 """What scikit-learn does with an estimator: splitters, searches, pipelines, and the kinds of X that its users have."""
 
 import pickle
+import warnings
+from unittest import SkipTest
 
 import numpy as np
 import pandas as pd
@@ -181,25 +183,27 @@ def test_a_mistake_is_one_sentence(mistake):
         act()
 
 
-CHECKS = [
-    "check_no_attributes_set_in_init",
-    "check_parameters_default_constructible",
-    "check_get_params_invariance",
-    "check_set_params",
-    "check_estimator_repr",
-    "check_estimator_cloneable",
-    "check_estimator_tags_renamed",
-    "check_estimators_unfitted",
-    "check_n_features_in_after_fitting",
-    "check_dont_overwrite_attributes",
-    "check_do_not_raise_errors_in_init_or_set_param",
-]
+#: single precision: the prediction of a sample alone is that among others to seven digits, and the check wants more
+BEYOND = {"check_methods_subset_invariance", "check_methods_sample_order_invariance"}
 
 
-@pytest.mark.parametrize("name", [name for name in CHECKS if hasattr(estimator_checks, name)])
+@pytest.mark.skipif(not hasattr(estimator_checks, "estimator_checks_generator"), reason="needs scikit-learn 1.6")
 @pytest.mark.parametrize("kind", [PaSERegressor, PaSEClassifier])
-def test_checks_of_scikit_learn(name, kind):
-    getattr(estimator_checks, name)(kind.__name__, kind(**QUICK, columns={"audio": slice(None)}))
+def test_checks_of_scikit_learn(kind):
+    """All checks that scikit-learn has for such an estimator, one after the other."""
+    failed = {}
+    estimator = kind(epochs=2, patience=2, columns={"audio": slice(None)})
+    for each, check in estimator_checks.estimator_checks_generator(estimator):
+        name = check.func.__name__
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                check(each)
+        except SkipTest:
+            continue
+        except Exception as error:
+            failed[name] = str(error)
+    assert set(failed) <= BEYOND, failed
 
 
 def test_a_fitted_estimator_survives_pickling():

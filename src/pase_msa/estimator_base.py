@@ -233,9 +233,14 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "model_")
         by_name = hasattr(self, "feature_names_in_") and (hasattr(X, "iloc") or hasattr(X, "to_pandas"))
         if self.columns is not None and not by_name and width(X) != self.n_features_in_:
+            if (found := width(X)) is None:
+                raise PaSEError(
+                    f"X must be of {self.n_features_in_} columns, found the shape {np.asarray(X).shape}. "
+                    "Reshape your data: X.reshape(1, -1) is one sample."
+                )
             # columns by number would be others than in training
             raise PaSEError(
-                f"X has {width(X)} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
+                f"X has {found} features, but {type(self).__name__} is expecting {self.n_features_in_} features as "
                 "input; give the columns of training."
             )
         samples = self._read(X)

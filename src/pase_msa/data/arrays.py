@@ -176,7 +176,8 @@ def _frames(name: str, rows: list[Any]) -> list[Array | None]:
         if frames.ndim == 2 and is_sparse(row) and len(frames) == 1:
             frames = frames[0]
         if frames.dtype.kind not in "fiub":
-            raise PaSEError(f"X[{name!r}][{i}] must hold numbers, found {frames.dtype}.")
+            odd = ". Complex data not supported: give their real part or magnitude" if frames.dtype.kind == "c" else ""
+            raise PaSEError(f"X[{name!r}][{i}] must hold numbers, found {frames.dtype}{odd}.")
         if frames.ndim not in (1, 2):
             raise PaSEError(
                 f"X[{name!r}][{i}] must have the shape (steps, features) or (features,), not {frames.shape}."

@@ -99,6 +99,10 @@ def from_columns(X: Any, columns: Columns | None) -> Any:
         )
     if isinstance(X, list | tuple) and not isinstance(X, str):
         X = to_numpy(X, "X")
+    elif is_sparse(X):
+        X = X.tocsr()  # the sparse matrix of a dictionary is a mapping, too
+    elif not isinstance(X, Modalities) and not frame and not hasattr(X, "ndim") and hasattr(X, "__array__"):
+        X = np.asarray(X)
     if isinstance(X, Modalities | Mapping) or not (frame or getattr(X, "ndim", 0) == 2):
         found = f"has the shape {tuple(X.shape)}" if getattr(X, "shape", None) is not None else f"is a {_kind(X)}"
         raise PaSEError(
@@ -125,7 +129,8 @@ def width(X: Any) -> int | None:
     """The number of columns of a data frame or matrix, or of modalities; None where X is neither."""
     if isinstance(X, Mapping):
         return len(X)
-    shape: tuple[int, ...] = tuple(getattr(X, "shape", None) or (np.shape(X) if isinstance(X, list | tuple) else ()))
+    plain = isinstance(X, list | tuple) or (hasattr(X, "__array__") and not hasattr(X, "shape"))
+    shape: tuple[int, ...] = np.asarray(X).shape if plain else tuple(getattr(X, "shape", None) or ())
     return int(shape[1]) if len(shape) == 2 else None
 
 
@@ -152,6 +157,8 @@ def _several(chosen: Any) -> bool:
 def _numbers(X: Any, name: str, chosen: Any, *, frame: bool) -> list[int]:
     """The positions of the columns of a modality."""
     count = X.shape[1]
+    if not count:
+        raise PaSEError(f"X has 0 feature(s) (shape={tuple(X.shape)}) while a minimum of 1 is required.")
     if callable(chosen):  # sklearn.compose.make_column_selector
         if not frame:
             raise PaSEError(f"columns[{name!r}] selects columns of a data frame, but X is a {type(X).__name__}.")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
 
 from pase_msa.data.conversion import is_missing, numbers_of, to_numpy
 from pase_msa.data.table import LabelKind
@@ -59,7 +61,10 @@ def score_targets(y: Any, count: int, label_range: Sequence[float] | None = None
     if label_range is None:
         low, high = min(scores), max(scores)
         if low == high:
-            raise PaSEError(f"Every value of y is {low:g}; a regression needs two different ones or more.")
+            raise PaSEError(
+                f"Every value of y is {low:g}, of {count} sample{'s' * (count != 1)}; a regression needs two different "
+                "ones or more."
+            )
         if high - low >= 1:
             low, high = math.floor(low), math.ceil(high)
     elif len(label_range) == 2 and label_range[0] < label_range[1]:
@@ -82,14 +87,31 @@ def class_targets(y: Any, count: int) -> Targets:
         classes, numbers = np.unique(values, return_inverse=True)
     except TypeError as error:
         raise PaSEError("The classes in y must be of one kind, all strings or all numbers.") from error
+    # levels such as 0.5 and 1.5 are classes, but not fractions of which nearly all differ
+    if values.dtype.kind == "f" and (values % 1 != 0).any() and len(classes) > count // 2:
+        raise PaSEError(
+            "Unknown label type: continuous. Classes are names or whole numbers; use PaSERegressor for scores."
+        )
     if len(classes) < 2:
-        raise PaSEError(f"Every value of y is {classes[0]}; a classifier needs two classes or more.")
+        raise PaSEError(
+            f"Every value of y is {classes[0]}, of {count} sample{'s' * (count != 1)}, which is one class; a "
+            "classifier needs two classes or more."
+        )
     names = [str(value) for value in classes.tolist()]
     return Targets("class", [names[number] for number in numbers], {"classes": names}, classes)
 
 
 def _vector(y: Any, count: int) -> NDArray[Any]:
+    if y is None:
+        raise PaSEError("This estimator requires y to be passed, but the target y is None; give a value per sample.")
     values = to_numpy(y, "y", objects=True)
+    if values.shape == (count, 1):
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected; its one column is taken.",
+            DataConversionWarning,
+            stacklevel=4,
+        )
+        values = values[:, 0]
     if values.ndim != 1 or len(values) != count:
         raise PaSEError(f"y must hold one value per sample, {count} here, found the shape {values.shape}.")
     return values
