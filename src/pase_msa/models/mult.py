@@ -28,7 +28,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
 from pase_msa.models.fused import FusedModel
-from pase_msa.ranges import COUNT, check_model
+from pase_msa.ranges import COUNT, Range, check_model
 from pase_msa.task import Task
 
 _SELF_LAYERS = 3  # that the transformer behind the pairs has at least
@@ -41,7 +41,7 @@ class Config:
     Attributes:
         name: of the plug-in.
         width: size d of the frames; a multiple of the heads.
-        heads: of every attention.
+        heads: of every attention; 0 is the largest number up to 8 that divides the width.
         layers: L of every crossmodal transformer; the one behind them has max(L, 3).
         dropout: in the layers and in the head.
         attention_dropout: of the attention between modalities.
@@ -52,7 +52,7 @@ class Config:
 
     name: str = "mult"
     width: int = 40
-    heads: int = 8
+    heads: int = 0
     layers: int = 4
     dropout: float = 0.1
     attention_dropout: float = 0.2
@@ -61,7 +61,9 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_model(self, heads=COUNT, layers=COUNT)
+        check_model(self, heads=Range(0, 2**16, whole=True), layers=COUNT)
+        if not self.heads:
+            self.heads = next(heads for heads in range(8, 0, -1) if not self.width % heads)
         if self.width % self.heads:
             raise PaSEError(
                 f"model.width of mult is a multiple of model.heads, found {self.width} and {self.heads}; change one."
