@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,10 +75,9 @@ def one_after_the_other(file: Path, seconds: float = 600) -> Iterator[None]:
     """
     lock = None
     with contextlib.suppress(PaSEError, OSError):  # a Timeout is an OSError
-        make_folder(file.parent)
-        if _has_locks(file.parent):
-            lock = FileLock(file.with_name(f"{file.name}{LOCK}"))
-            lock.acquire(timeout=seconds)
+        name = hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:24]
+        lock = FileLock(Path(tempfile.gettempdir()) / f"pase-msa-{name}{LOCK}")  # the cache holds whole entries only
+        lock.acquire(timeout=seconds)
     try:
         yield
     finally:

@@ -28,7 +28,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
 from pase_msa.models.fused import FusedModel
-from pase_msa.ranges import COUNT, Range, check_model
+from pase_msa.ranges import COUNT, PROPER_SHARE, Range, check_model
 from pase_msa.task import Task
 
 _SELF_LAYERS = 3  # that the transformer behind the pairs has at least
@@ -61,7 +61,7 @@ class Config:
     score_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        check_model(self, heads=Range(0, 2**16, whole=True), layers=COUNT)
+        check_model(self, heads=Range(0, 2**16, whole=True), layers=COUNT, attention_dropout=PROPER_SHARE)
         if not self.heads:
             self.heads = next(heads for heads in range(8, 0, -1) if not self.width % heads)
         if self.width % self.heads:
