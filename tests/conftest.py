@@ -3,10 +3,9 @@
 import gc
 import os
 
+# before NumPy is imported; two workers of two threads each are slower on two cores
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(
-        _name, "1"
-    )  # before NumPy is imported; two workers of two threads each are slower on two cores
+    os.environ.setdefault(_name, "1")
 gc.set_threshold(100_000, 50, 100)  # thousands of tests and the modules of PyTorch are no garbage
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"

@@ -174,7 +174,7 @@ def test_a_home_is_not_needed(monkeypatch):
 
 
 def test_a_file_of_the_cache_is_made_once(tmp_path):
-    file, made = tmp_path / "cache" / "states", []
+    file, made = tmp_path / "text" / "states", []
 
     def make(_):
         with one_after_the_other(file):
@@ -187,6 +187,7 @@ def test_a_file_of_the_cache_is_made_once(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(make, range(8)))
     assert made == [1]
+    assert [path.name for path in file.parent.iterdir()] == ["states"]
 
 
 def test_a_file_of_the_cache_is_not_waited_for_without_end(tmp_path):

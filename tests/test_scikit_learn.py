@@ -12,6 +12,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.compose import make_column_selector
+from sklearn.exceptions import DataConversionWarning
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_predict, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -183,13 +184,32 @@ def test_a_mistake_is_one_sentence(mistake):
         act()
 
 
-#: single precision: the prediction of a sample alone is that among others to seven digits, and the check wants more
-BEYOND = {"check_methods_subset_invariance", "check_methods_sample_order_invariance"}
+CHECKS = [
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_get_params_invariance",
+    "check_set_params",
+    "check_estimator_repr",
+    "check_estimator_cloneable",
+    "check_estimator_tags_renamed",
+    "check_estimators_unfitted",
+    "check_n_features_in_after_fitting",
+    "check_dont_overwrite_attributes",
+    "check_do_not_raise_errors_in_init_or_set_param",
+]
+#: single precision: the prediction of a sample alone is that among others to six digits, and the check wants seven
+BEYOND = {"check_methods_subset_invariance"}
+
+
+@pytest.mark.parametrize("name", [name for name in CHECKS if hasattr(estimator_checks, name)])
+@pytest.mark.parametrize("kind", [PaSERegressor, PaSEClassifier])
+def test_checks_of_scikit_learn(name, kind):
+    getattr(estimator_checks, name)(kind.__name__, kind(**QUICK, columns={"audio": slice(None)}))
 
 
 @pytest.mark.skipif(not hasattr(estimator_checks, "estimator_checks_generator"), reason="needs scikit-learn 1.6")
 @pytest.mark.parametrize("kind", [PaSERegressor, PaSEClassifier])
-def test_checks_of_scikit_learn(kind):
+def test_every_check_of_scikit_learn(kind):
     """All checks that scikit-learn has for such an estimator, one after the other."""
     failed = {}
     estimator = kind(epochs=2, patience=2, columns={"audio": slice(None)})
@@ -204,6 +224,25 @@ def test_checks_of_scikit_learn(kind):
         except Exception as error:
             failed[name] = str(error)
     assert set(failed) <= BEYOND, failed
+
+
+def test_a_prediction_is_that_among_others_to_six_digits():
+    """What `check_methods_subset_invariance` asks for, in the precision that the models have."""
+    estimator = PaSERegressor(epochs=2, patience=2, columns={"audio": slice(None)}).fit(A, Y)
+    alone = np.concatenate([estimator.predict(A[i : i + 1]) for i in range(N)])
+    np.testing.assert_allclose(alone, estimator.predict(A), rtol=0, atol=1e-6)
+
+
+def test_a_column_of_scores_is_taken_with_a_warning():
+    with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
+        column = PaSERegressor(**QUICK, columns={"audio": slice(None)}).fit(A, Y[:, None]).predict(A)
+    plain = PaSERegressor(**QUICK, columns={"audio": slice(None)}).fit(A, Y).predict(A)
+    np.testing.assert_array_equal(column, plain)
+
+
+def test_scores_are_no_classes():
+    with pytest.raises(PaSEError, match="Unknown label type: continuous"):
+        PaSEClassifier(**QUICK, columns={"audio": slice(None)}).fit(A, Y)
 
 
 def test_a_fitted_estimator_survives_pickling():

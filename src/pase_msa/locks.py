@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import make_folder, write_json, writing
+from pase_msa.files import cache_folder, make_folder, write_json, writing
 
 LOCK, HOLDER = ".lock", ".holder.json"
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
@@ -75,9 +73,11 @@ def one_after_the_other(file: Path, seconds: float = 600) -> Iterator[None]:
     """
     lock = None
     with contextlib.suppress(PaSEError, OSError):  # a Timeout is an OSError
-        name = hashlib.sha256(str(file.absolute()).encode()).hexdigest()[:24]
-        lock = FileLock(Path(tempfile.gettempdir()) / f"pase-msa-{name}{LOCK}")  # the cache holds whole entries only
-        lock.acquire(timeout=seconds)
+        place = cache_folder("locks")  # beside the folders of the cache, which hold whole entries only
+        make_folder(place)
+        if _has_locks(place):
+            lock = FileLock(place / f"{file.name}{LOCK}")
+            lock.acquire(timeout=seconds)
     try:
         yield
     finally:

@@ -87,7 +87,7 @@ def test_three_groups_are_enough():
 
 
 def test_a_file_of_two_columns_trains_and_is_evaluated_on_the_same_splits(tmp_path, capsys):
-    rows = [f"number {i} was {'good' if i % 2 else 'bad'},{1 if i % 2 else -1}" for i in range(140)]
+    rows = [f"number {i} was {'good' if i % 2 else 'bad'},{1 if i % 2 else -1}.{i % 7}" for i in range(140)]
     path = tmp_path / "reviews.csv"
     path.write_text("text,score\n" + "\n".join(rows) + "\n")
     out = str(tmp_path / "run")

@@ -7,6 +7,7 @@ import pytest
 
 from pase_msa.data import open_table
 from pase_msa.data.opening import open_data
+from pase_msa.data.reading import class_names
 from pase_msa.errors import PaSEError
 from tests.data.examples import dump, mag_bert_example, mmgcn_example
 
@@ -50,6 +51,15 @@ def test_vectors_of_another_size_are_named(tmp_path):
     path = changed(mmgcn_example(tmp_path), lambda content: content[4].update(b=[np.ones(9, np.float32)]))
     with pytest.raises(PaSEError, match=r"audio of 'b_F0' was to be 3 numbers, or frames of so many, found .*\(9,\)"):
         open_table(path)
+
+
+@pytest.mark.parametrize("label", [[0], np.array([3]), np.int64(2), np.array(1), None])
+def test_a_label_may_be_an_array_of_one(tmp_path, label):
+    """Whatever holds one number is one; what is nested deeper is named."""
+    values = class_names(tmp_path, [label, 0])
+    assert values is None or values[0] is not None
+    with pytest.raises(PaSEError, match="labels were to be names or numbers, found a tuple"):
+        class_names(tmp_path, [label, ((0,), (1, 2))])
 
 
 def test_words_may_stand_behind_their_numbers(tmp_path):

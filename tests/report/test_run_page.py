@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import pase_msa
 from pase_msa.errors import PaSEError
@@ -18,7 +19,7 @@ from pase_msa.evaluation.statistics import estimate
 from pase_msa.report.numbers import format_interval, format_value, mean_sd
 from pase_msa.report.prediction_view import largest_errors
 from pase_msa.report.run_page import report_run, write_report
-from pase_msa.report.style import tone
+from pase_msa.report.style import styled, tone
 from pase_msa.report.terminal import render_table
 from pase_msa.task import Task
 
@@ -191,11 +192,18 @@ OPTIONAL = ("name", "split", "count", "seed", "model", "data", "convention", "su
 OPTIONAL += ("calibration", "modality_report", "phases", "environment")
 
 
+def drawn(draw, *, height, dark):
+    """A picture that is drawn and not turned into pixels, which takes most of the time."""
+    with styled(dark=dark) as (ink, colors):
+        draw(Figure().subplots(), ink, colors)
+    return b"png"
+
+
 @pytest.mark.parametrize("missing", [*[(name,) for name in OPTIONAL], OPTIONAL], ids=lambda names: names[0][:12])
 @pytest.mark.parametrize("as_none", [False, True], ids=["absent", "null"])
 def test_optional_parts_may_be_missing(missing, as_none, tmp_path, monkeypatch):
     for module in ("charts", "modality_view"):
-        monkeypatch.setattr(f"pase_msa.report.{module}.png", lambda draw, **size: b"png")
+        monkeypatch.setattr(f"pase_msa.report.{module}.png", drawn)
     content = result(MOSI)
     for name in missing:
         content.pop(name)

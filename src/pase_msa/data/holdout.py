@@ -11,7 +11,12 @@ from pase_msa.errors import PaSEError
 
 
 def hold_out(
-    groups: Sequence[str], fraction: float, seed: int, strata: Sequence[str] | None = None
+    groups: Sequence[str],
+    fraction: float,
+    seed: int,
+    strata: Sequence[str] | None = None,
+    *,
+    exact: bool = False,
 ) -> NDArray[np.bool_]:
     """Which samples to validate on, bool [N]: whole groups in random order.
 
@@ -23,6 +28,8 @@ def hold_out(
         fraction: in (0, 1).
         seed: of the order of groups.
         strata: stratum of each sample [N], such as its class; one for all if left out.
+        exact: whether the fraction is that of all samples; else it is that of each stratum or more, so that many small
+            strata make it larger.
 
     Errors:
         PaSEError: fewer than two groups, or a fraction outside (0, 1).
@@ -37,8 +44,13 @@ def hold_out(
     counts = np.zeros((count, int(kind.max()) + 1), dtype=np.int64)
     np.add.at(counts, (member, kind), 1)
     totals = counts.sum(0)
+    limit = np.ceil(fraction * totals)
+    if exact:  # the largest remainders are rounded up, as many as the whole needs
+        limit = np.floor(fraction * totals)
+        rest = round(fraction * len(member)) - int(limit.sum())
+        limit[np.argsort(limit - fraction * totals, kind="stable")[: max(rest, 0)]] += 1
     # at least one sample of each stratum stays in training
-    limit = np.minimum(np.ceil(fraction * totals), totals - 1)
+    limit = np.minimum(np.maximum(limit, 1), totals - 1)
     taken = np.zeros_like(totals)
     chosen: list[int] = []
     for group in np.random.default_rng(seed).permutation(count).tolist():

@@ -20,6 +20,7 @@ from pase_msa.data.inputs import (
     load_columns,
 )
 from pase_msa.data.table import FeatureTable
+from pase_msa.data.text_fit import warn_of_texts
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.task import Task
@@ -96,7 +97,11 @@ class Problem:
             )
         inputs = describe_inputs(table, task.modalities, options.text, options.encoders)
         columns = load_columns(table, inputs)
-        labels = encode_labels(table, task, np.flatnonzero(np.isin(table.splits, ("train", "valid"))))
+        known = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
+        for spec in inputs.values():
+            if spec.text is not None and table.texts is not None:
+                warn_of_texts([table.texts[row] for row in known], spec.text)
+        labels = encode_labels(table, task, known)
         train = make_dataset(table, columns, table.rows("train"), labels)
         valid = make_dataset(table, columns, table.rows("valid"), labels)
         for name, dataset in (("training", train), ("validation", valid)):

@@ -255,11 +255,12 @@ def class_names(path: Path, values: list[Any]) -> dict[Any, str | None] | None:
 
     Returns: None where the labels are real scores.
     """
-    if odd := next((value for value in values if not is_scalar(value)), None):
-        raise PaSEError(
-            f"{path}: labels were to be names or numbers, found a {type(odd).__name__}; write the file again."
-        )
-    array = np.asarray(values)
+    for value in values:
+        if not (value is None or is_scalar(value) or ((held := number_array(value)) is not None and held.size == 1)):
+            raise PaSEError(
+                f"{path}: labels were to be names or numbers, found a {type(value).__name__}; write the file again."
+            )
+    array = np.asarray([value if value is None or is_scalar(value) else np.asarray(value).item() for value in values])
     if array.dtype.kind in "SU":
         words = {word: as_text(word).strip() for word in array.tolist()}
         return {word: None if name.lower() in UNKNOWN else name for word, name in words.items()}

@@ -48,7 +48,7 @@ def assign_splits(table: FeatureTable, label: str | None = None) -> FeatureTable
         left = splits[rows] == "train"
         # one seventh of all, also of what the split before has left
         share = 1 / (_PARTS - int((splits[rows] != "train").any()))
-        held = hold_out(groups[left].astype(str).tolist(), share, _SEED, strata[left].astype(str).tolist())
+        held = hold_out(groups[left].astype(str).tolist(), share, _SEED, strata[left].astype(str).tolist(), exact=True)
         splits[rows[left][held]] = name
     drawn = [*([] if source else ["train"]), *reversed(wanted)]
     listed = " and ".join(filter(None, (", ".join(drawn[:-1]), drawn[-1])))

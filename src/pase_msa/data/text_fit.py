@@ -1,13 +1,18 @@
-"""Whether a language model's tokenizer knows the language of the texts."""
+"""Whether a language model reads the texts to their end, and whether its tokenizer knows their language."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from pase_msa.data.pretrained import load_tokenizer
+from pase_msa.data.pretrained import load_tokenizer, longest_text
+from pase_msa.data.transcripts import count_cut, text_key
+from pase_msa.errors import PaSEError
+from pase_msa.files import cache_folder, make_folder, read_json, write_json
 
 _log = logging.getLogger(__name__)
 _MOST_TEXTS, _LEAST_TOKENS = 400, 6
@@ -49,17 +54,49 @@ def _starts(tokens: Sequence[str]) -> int:
     return marked + 1 if marked and not tokens[0].startswith(("\u2581", "\u0120")) else marked or len(tokens)
 
 
-def warn_of_language(texts: Sequence[str | None], model: str) -> None:
-    """Say once per process and model that its tokenizer does not know the language of the texts."""
-    if model in _said or not any(texts):
-        return
-    share = foreign_share(texts, model)
-    if share > _FOREIGN:
+def warn_of_texts(texts: Sequence[str | None], resolved: dict[str, Any]) -> None:
+    """Say that the end of some transcripts is not read, and, once a model, that it hardly knows their language.
+
+    What was found is kept beside the states of frozen text, so that a later run need not load a tokenizer to say it.
+
+    Args:
+        texts: transcripts.
+        resolved: what `resolve_text` returned.
+    """
+    model = resolved["model"]
+    fit = _fit(texts, resolved)
+    if fit["cut"]:
+        limit = longest_text(model)
+        _log.warning(
+            "%d of %d transcripts (%.0f %%) are longer than text.max_length, %d tokens, and what follows is not read; "
+            "%s",
+            fit["cut"],
+            fit["count"],
+            max(100 * fit["cut"] / fit["count"], 1),
+            resolved["max_length"],
+            "this language model reads no more"
+            if limit is not None and resolved["max_length"] >= limit
+            else f"give a larger one{'' if limit is None else f', up to {limit}'}",
+        )
+    if fit["foreign"] > _FOREIGN and model not in _said:
         _said.add(model)
         _log.warning(
             "%.0f %% of the transcripts are broken into pieces or unknown words by the language model %r, so it hardly "
             "knows their language; choose one that does, such as --text.model xlm-roberta-base or "
             "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
-            100 * share,
+            100 * fit["foreign"],
             model,
         )
+
+
+def _fit(texts: Sequence[str | None], resolved: dict[str, Any]) -> dict[str, Any]:
+    """How many texts are cut off, of how many, and the share that the tokenizer does not know."""
+    file = cache_folder("text_fit") / f"{text_key(texts, resolved)}.json"
+    with contextlib.suppress(PaSEError):
+        return dict(read_json(file, keys=("cut", "count", "foreign")))
+    cut, count = count_cut(texts, resolved)
+    fit = {"cut": cut, "count": count, "foreign": foreign_share(texts, resolved["model"])}
+    with contextlib.suppress(PaSEError):  # no run needs the cache
+        make_folder(file.parent)
+        write_json(file, fit)
+    return fit

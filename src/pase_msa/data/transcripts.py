@@ -21,7 +21,6 @@ from safetensors.numpy import load_file, save_file
 
 from pase_msa.data.columns import Array, SequenceColumn
 from pase_msa.data.pretrained import is_decoder, load_model, load_tokenizer, longest_text, model_hash, pool_tokens
-from pase_msa.data.text_fit import warn_of_language
 from pase_msa.errors import PaSEError
 from pase_msa.files import cache_folder, make_folder, replacing
 from pase_msa.locks import one_after_the_other
@@ -117,28 +116,7 @@ def token_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Seque
         ids = tokenizer(cased, truncation=True, max_length=resolved["max_length"])["input_ids"]
         for i, row in zip(filled, ids, strict=True):
             rows[i] = np.array(row, dtype=np.int64)
-    # of a data set, and once for it: states of frozen text are read from the cache afterwards
-    if len(filled) >= _CACHED_FROM:
-        _note_cut_texts(texts, resolved)
-        warn_of_language(texts, resolved["model"])
     return SequenceColumn.from_arrays(rows, 0, np.int64)
-
-
-def _note_cut_texts(texts: Sequence[str | None], resolved: dict[str, Any]) -> None:
-    """Log a warning where the end of transcripts is not read."""
-    cut, count = count_cut(texts, resolved)
-    if cut:
-        limit = longest_text(resolved["model"])
-        _log.warning(
-            "%d of %d transcripts (%.0f %%) are longer than text.max_length, %d tokens, and the rest is not read; %s",
-            cut,
-            count,
-            max(100 * cut / count, 1),
-            resolved["max_length"],
-            "this language model reads no more"
-            if limit is not None and resolved["max_length"] >= limit
-            else f"give a larger one{'' if limit is None else f', up to {limit}'}",
-        )
 
 
 def count_cut(texts: Sequence[str | None], resolved: dict[str, Any]) -> tuple[int, int]:
@@ -167,12 +145,7 @@ def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Sequ
         texts: one per row of a table, [N]; a missing or empty text is absent.
         resolved: what `resolve_text` returned.
     """
-    key = hashlib.sha256(
-        json.dumps(
-            [model_hash(resolved["model"]), *(resolved[n] for n in ("pooling", "lowercase", "max_length")), list(texts)]
-        ).encode()
-    ).hexdigest()
-    file = cache_folder("text") / f"{key}.safetensors"
+    file = cache_folder("text") / f"{text_key(texts, resolved)}.safetensors"
     stored = _cached(file)
     if stored is None and len(texts) < _CACHED_FROM:
         stored = _states(texts, resolved)
@@ -185,6 +158,12 @@ def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Sequ
     ends = np.cumsum(stored["lengths"]) * stored["values"].shape[1]
     chunk = (stored["values"].reshape(-1), np.concatenate([[0], ends]))
     return SequenceColumn([chunk], stored["lengths"] > 0, stored["values"].shape[1])
+
+
+def text_key(texts: Sequence[str | None], resolved: dict[str, Any]) -> str:
+    """A hash of texts and of what reads them: the language model, wherever it lies, and the options that count."""
+    options = (resolved[name] for name in ("pooling", "lowercase", "max_length"))
+    return hashlib.sha256(json.dumps([model_hash(resolved["model"]), *options, list(texts)]).encode()).hexdigest()
 
 
 def _cached(file: Path) -> dict[str, Array] | None:

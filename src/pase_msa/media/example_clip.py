@@ -6,8 +6,10 @@ public domain). Both are in the extra `examples`.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,18 @@ def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
     """
     loader = require("espeakng_loader", "espeakng-loader")
     engine = ctypes.CDLL(loader.get_library_path())
-    rate = engine.espeak_Initialize(2, 0, str(loader.get_data_path()).encode(), 0)  # 2: samples to a callback, at once
+    try:
+        # 2: samples to a callback, at once
+        rate = engine.espeak_Initialize(2, 0, str(loader.get_data_path()).encode(), 0)
+        return _synthesised(engine, text, voice, prosody), int(rate)
+    finally:
+        # the voice wavers on from where its last sentence ended, so that each one gets a library of its own
+        engine.espeak_Terminate()
+        _unload(engine)
+
+
+def _synthesised(engine: ctypes.CDLL, text: str, voice: str, prosody: Mapping[str, int]) -> Array:
+    """The samples of a text, int16 [n]."""
     parts: list[Array] = []
 
     def keep(samples: Any, count: int, _: Any) -> int:
@@ -60,7 +73,15 @@ def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
     encoded = text.encode()
     engine.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 0, 0, 1, None, None)
     engine.espeak_Synchronize()
-    return np.concatenate(parts), int(rate)
+    return np.concatenate(parts)
+
+
+def _unload(library: ctypes.CDLL) -> None:
+    """Give a library back to the system, with all that it remembers."""
+    if sys.platform == "win32":
+        _ctypes.FreeLibrary(library._handle)
+    else:
+        _ctypes.dlclose(library._handle)
 
 
 def portrait(width: int, height: int, progress: float) -> Image.Image:

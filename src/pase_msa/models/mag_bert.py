@@ -100,10 +100,8 @@ class Gate(nn.Module):
         for name, part in frames.items():
             opened = self.gates[name](torch.cat([part, states], dim=2)).relu()
             shift = shift + opened * self.shifts[name](part) * here[name].unsqueeze(2)
-        length = shift.norm(dim=2, keepdim=True)
-        # the norm of a zero vector has no slope
-        length = torch.where(length > 0, shift.add((length == 0).to(shift)).norm(dim=2, keepdim=True), 1.0)
-        scale = (self.beta * states.norm(dim=2, keepdim=True) / (length + _EPSILON)).clamp(max=1.0)
+        longest = self.beta * states.norm(dim=2, keepdim=True)
+        scale = (longest / (shift.norm(dim=2, keepdim=True) + _EPSILON)).clamp(max=1.0)
         result: Tensor = self.dropout(self.norm(states + scale * shift))
         return result
 
