@@ -1,6 +1,6 @@
 """Parse the answer of a language model: a score, a class, a refusal, or nothing that can be read.
 
-An answer counts only where it is unambiguous. Two different numbers of equal standing are no answer. A number that
+An answer counts only where it is unambiguous. Two numbers that could both be meant are no answer. A number that
 belongs to the scale is none either ("2 out of 3", "between -3 and 3"). A score outside the range is not clipped.
 """
 
