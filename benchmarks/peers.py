@@ -23,6 +23,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
 
 from pase_msa.data.opening import open_data
 from pase_msa.data.table import FeatureTable
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["lmf", "lf_dnn", "tfn"])
     parser.add_argument("--data", nargs="*", default=list(STEPS), choices=list(STEPS))
     options = parser.parse_args()
+    torch.set_num_threads(1)  # as in the driver of MMSA
     options.folder = options.folder.resolve()
     options.folder.mkdir(parents=True, exist_ok=True)
     for kind in options.data:

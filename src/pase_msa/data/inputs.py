@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.pretrained import state_size
-from pase_msa.data.shards import is_address
-from pase_msa.data.table import FeatureTable
+from pase_msa.data.shards import absolute
+from pase_msa.data.table import SPLITS, FeatureTable
 from pase_msa.data.transcripts import TextConfig, frozen_column, resolve_text, token_column
 from pase_msa.errors import PaSEError
 from pase_msa.ranges import nearest
@@ -230,6 +230,20 @@ def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = 
     if rows is not None:
         wanted = {int(row) for row in rows}
         values = [value if row in wanted else None for row, value in enumerate(values)]
+    return encode_values(values, task, table.ids)
+
+
+def encode_values(values: Sequence[Any], task: Task, ids: Sequence[str]) -> NDArray[np.float64]:
+    """Values of a label column as scores or class numbers, [N]; NaN where unknown.
+
+    Args:
+        values: floats or class names, None where unknown, [N].
+        task: its classes.
+        ids: of the utterances, for the sentence of an error.
+
+    Errors:
+        PaSEError: a class that the task does not have.
+    """
     if task.kind == "regression":
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     numbers = {name: i for i, name in enumerate(task.classes)}
@@ -238,20 +252,21 @@ def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = 
         if value is not None:
             name = f"{value:g}" if isinstance(value, float) else str(value)
             if name not in numbers:
-                raise PaSEError(f"Utterance {table.ids[i]!r} has the class {name!r}, which the training split lacks.")
+                raise PaSEError(f"Utterance {ids[i]!r} has the class {name!r}, which the training split lacks.")
             result[i] = numbers[name]
     return result
 
 
 def describe_data(table: FeatureTable, path: str | Path | None) -> dict[str, Any]:
     """Where data come from and how many there are, for `data.json` of a run folder."""
-    counts = {split: len(table.rows(split)) for split in ("train", "valid", "test")}
+    whole = table.streamed
+    counts = {name: len(table.rows(name)) if whole is None else whole.counts.get(name, 0) for name in SPLITS}
     return {
-        "path": None if path is None else str(path if is_address(path) else Path(path).resolve()),
+        "path": None if path is None else absolute(path),
         "source": str(table.meta.get("source") or table.meta.get("format") or "data"),
         "fingerprint": table.fingerprint(),
         "utterances": counts,
-        "videos": len(set(table.videos)),
+        "videos": len(set(table.videos)) if whole is None else whole.videos,
         "synthetic": bool(table.meta.get("synthetic")),
         "note": str(table.meta.get("note", "")),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,20 @@ from pase_msa.data.table import ARROW, FeatureTable
 from pase_msa.errors import PaSEError
 
 SplitRule = Literal["given", "auto"]
+Part = tuple[tuple[str, ...], int]
+"""Of a sharded table that is streamed: the splits to have at hand, and about how many training utterances."""
+
+_SAMPLE = 5000  # for scalers, prior and report; the diagnosis reads as many at most
+
+
+def training_part(options: Mapping[str, Any]) -> Part | None:
+    """What a run with these options has at hand of its data: a part where it streams them, None for all."""
+    return (("valid",), _SAMPLE) if (options.get("training") or {}).get("shuffle_buffer") else None
+
+
+def evaluated_part(options: Mapping[str, Any], split: str) -> Part | None:
+    """What an evaluation of such a run has at hand: one split."""
+    return ((split,), 0) if training_part(options) else None
 
 
 def open_table(path: str | Path, *, format: str | None = None, out: str | Path | None = None) -> FeatureTable:
@@ -74,14 +89,33 @@ def _reader(source: Path, format: str | None) -> tuple[str, Any]:
     )
 
 
-def open_data(path: str | Path | None, split: SplitRule = "given", label: str | None = None) -> FeatureTable:
+def open_data(
+    path: str | Path | None,
+    split: SplitRule = "given",
+    label: str | None = None,
+    part: Part | None = None,
+) -> FeatureTable:
     """The table at a path in any known format, or the bundled synthetic benchmark if `path` is None.
 
     Args:
         path: of the data.
         split: "auto" draws the splits that the data lack, see `assign_splits`.
         label: column whose values have equal shares in drawn splits.
+        part: of a sharded table, where training streams it; see `training_part`.
+
+    Errors:
+        PaSEError: there are no such data, or no shards where they are to be streamed.
     """
+    if part is not None:
+        from pase_msa.data.streaming import open_part  # only here: most users do not stream
+
+        if path is None or split == "auto" or not has_shards(path):
+            raise PaSEError(
+                f"training.shuffle_buffer streams a sharded table with splits, found {path or 'no data'}"
+                f"{' and --split auto' if split == 'auto' else ''}; write one with `pase convert --shards N`"
+                f"{' --split auto' if split == 'auto' else ''}, or leave it out."
+            )
+        return open_part(path, *part)
     if path is not None:
         table = open_table(path)
         if split == "auto":

@@ -5,14 +5,16 @@ the table in order, with the columns of the table itself, in row groups of 512. 
 every file with its rows and its size, so that a folder without it is no table, and a file that was cut short is found.
 
 Shards are written in parallel. To be read, they are copied row group by row group into a memory-mapped table in
-`$PASE_CACHE` or `~/.cache/pase-msa`, once for each content; memory holds one row group at a time.
+`$PASE_CACHE` or `~/.cache/pase-msa`, once for each content; memory holds one row group at a time. Or training streams
+them, see `pase_msa.data.streaming`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,11 @@ _ROWS = 512  # of a row group
 def is_address(path: str | Path) -> bool:
     """Whether a path is an address of `fsspec`, such as "s3://bucket/table"."""
     return "://" in str(path)
+
+
+def absolute(path: str | Path) -> str:
+    """A path that holds from any working directory; an address as it is."""
+    return str(path) if is_address(path) else str(Path(path).resolve())
 
 
 def write_shards(table: FeatureTable, out: str | Path, count: int, *, jobs: int = -1) -> None:
@@ -62,7 +69,13 @@ def write_shards(table: FeatureTable, out: str | Path, count: int, *, jobs: int 
             for number in range(count)
         )
         files = Parallel(n_jobs=jobs, prefer="threads")(tasks)
-        content = {"version": 1, "schema": vars(table.schema), "meta": table.meta, "shards": files}
+        content = {
+            "version": 1,
+            "schema": vars(table.schema),
+            "meta": table.meta,
+            "shards": files,
+            "fingerprint": table.fingerprint(),
+        }
         with system.open(f"{folder}/{SHARDS}", "wb") as stream:
             stream.write(json.dumps(content, indent=1).encode())
 
@@ -86,6 +99,53 @@ def has_shards(path: str | Path) -> bool:
         return bool(system.exists(f"{folder}/{SHARDS}"))
 
 
+@dataclass(frozen=True)
+class Shards:
+    """A sharded table as its list describes it.
+
+    Attributes:
+        address: of the folder.
+        files: of each shard its name ("file"), "rows" and "bytes".
+        schema: of the table.
+        meta: of the table.
+        fingerprint: of the table; None where an earlier version wrote it.
+        mark: of the list itself, which holds all of these: a name for what is made of the shards.
+    """
+
+    address: str
+    files: list[dict[str, Any]]
+    schema: Schema
+    meta: dict[str, Any]
+    fingerprint: str | None
+    mark: str
+
+
+def find_shards(path: str | Path) -> Shards:
+    """The shards at a folder or an address, each of which is there in the size that it was written in.
+
+    Errors:
+        PaSEError: there is no sharded table, a part of it is missing, or its list is damaged.
+    """
+    if not has_shards(path):
+        raise PaSEError(f"{path} holds no sharded table ({SHARDS}); make one with `pase convert --shards`.")
+    with reading(path, "a sharded feature table", "write its shards again"):
+        system, folder = fsspec.core.url_to_fs(str(path))
+        text = system.cat_file(f"{folder}/{SHARDS}")
+        content = json.loads(text)
+        for shard in content["shards"]:
+            file = f"{folder}/{shard['file']}"
+            if not system.exists(file) or system.size(file) != shard["bytes"]:
+                raise PaSEError(f"{path}: {shard['file']} is missing or cut short; write the shards again.")
+        return Shards(
+            str(path),
+            content["shards"],
+            Schema(**content["schema"]),
+            dict(content["meta"]),
+            content.get("fingerprint"),
+            hashlib.sha256(text).hexdigest(),
+        )
+
+
 def open_shards(path: str | Path, out: Path | None = None) -> FeatureTable:
     """The table that shards make, memory-mapped.
 
@@ -96,35 +156,43 @@ def open_shards(path: str | Path, out: Path | None = None) -> FeatureTable:
     Errors:
         PaSEError: there is no sharded table, a part of it is missing, or it is damaged.
     """
-    if not has_shards(path):
-        raise PaSEError(f"{path} holds no sharded table ({SHARDS}); make one with `pase convert --shards`.")
+    shards = find_shards(path)
     with reading(path, "a sharded feature table", "write its shards again"):
-        system, folder = fsspec.core.url_to_fs(str(path))
-        text = system.cat_file(f"{folder}/{SHARDS}")
-        content = json.loads(text)
-        schema = Schema(**content["schema"])
-        for shard in content["shards"]:
-            file = f"{folder}/{shard['file']}"
-            if not system.exists(file) or system.size(file) != shard["bytes"]:
-                raise PaSEError(f"{path}: {shard['file']} is missing or cut short; write the shards again.")
-        target = out or _cache(text)
+        target = out or cache_folder("tables") / shards.mark[:32]
         if out is None and (target / ARROW).is_file():
             return FeatureTable.load(target)
-        batches = _batches(system, folder, content["shards"], schema.arrow())
-        return FeatureTable.write(batches, schema, target, dict(content["meta"]))
+        return FeatureTable.write((group for _, group in row_groups(shards)), shards.schema, target, shards.meta)
 
 
-def _cache(text: bytes) -> Path:
-    """Where a table is kept: the list of shards, with their sizes and the table's own record, is its name."""
-    return cache_folder("tables") / hashlib.sha256(text).hexdigest()[:32]
+def row_groups(
+    shards: Shards, columns: Sequence[str] | None = None, places: Collection[tuple[int, int]] | None = None
+) -> Iterator[tuple[tuple[int, int], pa.RecordBatch]]:
+    """The rows of the table in order, a row group at a time.
 
+    Args:
+        shards: of the table.
+        columns: those to read; all of them if None.
+        places: (number of the shard, number of the row group) of those to read; all of them if None.
 
-def _batches(system: Any, folder: str, shards: list[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """All rows, a row group at a time."""
-    for shard in shards:
+    Yields:
+        The place of a row group, and its rows.
+
+    Errors:
+        PaSEError: a shard has another number of rows than the list says.
+    """
+    schema = shards.schema.arrow()
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
+    system, folder = fsspec.core.url_to_fs(shards.address)
+    for number, shard in enumerate(shards.files):
+        if places is not None and not any(place[0] == number for place in places):
+            continue
         with system.open(f"{folder}/{shard['file']}", "rb") as stream:
             file = pq.ParquetFile(stream)
             if file.metadata.num_rows != shard["rows"]:
                 raise PaSEError(f"{shard['file']} has {file.metadata.num_rows} rows, not {shard['rows']}.")
-            for number in range(file.num_row_groups):
-                yield from file.read_row_group(number).cast(schema).combine_chunks().to_batches()
+            for group in range(file.num_row_groups):
+                if places is None or (number, group) in places:
+                    table = file.read_row_group(group, columns=schema.names).select(schema.names).cast(schema)
+                    for batch in table.combine_chunks().to_batches():
+                        yield (number, group), batch

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import datasets
 import numpy as np
@@ -21,6 +21,9 @@ from pase_msa.data.integrity import checksum, validate_stream
 from pase_msa.errors import PaSEError
 from pase_msa.files import check_out, replacing, write_json
 from pase_msa.locks import locked
+
+if TYPE_CHECKING:
+    from pase_msa.data.streaming import Streamed
 
 SPLITS = ("train", "valid", "test")
 ARROW, META = "table.arrow", "table.json"
@@ -131,7 +134,10 @@ class FeatureTable:
         schema: modalities with their sizes, labels with their kinds, whether there is text.
         meta: source, format and notes of the reader. `meta["synthetic"]` marks generated data, `meta["extraction"]`
             holds the record of how the features were extracted (`pase_msa.data.extraction`).
+        streamed: what is known of the whole table where this one holds a part of it (`pase_msa.data.streaming`).
     """
+
+    streamed: Streamed | None = None
 
     def __init__(self, dataset: datasets.Dataset, schema: Schema, meta: dict[str, Any]) -> None:
         self.dataset = dataset
@@ -226,7 +232,12 @@ class FeatureTable:
         return report
 
     def fingerprint(self) -> str:
-        """sha256 over every column's content: the same data give the same fingerprint, however stored."""
+        """sha256 over every column's content: the same data give the same fingerprint, however stored.
+
+        A part of a table that is streamed has the fingerprint of the whole.
+        """
+        if self.streamed is not None:
+            return self.streamed.fingerprint
         digest = hashlib.sha256(json.dumps([self.schema.modalities, self.schema.labels]).encode())
         for name in self.dataset.data.column_names:
             if name.startswith("features."):

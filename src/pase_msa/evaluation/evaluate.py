@@ -14,7 +14,7 @@ from torch import Tensor
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.inputs import describe_data
-from pase_msa.data.opening import open_data
+from pase_msa.data.opening import evaluated_part, open_data
 from pase_msa.data.synthetic.ground_truth import true_contributions
 from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.data.table import FeatureTable
@@ -100,7 +100,7 @@ def _test_data(
     """The table to evaluate on, its description, and whether the run was trained on the same data."""
     trained_on = folder.read_data()
     path = data if data is not None else trained_on["path"]
-    table = open_data(path, config.get("split", "given"), config.get("label"))
+    table = open_data(path, config.get("split", "given"), config.get("label"), evaluated_part(config, "test"))
     described = describe_data(table, path)
     same = described["fingerprint"] == trained_on["fingerprint"]
     if data is None and not same:

@@ -17,7 +17,7 @@ from torch import Tensor
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.data.inputs import describe_data
-from pase_msa.data.opening import open_data
+from pase_msa.data.opening import evaluated_part, open_data
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.imputation import Imputation, imputation_switched
@@ -146,9 +146,11 @@ def load_run(
     config = folder.read_config()
     trained_on = folder.read_data()
     path = data if data is not None else trained_on["path"]
-    table = (
-        path if isinstance(path, FeatureTable) else open_data(path, config.get("split", "given"), config.get("label"))
-    )
+    if isinstance(path, FeatureTable):
+        table = path
+    else:
+        rule, label = config.get("split", "given"), config.get("label")
+        table = open_data(path, rule, label, evaluated_part(config, split))
     if describe_data(table, None)["fingerprint"] != trained_on["fingerprint"]:
         raise PaSEError(f"The data are not those that {folder.path} was trained on; name those.")
     model = Model.from_pretrained(folder.model, device=device)

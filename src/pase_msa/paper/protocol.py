@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from pase_msa.data.opening import open_data
 from pase_msa.data.problem import ProblemOptions, task_from_table
+from pase_msa.data.shards import absolute
 from pase_msa.data.table import FeatureTable
 from pase_msa.metrics import headline
 from pase_msa.paper.quoted import quoted
@@ -48,10 +48,10 @@ class Protocol:
     @classmethod
     def of(cls, path: str | None, seeds: Sequence[int], **rest: Any) -> Protocol:
         """The protocol on the data at a path; the remaining attributes are passed by name."""
-        absolute = None if path is None else str(Path(path).resolve())
+        place = None if path is None else absolute(path)
         base = rest.get("base", {})
-        table = open_data(absolute, base.get("split", "given"), base.get("label"))
-        return cls(dataset_names([absolute])[absolute], absolute, table, seeds, **rest)
+        table = open_data(place, base.get("split", "given"), base.get("label"))
+        return cls(dataset_names([place])[place], place, table, seeds, **rest)
 
     @cached_property
     def task(self) -> Task:

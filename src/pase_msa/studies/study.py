@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from pase_msa.data.opening import open_data
+from pase_msa.data.opening import open_data, training_part
+from pase_msa.data.shards import absolute
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.parallel import Backend
@@ -118,11 +119,12 @@ def study_cells(
         raise PaSEError(
             f"The study has the variants {', '.join(study.variants)}, not {unknown[0]!r}; name some of these."
         )
-    paths: list[str | None] = [str(Path(path).resolve()) for path in (data or study.data)] or [None]
+    paths: list[str | None] = [absolute(path) for path in (data or study.data)] or [None]
     names = dataset_names(paths)
+    parts = [part for options in study.variants.values() if (part := training_part(options))]
     cells = []
     for path in paths:
-        table = open_data(path)
+        table = open_data(path, part=parts[0] if parts else None)
         fingerprint, present = table.fingerprint(), held(table)
         for name in only or study.variants:
             options = study.variants[name]

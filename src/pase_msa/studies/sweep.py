@@ -19,8 +19,9 @@ from lightning import Callback, LightningModule, Trainer
 from optuna.trial import Trial, TrialState
 from threadpoolctl import threadpool_limits
 
-from pase_msa.data.opening import SplitRule, open_data
+from pase_msa.data.opening import Part, SplitRule, open_data, training_part
 from pase_msa.data.problem import task_from_table
+from pase_msa.data.shards import absolute
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, replacing, write_text
@@ -139,8 +140,8 @@ class _Pruning(Callback):
 
 
 @lru_cache(maxsize=1)
-def _table(path: str | None, split: SplitRule, label: str | None) -> FeatureTable:
-    return open_data(path, split, label)
+def _opened(path: str | None, split: SplitRule, label: str | None, part: Part | None) -> FeatureTable:
+    return open_data(path, split, label, part)
 
 
 def _objective(trial: Trial, sweep: Sweep) -> float:
@@ -150,7 +151,7 @@ def _objective(trial: Trial, sweep: Sweep) -> float:
     began = time.perf_counter()
     try:
         config = RunConfig.from_options(options, data=sweep.data)
-        prepared = prepare(config, _table(sweep.data, config.split, config.label))
+        prepared = prepare(config, _opened(sweep.data, config.split, config.label, training_part(options)))
         metric, _ = monitored_metric(config, prepared.task)
         pruning = _Pruning(trial, metric)
         trainer, _ = fit(config, prepared, None, progress=False, extra=[pruning])
@@ -230,9 +231,9 @@ def run_sweep(
         raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
     check_limit(timeout)
     folder = Path(root).resolve()
-    data = open_data(sweep.data, sweep.base.get("split", "given"), sweep.base.get("label"))
+    data = _opened(sweep.data, sweep.base.get("split", "given"), sweep.base.get("label"), training_part(sweep.base))
     if sweep.data is not None:
-        sweep = Sweep(sweep.name, sweep.base, sweep.space, str(Path(sweep.data).resolve()))
+        sweep = Sweep(sweep.name, sweep.base, sweep.space, absolute(sweep.data))
     config = RunConfig.from_options(sweep.base, data=sweep.data)
     _, mode = monitored_metric(config, task_from_table(data, config.problem))
     mark = stable_key({"base": sweep.base, "space": sweep.space, "data": data.fingerprint(), "seed": seed})

@@ -48,6 +48,8 @@ class TrainingConfig:
         threads: torch threads; None is one, which is fastest for small networks, or torch's own choice where a language
             model is fine-tuned.
         workers: processes that load batches.
+        shuffle_buffer: of a sharded table, stream the training split, and draw the next utterance among so many; None
+            copies the table to this machine.
         accelerator: of Lightning: "auto", "cpu", "gpu", ...
         devices: of Lightning: "auto" or a number.
         precision: "32-true", or "bf16-mixed": encoders compute in bfloat16, everything else in single precision.
@@ -67,6 +69,7 @@ class TrainingConfig:
     group_by_length: bool | None = None
     threads: int | None = None
     workers: int = 0
+    shuffle_buffer: int | None = None
     accelerator: str = "auto"
     devices: str | int = "auto"
     precision: str = "32-true"
@@ -85,6 +88,7 @@ class TrainingConfig:
             modality_dropout=PROPER_SHARE,
             threads=Range(1, 4096, whole=True),
             workers=Range(0, 1024, whole=True),
+            shuffle_buffer=COUNT,
         )
         one_of(self.optimizer, ("adamw", "adam", "sgd"), "training.optimizer")
         one_of(self.schedule, ("constant", "linear", "cosine"), "training.schedule")

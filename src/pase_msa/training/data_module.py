@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 from torch.utils.data import DataLoader
@@ -11,6 +11,9 @@ from pase_msa.batch import Batch
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.data.sampling import EpochBatchSampler, VideoBatchSampler
 from pase_msa.training.processes import share
+
+if TYPE_CHECKING:
+    from pase_msa.data.streaming import UtteranceStream
 
 
 class SentimentData(lightning.LightningDataModule):
@@ -23,6 +26,7 @@ class SentimentData(lightning.LightningDataModule):
         seed: of the order, which is a function of this and the epoch.
         group_by_length: whether a batch holds utterances of similar length.
         workers: processes that load batches; 0 loads them in this one.
+        stream: gives the training batches in place of `train`, which is a sample then.
     """
 
     def __init__(
@@ -34,15 +38,21 @@ class SentimentData(lightning.LightningDataModule):
         seed: int,
         group_by_length: bool = False,
         workers: int = 0,
+        stream: UtteranceStream | None = None,
     ) -> None:
         super().__init__()
         self.train, self.valid = train, valid
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.group_by_length = group_by_length
+        self.stream = stream
         self.epoch = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training utterances in an order that is a function of (seed, epoch)."""
+        if self.stream is not None:
+            epoch = max(self.epoch, self.trainer.current_epoch) if self.trainer else 0
+            rank, world_size = self._place()
+            return self.stream.loader(epoch, rank=rank, world_size=world_size, workers=self.workers)
         sampler = self._sampler()
         # workers load batches before Lightning tells the sampler which epoch a resumed run is in
         sampler.set_epoch(self.epoch)
@@ -56,13 +66,16 @@ class SentimentData(lightning.LightningDataModule):
         )
 
     def _sampler(self) -> EpochBatchSampler | VideoBatchSampler:
-        trainer, train = self.trainer, self.train
-        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        train, (rank, world_size) = self.train, self._place()
         if train.whole_videos:
             videos = train.videos[train.rows]
             return VideoBatchSampler(videos, self.batch_size, self.seed, rank=rank, world_size=world_size)
         sizes = train.sizes() if self.group_by_length else None
         return EpochBatchSampler(train, self.batch_size, self.seed, rank=rank, world_size=world_size, sizes=sizes)
+
+    def _place(self) -> tuple[int, int]:
+        """Number of this process, and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the checkpoint: the epoch that comes next."""

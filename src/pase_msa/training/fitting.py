@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import lightning
 from lightning import Callback
@@ -28,16 +28,23 @@ from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
 from pase_msa.training.trainer import build_trainer, quiet_lightning
 
+if TYPE_CHECKING:
+    from pase_msa.data.streaming import UtteranceStream
+
 
 @dataclasses.dataclass
 class Prepared:
-    """What a run trains: the model, with the datasets and the balancing method that it is trained with."""
+    """What a run trains: the model, with the datasets and the balancing method that it is trained with.
+
+    Where `stream` is there, it gives the batches of training, and `train` is a sample of what it reads.
+    """
 
     task: Task
     model: Model
     balancing: BalancingMethod
     train: UtteranceDataset
     valid: UtteranceDataset
+    stream: UtteranceStream | None = None
 
 
 def fit(
@@ -81,6 +88,7 @@ def fit(
             plugins=[WholeCheckpoints()],
             enable_checkpointing=folder is not None,
             enable_progress_bar=progress,
+            reload_dataloaders_every_n_epochs=int(prepared.stream is not None),  # a loader is of one epoch
         )
         _refuse_row_state_in_parts(prepared.model, trainer)
         checkpoint = str(folder.last) if folder is not None and resume else None
@@ -123,7 +131,9 @@ def _loggers(folder: RunFolder | None) -> list[Logger]:
 def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
     """Loaders over the training and the validation utterances."""
     options = config.training
-    grouped = fine_tunes(prepared.model) if options.group_by_length is None else options.group_by_length
+    grouped = options.group_by_length
+    if grouped is None:
+        grouped = fine_tunes(prepared.model) and prepared.stream is None
     return SentimentData(
         prepared.train,
         prepared.valid,
@@ -131,6 +141,7 @@ def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
         seed=config.seed,
         group_by_length=grouped,
         workers=options.workers,
+        stream=prepared.stream,
     )
 
 

@@ -7,7 +7,7 @@ import copy
 import logging
 import time
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
@@ -18,7 +18,7 @@ from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.leaks import refuse_leaks
-from pase_msa.data.opening import open_data
+from pase_msa.data.opening import open_data, training_part
 from pase_msa.data.problem import Problem
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
@@ -38,6 +38,9 @@ from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
 from pase_msa.training.trainer import build_trainer, check_hardware, quiet_lightning
 from pase_msa.training.unimodal import measure_unimodal, train_unimodal
+
+if TYPE_CHECKING:
+    from pase_msa.data.streaming import UtteranceStream
 
 _log = logging.getLogger(__name__)
 _FEW_UTTERANCES, _FEW_VIDEOS = 12, 4
@@ -68,7 +71,32 @@ def prepare(config: RunConfig, table: FeatureTable) -> Prepared:
     # the closed-form reference reads features, which a problem with a fine-tuned language model does not have
     if balancing.diagnosis is not None and not problem.fine_tunes:
         model.reference = copy.deepcopy(balancing.diagnosis.reference)
-    return Prepared(problem.task, model, balancing, problem.train, problem.valid)
+    return Prepared(problem.task, model, balancing, problem.train, problem.valid, _stream(config, problem, model))
+
+
+def _stream(config: RunConfig, problem: Problem, model: Model) -> UtteranceStream | None:
+    """The training split of a sharded table, where it is streamed; the problem holds a sample of it then."""
+    training, table = config.training, problem.table
+    if training.shuffle_buffer is None:
+        return None
+    from pase_msa.data.streaming import UtteranceStream  # only here: most runs do not stream
+
+    if table.streamed is None:
+        raise PaSEError("training.shuffle_buffer streams a sharded table, found one in memory; give its address.")
+    if model.row_state is not None or model.conversations or training.group_by_length:
+        what = "group_by_length sorts" if training.group_by_length else f"The model {model.recipe['name']!r} needs"
+        raise PaSEError(
+            f"{what} all training utterances, which a run with training.shuffle_buffer never has at once; leave one "
+            "of the two out."
+        )
+    return UtteranceStream(
+        table.streamed,
+        problem.task,
+        problem.inputs,
+        batch_size=training.batch_size,
+        buffer=training.shuffle_buffer,
+        seed=config.seed,
+    )
 
 
 def _diagnose(config: RunConfig, problem: Problem) -> Diagnosis:
@@ -148,7 +176,8 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     if config.out:
         check_out(config.out, folder=True)
     check_hardware(config.training)
-    table = table if table is not None else open_data(config.data, config.split, config.label)
+    if table is None:
+        table = open_data(config.data, config.split, config.label, training_part(config.to_dict()))
     prepared = prepare(config, table)
     if not config.allow_leaks:
         refuse_leaks(table, prepared.task.modalities)
