@@ -1,5 +1,7 @@
 """Seconds that a diagnosis takes, by number of modalities: `python -m benchmarks.diagnose [--json]`.
 
+    python -m benchmarks.diagnose --data FOLDER [--label NAME]      # `pase diagnose FOLDER`, the whole command
+
 Synthetic data, 2,000 utterances (1,400 training, 400 validation, 200 test, which are not read), one thread. Modalities
 have 32 pooled features each by default; with `--dim 24` or more they fill the reference model to its limit.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import time
 
 import torch
@@ -34,14 +38,27 @@ def measure(count: int, kind: Kind, dim: int) -> float:
     return time.perf_counter() - start
 
 
+def command(data: str, label: str | None) -> float:
+    """Seconds of `pase diagnose`; the first of three fills the cache of text, if there is any."""
+    words = [sys.executable, "-m", "pase_msa", "diagnose", data, *(["--label", label] if label else [])]
+    start = time.perf_counter()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--modalities", type=int, nargs="+", default=[2, 3, 5, 8])
     parser.add_argument("--kind", choices=["regression", "classification"], default="regression")
     parser.add_argument("--dim", type=int, default=16, help="size of a frame")
+    parser.add_argument("--data", help="time the command on these data, start included")
+    parser.add_argument("--label")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     options = parser.parse_args()
+    if options.data:
+        print(" ".join(f"{command(options.data, options.label):.1f} s" for _ in range(3)))
+        return
     torch.set_num_threads(1)
     with threadpool_limits(1):
         seconds = {count: measure(count, options.kind, options.dim) for count in options.modalities}
