@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -21,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.fuzz.corpus import WRITERS
 from benchmarks.fuzz.damage import damage
@@ -36,6 +38,7 @@ SECONDS = 10  # of computing
 WAIT = 60  # seconds of the clock, for what waits and computes nothing
 MEMORY = 4 * 2**30
 LONGEST = 2_000  # characters of a sentence
+_SAY = 5_000  # cases from one line of progress to the next
 
 
 @dataclass
@@ -44,12 +47,14 @@ class Report:
 
     Attributes:
         cases: number of damaged inputs.
+        ended: those that have ended so far.
         seconds: that it took.
         outcomes: "read" and "refused" by kind of input.
         faults: number, kind, how it was damaged, and what happened, of each case that ended otherwise.
     """
 
     cases: int = 0
+    ended: int = 0
     seconds: float = 0.0
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
     faults: list[tuple[int, str, str, str]] = field(default_factory=list)
@@ -124,6 +129,7 @@ def write_corpus(folder: Path, kinds: Sequence[str]) -> None:
 
 def _work(pipe: Connection, numbers: Sequence[int], seed: int, kinds: Sequence[str], corpus: Path) -> None:
     """Cases one after the other; tells each when it begins and when it has ended."""
+    torch.set_num_threads(1)  # a forked process has none of its parent's threads, and would wait for them
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     with contextlib.suppress(ValueError, OSError):
@@ -233,6 +239,9 @@ class _Worker:
 
     def _ended(self, report: Report, number: int, kind: str, how: str, what: str) -> None:
         self.numbers.remove(number)
+        report.ended += 1
+        if report.ended % _SAY == 0:
+            print(f"{report.ended} cases, {len(report.faults)} faults", file=sys.stderr, flush=True)
         kind = _describe(number, self.seed, self.kinds) if kind == "?" else kind
         if what in ("", "read"):
             report.outcomes[kind, "read" if what else "refused"] += 1
