@@ -30,3 +30,11 @@ def test_where_no_utterance_has_the_modality_loss_and_gradient_are_zero():
 def test_one_process_sums_over_itself():
     values = torch.randn(3)
     assert torch.equal(sum_over_processes(values), values)
+
+
+def test_several_processes_sum_over_all_and_keep_their_own(monkeypatch):
+    values = torch.tensor([1.0, 2.0])
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(torch.tensor([3.0, 5.0])))
+    assert sum_over_processes(values).tolist() == [4.0, 7.0]
+    assert values.tolist() == [1.0, 2.0]
