@@ -1,0 +1,48 @@
+"""What models with a prediction per modality share: losses over the utterances that have it, sums over processes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from pase_msa.objective import soft_cross_entropy
+from pase_msa.task import Task
+
+
+def present_mean(values: Float[Tensor, " n"], present: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Mean over the utterances that have the modality; zero, with a gradient of zero, where none has it."""
+    return (values * present).sum() / present.sum().clamp(min=1)
+
+
+def unimodal_loss(
+    task: Task,
+    logits: Float[Tensor, "n k"],
+    labels: Float[Tensor, " n"],
+    present: Bool[Tensor, " n"],
+    *,
+    class_weight: float = 1.0,
+    score_weight: float = 1.0,
+) -> Float[Tensor, ""]:
+    """L_task, eq. 16, of what one modality predicts, over the utterances that have it.
+
+    Args:
+        task: what is predicted.
+        logits: of the modality, [N, K].
+        labels: [N].
+        present: whether the utterance has the modality, [N].
+        class_weight: of the cross-entropy.
+        score_weight: of the absolute error of the score (regression).
+    """
+    values = class_weight * soft_cross_entropy(logits, task.membership(labels))
+    if task.kind == "regression" and score_weight:
+        values = values + score_weight * (task.score(logits.softmax(1)) - labels).abs()
+    return present_mean(values, present)
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of a tensor without gradient over all processes, so that buffers made of it are equal in all of them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+    return values
