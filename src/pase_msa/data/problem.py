@@ -98,9 +98,10 @@ class Problem:
         inputs = describe_inputs(table, task.modalities, options.text, options.encoders)
         columns = load_columns(table, inputs)
         known = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
+        texts = table.texts
         for spec in inputs.values():
-            if spec.text is not None and table.texts is not None:
-                warn_of_texts([table.texts[row] for row in known], spec.text)
+            if spec.text is not None and texts is not None:
+                warn_of_texts([texts[row] for row in known], spec.text)
         labels = encode_labels(table, task, known)
         train = make_dataset(table, columns, table.rows("train"), labels)
         valid = make_dataset(table, columns, table.rows("valid"), labels)

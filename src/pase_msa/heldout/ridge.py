@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pase_msa.heldout.features import FOURIER, Columns, fit_projections, fourier_features, products, without_fourier
+from pase_msa.parallel import threads
 
 Array = NDArray[np.float64]
 #: lambda: the folds by video choose among these
@@ -249,7 +251,9 @@ class RidgeSolver:
         """Predictions of every row by the other folds, for every penalty."""
         gram, moment = equations.total()
         result = torch.empty(len(penalties), *self.targets.shape, dtype=gram.dtype)
-        for fold, (fold_gram, fold_moment) in enumerate(zip(equations.gram, equations.moment, strict=True)):
+
+        def predict(fold: int) -> None:
+            fold_gram, fold_moment = equations.gram[fold], equations.moment[fold]
             rows = torch.nonzero(folds == fold)[:, 0]
             others = self.count - len(rows)
             # X'X and X'Y of the other folds: of all rows, minus those of this fold
@@ -258,6 +262,11 @@ class RidgeSolver:
             predicted = train[rows] @ weights.transpose(0, 1).flatten(1)
             intercept = _mean_of_others(self.targets[rows], self.count)
             result[:, rows] = predicted.view(len(rows), len(penalties), -1).transpose(0, 1) + intercept
+
+        # systems of some hundred unknowns gain little from several threads each, and all from a thread of their own
+        count = torch.get_num_threads()
+        with threads(1), ThreadPoolExecutor(count) as pool:
+            list(pool.map(predict, range(len(equations.gram))))
         return result
 
 
