@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 Losses = dict[str, Tensor]
@@ -52,3 +52,24 @@ def align_losses(intra: Float[Tensor, " m"] | None, inter: Float[Tensor, ""] | N
     if inter is not None:
         losses["inter"] = mu * inter
     return losses
+
+
+def utterance_losses(
+    logits: Float[Tensor, "n k"],
+    score: Float[Tensor, " n"] | None,
+    labels: Float[Tensor, " n"],
+    membership: Float[Tensor, "n k"],
+    *,
+    class_weight: float = 1.0,
+    score_weight: float = 1.0,
+) -> Float[Tensor, " n"]:
+    """L_task of each utterance, whose mean is the sum of `task_losses`, which has the same arguments."""
+    values = class_weight * soft_cross_entropy(logits, membership)
+    return values if score is None else values + score_weight * (score - labels).abs()
+
+
+def present_mean(values: Float[Tensor, " n"], present: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Mean over the utterances that have something; 0 where none has."""
+    here = present.to(values.dtype)
+    mean: Tensor = (values * here).sum() / here.sum().clamp(min=1)
+    return mean

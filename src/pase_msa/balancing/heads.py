@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.errors import PaSEError
-from pase_msa.objective import task_losses
+from pase_msa.objective import task_losses, utterance_losses
 from pase_msa.task import Task
 
 
@@ -41,6 +42,16 @@ class UnimodalHeads(nn.Module):
         """
         vectors = {name: vector.detach() if detached else vector for name, vector in outputs.vectors.items()}
         return {name: linear(vectors[name]) for name, linear in self.linear.items()}
+
+    def utterance_losses(self, outputs: Outputs, batch: Batch) -> dict[str, Float[Tensor, " n"]]:
+        """L_task of each head and utterance; those of utterances without the modality are of no account."""
+        assert batch.labels is not None
+        membership = self.task.membership(batch.labels)
+        result = {}
+        for name, logits in self.logits(outputs).items():
+            score = self.task.score(logits.softmax(1)) if self.task.kind == "regression" else None
+            result[name] = utterance_losses(logits, score, batch.labels, membership)
+        return result
 
     def losses(self, outputs: Outputs, batch: Batch, *, detached: bool = False) -> dict[str, Tensor]:
         """Loss L_task (eq. 16) of each head over the utterances that have its modality.

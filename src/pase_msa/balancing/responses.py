@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -22,17 +23,24 @@ class CoalitionNetwork(Protocol):
         """Outputs with only the named modalities, one per coalition."""
 
 
-@torch.no_grad()
-def responses(model: CoalitionNetwork, batch: Batch, coalitions: Sequence[frozenset[str]]) -> Float[Tensor, "c n k"]:
-    """Logits of each coalition, without dropout; the model is left in the mode that it was in."""
-    assert isinstance(model, nn.Module)
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Neither dropout nor gradients; afterwards the model is in the mode that it was in."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
-        return torch.stack([outputs.logits.float() for outputs in model.network_coalitions(batch, coalitions)])
+        with torch.no_grad():
+            yield
     finally:
         for part, mode in modes:
             part.training = mode
+
+
+def responses(model: CoalitionNetwork, batch: Batch, coalitions: Sequence[frozenset[str]]) -> Float[Tensor, "c n k"]:
+    """Logits of each coalition, without dropout; the model is left in the mode that it was in."""
+    assert isinstance(model, nn.Module)
+    with evaluating(model):
+        return torch.stack([outputs.logits.float() for outputs in model.network_coalitions(batch, coalitions)])
 
 
 class PresentMeans:
