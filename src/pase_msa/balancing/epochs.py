@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning import LightningModule, Trainer
+from torch import Tensor
 
 from pase_msa.balancing.base import BalancingMethod
 
@@ -21,17 +22,17 @@ class EpochMeans(BalancingMethod):
     def __init__(self) -> None:
         super().__init__()
         self.history: list[dict[str, Any]] = []
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self._sums: dict[str, list[Any]] = defaultdict(lambda: [0.0, 0.0])
 
-    def count(self, values: Mapping[str, float]) -> None:
-        """Add the values of a step."""
+    def count(self, values: Mapping[str, float | Tensor]) -> None:
+        """Add the values of a step. A tensor is read at the end of the epoch only, so that no step waits for it."""
         for name, value in values.items():
             self._sums[name][0] += value
             self._sums[name][1] += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch to the history."""
-        means = {name: total / steps for name, (total, steps) in self._sums.items()}
+        means = {name: float(total) / steps for name, (total, steps) in self._sums.items()}
         self._sums.clear()
         self.history.append({"epoch": trainer.current_epoch, "active": self.active} | means)
 
