@@ -1,11 +1,15 @@
 """Gates between vectors, and their re-balancing: against naive loops, laws, and which branch is cut."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from pase_msa.models import mmtm
-from tests.balancing.planted import accuracy, dominated, pair_model
+from pase_msa.training.fitting import fit
+from pase_msa.training.run import prepare
+from tests.balancing.planted import accuracy, config_of, dominated, pair_model
 from tests.reference import mmtm as naive
 from tests.toys import NAMES, parameters_of, toy_batch, toy_model
 
@@ -188,3 +192,11 @@ def test_the_branch_that_leans_on_the_other_is_cut_and_learns_its_own():
     assert found[0.01][0][1] > 2 * found[0.01][0][0]
     assert not found[100.0][0].any()
     assert found[0.01][1] > found[100.0][1] + 0.2
+
+
+def test_the_training_module_leaves_it_the_gradients_that_it_reads(score_table):
+    config = dataclasses.replace(config_of("none", "mmtm"), model={"name": "mmtm", "width": 6, "start": 2})
+    run = prepare(config, score_table)
+    fit(config, run, None, progress=False)
+    assert run.model.epoch == 2
+    assert (run.model.sums > 0).all()
