@@ -132,15 +132,25 @@ class Task:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Task:
-        """The task that `to_dict` wrote."""
-        values = content.get("values")
-        return cls(
-            content["kind"],
-            tuple(content["modalities"]),
-            tuple(content["classes"]),
-            None if values is None else tuple(values),
-            content["label"],
-        )
+        """The task that `to_dict` wrote.
+
+        Errors:
+            PaSEError: it did not write this.
+        """
+        try:
+            values = content.get("values")
+            return cls(
+                content["kind"],
+                tuple(content["modalities"]),
+                tuple(content["classes"]),
+                None if values is None else tuple(values),
+                content["label"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise PaSEError(
+                f"A task has kind, modalities, classes, values and label; this one is damaged ({error}); save the model, "
+                "or evaluate the run, again."
+            ) from error
 
 
 @lru_cache(maxsize=32)
