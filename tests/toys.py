@@ -103,6 +103,7 @@ def rows_of(batch, index):
         pick(batch.labels),
         pick(batch.rows),
         pick(batch.videos),
+        pick(batch.speakers),
     )
 
 

@@ -25,6 +25,8 @@ class Batch:
         labels: real scores or class numbers [N], or None where unknown.
         rows: row of the utterance in its feature table, [N]; for models that keep a state per training row.
         videos: number of the utterance's video, [N].
+        speakers: number of who speaks, comparable within a video, [N]; -1 where unknown. None where the data name
+            nobody.
     """
 
     features: dict[str, Tensor]
@@ -33,6 +35,7 @@ class Batch:
     labels: Tensor | None = None
     rows: Int[Tensor, " n"] | None = None
     videos: Int[Tensor, " n"] | None = None
+    speakers: Int[Tensor, " n"] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.present.values())))
@@ -58,6 +61,7 @@ class Batch:
             move(self.labels),
             move(self.rows),
             move(self.videos),
+            move(self.speakers),
         )
 
     def only(self, modalities: Iterable[str]) -> Batch:

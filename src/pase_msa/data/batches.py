@@ -58,6 +58,8 @@ def record_batches(
                 columns[f"features.{name}"].append(_flat(row, name, dim, rounded))
             if schema.text:
                 columns["text"].append(row.text)
+            if schema.speakers:
+                columns["speaker"].append(row.speaker)
         arrays = [pa.array(columns[item.name], type=item.type) for item in arrow_schema]
         yield pa.RecordBatch.from_arrays(arrays, schema=arrow_schema)
         release_pages()  # of what the rows were views of

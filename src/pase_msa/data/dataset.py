@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ class UtteranceDataset(Dataset[Batch]):
         rows: number in the table of each position, [N].
         videos: video number of every row of the table.
         labels: score or class number of every row of the table, NaN where unknown; None for a prediction.
+        speakers: number of who speaks in every row of the table, -1 where unknown; None where the table names nobody.
 
     Attributes:
         whole_videos: whether a batch never holds a part of a video, for models that read conversations
@@ -39,11 +41,13 @@ class UtteranceDataset(Dataset[Batch]):
         rows: NDArray[np.int64],
         videos: NDArray[np.int64],
         labels: NDArray[np.float64] | None,
+        speakers: NDArray[np.int64] | None = None,
     ) -> None:
         self.columns = dict(columns)
         self.rows = rows
         self.videos = videos
         self.labels = labels
+        self.speakers = speakers
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,7 +60,9 @@ class UtteranceDataset(Dataset[Batch]):
             features[name] = torch.from_numpy(padded)
             lengths[name], present[name] = torch.from_numpy(steps), torch.from_numpy(flags)
         labels = None if self.labels is None else torch.from_numpy(self.labels[rows]).float()
-        return Batch(features, lengths, present, labels, torch.from_numpy(rows), torch.from_numpy(self.videos[rows]))
+        videos = torch.from_numpy(self.videos[rows])
+        speakers = None if self.speakers is None else torch.from_numpy(self.speakers[rows])
+        return Batch(features, lengths, present, labels, torch.from_numpy(rows), videos, speakers)
 
     def targets(self) -> Float[Tensor, " n"]:
         """Scores or class numbers of the positions, [N], in the dataset's order."""
@@ -71,9 +77,15 @@ class UtteranceDataset(Dataset[Batch]):
         member = np.unique(self.videos[self.rows], return_inverse=True)[1]
         order = np.random.default_rng(seed).permutation(int(member.max()) + 1)
         chosen = order[np.cumsum(np.bincount(member)[order]) <= limit]
-        rows = self.rows[np.isin(member, chosen if len(chosen) else order[:1])]
-        part = UtteranceDataset(self.columns, rows, self.videos, self.labels)
-        part.whole_videos = self.whole_videos
+        return self.over(self.rows[np.isin(member, chosen if len(chosen) else order[:1])])
+
+    def over(
+        self, rows: NDArray[np.int64] | None = None, columns: Mapping[str, SequenceColumn] | None = None
+    ) -> UtteranceDataset:
+        """The same data over other rows of the table, or with other columns."""
+        part = copy.copy(self)
+        part.rows = self.rows if rows is None else rows
+        part.columns = self.columns if columns is None else dict(columns)
         return part
 
     def sizes(self) -> NDArray[np.int64]:
@@ -99,8 +111,15 @@ def make_dataset(
     if labels is not None:
         rows = rows[np.isfinite(labels[rows])]
         rows = rows[np.any([column.present[rows] for column in columns.values()], axis=0)]
-    numbers = np.unique(np.array(table.videos, dtype=str), return_inverse=True)[1].astype(np.int64)
-    return UtteranceDataset(columns, rows, numbers, labels)
+    videos = np.unique(np.array(table.videos, dtype=str), return_inverse=True)[1].astype(np.int64)
+    speakers = None if table.speakers is None else _speaker_numbers(table.speakers)
+    return UtteranceDataset(columns, rows, videos, labels, speakers)
+
+
+def _speaker_numbers(names: Sequence[str | None]) -> NDArray[np.int64]:
+    """A number per name, from 0; -1 where there is none."""
+    known, numbers = np.unique(np.array([name or "" for name in names], dtype=str), return_inverse=True)
+    return np.where(known[numbers] == "", -1, numbers).astype(np.int64)
 
 
 def evaluation_loader(dataset: UtteranceDataset, batch_size: int, workers: int = 0) -> DataLoader[Batch]:

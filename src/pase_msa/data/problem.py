@@ -137,8 +137,8 @@ class Problem:
         return dataclasses.replace(
             self,
             inputs=inputs,
-            train=UtteranceDataset(columns, self.train.rows, self.train.videos, self.train.labels),
-            valid=UtteranceDataset(columns, self.valid.rows, self.valid.videos, self.valid.labels),
+            train=self.train.over(columns=columns),
+            valid=self.valid.over(columns=columns),
         )
 
 

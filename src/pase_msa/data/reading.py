@@ -225,6 +225,24 @@ def number_array(value: Any) -> Array | None:
     return array if array.dtype.kind in "fiub" else None
 
 
+def speaker_of(speakers: Mapping[Any, Any], video: Any, number: int) -> str | None:
+    """Who speaks in an utterance, by lists per video; None where they do not say.
+
+    Args:
+        speakers: video -> one name per utterance, or as in MELD's files a vector with a one in the speaker's place.
+        video: of the utterance.
+        number: of the utterance in the video.
+    """
+    names = speakers.get(video)
+    if not isinstance(names, list | tuple | np.ndarray) or number >= len(names):
+        return None
+    value = names[number]
+    if (vector := number_array(value)) is not None and vector.size > 1:
+        places = np.flatnonzero(vector)
+        return str(int(places[0])) if len(places) == 1 else None
+    return transcript(value)
+
+
 def splits_of_sets(path: Path, sets: Mapping[str, Iterable[Any]]) -> dict[Any, str]:
     """Video -> split, of a file that lists the videos of each split.
 

@@ -195,6 +195,7 @@ class UtteranceStream(IterableDataset[Batch]):
         names = [shard["file"] for shard in self.streamed.shards.files]
         columns = ["video", "split", f"labels.{self.task.label}"]
         columns += ["text" if spec.text is not None else f"features.{name}" for name, spec in self.inputs.items()]
+        columns += ["speaker"] if self.streamed.shards.schema.speakers else []
         rows = datasets.IterableDataset.from_generator(
             _examples,
             gen_kwargs={"files": names, "address": self.streamed.shards.address, "columns": tuple(columns)},
@@ -242,12 +243,16 @@ class UtteranceStream(IterableDataset[Batch]):
         values = [example[f"labels.{self.task.label}"] for example in examples]
         numbers = encode_values(values, self.task, [str(example["id"]) for example in examples])
         videos = torch.tensor([_number(str(example["video"])) for example in examples])
-        return Batch(features, lengths, present, torch.from_numpy(numbers).float(), None, videos)
+        speakers = None
+        if self.streamed.shards.schema.speakers:
+            names = [example["speaker"] for example in examples]
+            speakers = torch.tensor([-1 if not name else _number(str(name)) for name in names])
+        return Batch(features, lengths, present, torch.from_numpy(numbers).float(), None, videos, speakers)
 
 
-def _number(video: str) -> int:
-    """The number of a video, the same in every batch and process."""
-    return int.from_bytes(hashlib.blake2b(video.encode(), digest_size=7).digest(), "big")
+def _number(name: str) -> int:
+    """The number of a video or a speaker, the same in every batch and process."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
 
 
 def _count_labelled(shards: Shards, label: str) -> int:

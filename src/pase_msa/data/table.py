@@ -43,6 +43,7 @@ class Utterance:
         labels: label name -> real value or class name.
         features: modality name -> frames [T, D] or one vector [D].
         text: transcript, if any.
+        speaker: who speaks, if known, by a name that holds within the video.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Utterance:
     labels: Mapping[str, float | str | None] = field(default_factory=dict)
     features: Mapping[str, Array | None] = field(default_factory=dict)
     text: str | None = None
+    speaker: str | None = None
 
 
 @dataclass
@@ -61,11 +63,13 @@ class Schema:
         modalities: modality name -> feature size.
         labels: label name -> "real" or "class".
         text: whether there is a transcript column.
+        speakers: whether there is a column of speakers.
     """
 
     modalities: dict[str, int]
     labels: dict[str, LabelKind]
     text: bool = False
+    speakers: bool = False
 
     def __post_init__(self) -> None:
         self.check()
@@ -105,6 +109,8 @@ class Schema:
         fields += [pa.field(f"features.{name}", pa.list_(pa.float32())) for name in self.modalities]
         if self.text:
             fields.append(pa.field("text", pa.string()))
+        if self.speakers:
+            fields.append(pa.field("speaker", pa.string()))
         return pa.schema(fields)
 
     @classmethod
@@ -112,16 +118,17 @@ class Schema:
         """The schema that fits utterances in memory: sizes and kinds follow from the first values that are there."""
         dims: dict[str, int] = {}
         kinds: dict[str, LabelKind] = {}
-        text = False
+        text = speakers = False
         for row in utterances:
             text = text or row.text is not None
+            speakers = speakers or row.speaker is not None
             for name, value in row.features.items():
                 if value is not None and name not in dims:
                     dims[name] = int(np.shape(value)[-1])
             for name, label in row.labels.items():
                 if label is not None and name not in kinds:
                     kinds[name] = "class" if isinstance(label, str) else "real"
-        return cls(dims, kinds, text)
+        return cls(dims, kinds, text, speakers)
 
 
 class FeatureTable:
@@ -131,7 +138,7 @@ class FeatureTable:
 
     Attributes:
         dataset: the Hugging Face `datasets.Dataset` beneath, memory-mapped where the table lies on disk.
-        schema: modalities with their sizes, labels with their kinds, whether there is text.
+        schema: modalities with their sizes, labels with their kinds, whether there are text and speakers.
         meta: source, format and notes of the reader. `meta["synthetic"]` marks generated data, `meta["extraction"]`
             holds the record of how the features were extracted (`pase_msa.data.extraction`).
         streamed: what is known of the whole table where this one holds a part of it (`pase_msa.data.streaming`).
@@ -169,6 +176,11 @@ class FeatureTable:
     def texts(self) -> list[str | None] | None:
         """Transcripts, one (or None) per row; None where the table has no text column."""
         return self.dataset.data.column("text").to_pylist() if self.schema.text else None
+
+    @property
+    def speakers(self) -> list[str | None] | None:
+        """Speakers, one (or None) per row; None where the table has no such column."""
+        return self.dataset.data.column("speaker").to_pylist() if self.schema.speakers else None
 
     def sequences(self, modality: str) -> SequenceColumn:
         """The ragged column of a modality.
@@ -276,6 +288,7 @@ class FeatureTable:
             {name: self.dataset.data.column(f"labels.{name}")[row].as_py() for name in self.schema.labels},
             {name: self.sequences(name)[row] for name in self.schema.modalities},
             self.dataset.data.column("text")[row].as_py() if self.schema.text else None,
+            self.dataset.data.column("speaker")[row].as_py() if self.schema.speakers else None,
         )
 
     @classmethod

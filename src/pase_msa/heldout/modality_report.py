@@ -172,8 +172,10 @@ def network_evidence(
     used = tuple(name for name in names if name not in diagnosis.excluded)
     matrices = {group: attribution(group) for group in {names, used} if group}
     needed = list(dict.fromkeys(c for coalitions, _ in matrices.values() for c in coalitions if c))
-    chosen = np.sort(np.random.default_rng(0).permutation(len(train))[: len(valid)])
-    sample = UtteranceDataset(train.columns, train.rows[chosen], train.videos, train.labels)
+    if train.whole_videos:
+        sample = train.subsample(len(valid), seed=0)
+    else:
+        sample = train.over(train.rows[np.sort(np.random.default_rng(0).permutation(len(train))[: len(valid)])])
     contributions: dict[str, dict[str, Array]] = {name: {} for name in names}
     for split, dataset in (("train", sample), ("valid", valid)):
         values = _gains(model, dataset, train, needed, batch_size)

@@ -91,6 +91,5 @@ class SentimentData(lightning.LightningDataModule):
         """The validation utterances in the order of the table; of several processes, each has its share."""
         valid, trainer = self.valid, self.trainer
         if trainer is not None and trainer.world_size > 1:
-            rows = valid.rows[share(len(valid), trainer.global_rank, trainer.world_size)]
-            valid = UtteranceDataset(valid.columns, rows, valid.videos, valid.labels)
+            valid = valid.over(valid.rows[share(len(valid), trainer.global_rank, trainer.world_size)])
         return evaluation_loader(valid, self.batch_size, self.workers)

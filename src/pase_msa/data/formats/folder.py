@@ -2,8 +2,8 @@
 
 `NAME.npy` is (n, d), row i for utterance i, or (total_frames, d) with `NAME_lengths.npy` (n,) beside it,
 where a length of 0 marks an absent modality. Columns of the CSV: `id` (row numbers if it is left out), `video`,
-`split`, label columns, and optionally `clip` and `text`. A label column of numbers only is real, any other holds class
-names.
+`split`, label columns, and optionally `clip`, `text` and `speaker`, who speaks. A label column of numbers only is real,
+any other holds class names.
 Blank, NA, N/A, nan, null and - are unknown. Where nearly all cells are numbers, any other is refused by its line.
 
 An array that is called as labels, masks or ids are is no modality. `meta["roles"]` says what was taken for what.
@@ -16,16 +16,23 @@ from pathlib import Path
 
 import numpy as np
 
-from pase_msa.data.cells import read_csv
+from pase_msa.data.cells import is_unknown, read_csv
 from pase_msa.data.columns import Array
 from pase_msa.data.reading import load_array, split_name, transcript
 from pase_msa.data.roles import FEATURES, LABELS, LEFT_OVER, Roles, role_of
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 
-_COLUMNS = ("id", "video", "split", "clip", "text")
+_COLUMNS = ("id", "video", "split", "clip", "text", "speaker")
 _PROSE = 3  # words per cell
-_ROLES = {"id": "ids", "text": "transcripts", "video": "videos", "split": "splits", "clip": LEFT_OVER}
+_ROLES = {
+    "id": "ids",
+    "text": "transcripts",
+    "speaker": "speakers",
+    "video": "videos",
+    "split": "splits",
+    "clip": LEFT_OVER,
+}
 
 
 def sniff(path: Path) -> bool:
@@ -48,7 +55,8 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             f"{file.path} has no column 'text' and no arrays of features beside it (NAME.npy); if {spoken[0]!r} holds "
             "the transcripts, call it 'text'."
         )
-    schema = Schema({name: frames.dim for name, frames in loaded.items()}, kinds, "text" in file.columns)
+    sizes = {name: frames.dim for name, frames in loaded.items()}
+    schema = Schema(sizes, kinds, "text" in file.columns, "speaker" in file.columns)
     for name, frames in loaded.items():
         roles.add(FEATURES, arrays[name].name, f"size {frames.dim}")
     for name in file.columns:
@@ -67,10 +75,9 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             if not identity:
                 raise PaSEError(f"{file.path}, line {row.line}: the id is empty; write one.")
             split = cells.get("split", "")
-            text = transcript(cells.get("text"))
-            yield Utterance(
-                identity, cells.get("video") or identity, split_name(split) or split, labels, features, text
-            )
+            text, speaker = transcript(cells.get("text")), cells.get("speaker", "")
+            split, video = split_name(split) or split, cells.get("video") or identity
+            yield Utterance(identity, video, split, labels, features, text, None if is_unknown(speaker) else speaker)
 
     return FeatureTable.build(utterances(), schema, path=out, meta=meta)
 

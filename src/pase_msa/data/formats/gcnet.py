@@ -13,7 +13,7 @@ The table: a modality has the name of its folder (`wav2vec-large-c-UTT`; rename 
 and is absent where an utterance has no file or only zeros. Whole-number labels are the class `emotion`,
 named for 4 of them (happy, sad, neutral, angry) and for 6 (and excited, frustrated), else by number; -1 is an unknown
 class. Words are class names. Real numbers, and whole numbers with others than -1 below zero, are the real label
-`sentiment`. Sentences are the text. Speakers are left out. Without a valid set there is no valid split, and the notes
+`sentiment`. Sentences are the text. Speakers are kept. Without a valid set there is no valid split, and the notes
 say so. `meta["roles"]` says what was taken for what.
 
 Source: Lian et al. 2022, https://github.com/zeroQiaoba/GCNet.
@@ -37,6 +37,7 @@ from pase_msa.data.reading import (
     modality_name,
     real,
     release_pickle,
+    speaker_of,
     splits_of_sets,
     strip_zeros,
     transcript,
@@ -62,14 +63,15 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
             f"{path} was to hold a pickled list (ids, labels, speakers, sentences, video sets) and a folder "
             f"of .npy files per modality, found no such {'pickle' if content is None else 'folder'}; add it."
         )
-    ids, labels, _, sentences, *sets = content
+    ids, labels, speakers, sentences, *sets = content
     split_of = splits_of_sets(path, dict(zip(_SPLITS[len(sets)], sets, strict=True)))
     values = [value for video in ids for value in labels[video]]
     classes = class_names(path, values)
     notes = [] if len(sets) == 3 else ["The data define no valid split; take one from the training videos."]
     if left := sum(video not in split_of for video in ids):
         notes.append(f"{left} videos are in no split.")
-    schema = Schema({}, {"emotion" if classes else "sentiment": "class" if classes else "real"}, bool(sentences))
+    known = any(speaker_of(speakers, video, i) for video in ids for i in range(len(ids[video])))
+    schema = Schema({}, {"emotion" if classes else "sentiment": "class" if classes else "real"}, bool(sentences), known)
     names = [as_text(name) for video in ids for name in ids[video]]
     for modality, folder in folders.items():
         schema.modalities[modality] = _size(folder, names)
@@ -154,10 +156,10 @@ def _utterances(
                 if classes is None
                 else {"emotion": classes[np.asarray(labels[video][i]).item()]}
             )
-            speaker = as_text(speakers[video][i]) if i < len(speakers.get(video, ())) else ""
-            features = {modality: _frames(folder, as_text(name), speaker) for modality, folder in folders.items()}
+            speaker = speaker_of(speakers, video, i)
+            features = {modality: _frames(folder, as_text(name), speaker or "") for modality, folder in folders.items()}
             text = transcript(sentences[video][i]) if sentences and i < len(sentences.get(video, ())) else None
-            yield Utterance(as_text(name), as_text(video), split_of.get(video, ""), label, features, text)
+            yield Utterance(as_text(name), as_text(video), split_of.get(video, ""), label, features, text, speaker)
 
 
 def _frames(folder: Path, name: str, speaker: str) -> Array | None:

@@ -7,7 +7,7 @@ conversations, each a set or a list; and in MELD's files a dict of labels of a s
 The table: features are `text`, `audio` and `vision` in this order where there are two or three of them, as all known
 files have it, and `features_1`, `features_2` ... where there are more. Labels are the class `emotion`, named for 6 of
 them (happy, sad, neutral, angry, excited, frustrated) and else by number; -1 is an unknown class. Labels of the second
-kind are the class `sentiment`. Sentences are the text. Speakers are left out. The files define no valid split; the
+kind are the class `sentiment`. Sentences are the text. Speakers are kept. The files define no valid split; the
 notes say so. `meta["roles"]` says what was taken for what.
 
 Source: Majumder et al. 2019, https://github.com/declare-lab/conv-emotion; Hu et al. 2021, https://github.com/hujingwen6666/MMGCN.
@@ -31,6 +31,7 @@ from pase_msa.data.reading import (
     is_scalar,
     number_array,
     release_pickle,
+    speaker_of,
     splits_of_sets,
     strip_zeros,
     transcript,
@@ -50,6 +51,7 @@ class _Content:
     """The parts of a file by what they are; `numbers` are their places, for the roles."""
 
     ids: dict[Any, Any]
+    speakers: dict[Any, Any]
     labels: list[dict[Any, Any]] = field(default_factory=list)
     features: list[dict[Any, Any]] = field(default_factory=list)
     sentences: dict[Any, Any] | None = None
@@ -80,7 +82,8 @@ def read(path: Path, out: Path | None = None) -> FeatureTable:
         if (named := class_names(path, values)) is None:
             raise PaSEError(f"{path}: labels were to be whole numbers from 0, or -1 for none; write the file again.")
         classes[name] = named
-    schema = Schema(sizes, dict.fromkeys(classes, "class"), content.sentences is not None)
+    known = any(speaker_of(content.speakers, v, i) for v in content.ids for i in range(len(content.ids[v])))
+    schema = Schema(sizes, dict.fromkeys(classes, "class"), content.sentences is not None, known)
     notes = ["The data define no valid split; take one from the training conversations."]
     if left := sum(video not in split_of for video in content.ids):
         notes.append(f"{left} conversations are in no split.")
@@ -106,7 +109,7 @@ def _content(path: Path) -> _Content | None:
         return None
     if not all(isinstance(part, dict) and part for part in content[:3]):
         return None
-    found = _Content(content[0])
+    found = _Content(content[0], content[1])
     found.numbers = {"ids": [0], "speakers": [1]}
     for number, part in list(enumerate(content))[2:]:
         kind = "sets" if isinstance(part, set | frozenset | list | tuple) else _kind(part, content[0])
@@ -196,7 +199,8 @@ def _utterances(
             frames = {name: _frames(path, name, part[i], sizes[name], names[i]) for name, part in parts.items()}
             label = {name: classes[name][np.asarray(values[i]).item()] for name, values in labels.items()}
             text = None if said is None else transcript(said[i])
-            yield Utterance(next(ids), as_text(video), split_of.get(video, ""), label, frames, text)
+            speaker = speaker_of(content.speakers, video, i)
+            yield Utterance(next(ids), as_text(video), split_of.get(video, ""), label, frames, text, speaker)
 
 
 def _frames(path: Path, name: str, value: Any, size: int, where: Any) -> Array | None:
