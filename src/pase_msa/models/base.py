@@ -117,6 +117,11 @@ class Model(nn.Module):
         """Whether momentum state, if the model has any, was initialised by a first batch."""
         return True
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The modalities that a pass of the network depends on: all of them, unless the method says otherwise."""
+        return self.task.modalities
+
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Passes of the network with only the named modalities, one per coalition; coalition weights have no effect.
 

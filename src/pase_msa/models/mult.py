@@ -155,7 +155,7 @@ class MulT(FusedModel):
         self.streams = nn.ModuleDict(
             {name: Transformer(wide, config.heads, deep, config.dropout, config.dropout) for name in names}
         )
-        self.head = _ResidualHead(wide * len(names), task.num_classes, config.dropout)
+        self.head = ResidualHead(wide * len(names), task.num_classes, config.dropout)
 
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:
         """The encoder, the pairs of which it is the target, and its stream."""
@@ -189,7 +189,7 @@ class MulT(FusedModel):
         return scaled + positions(frames.shape[1], frames.shape[2]).to(frames) if self.config.positions else scaled
 
 
-class _ResidualHead(nn.Module):
+class ResidualHead(nn.Module):
     """A residual layer, and the logits."""
 
     def __init__(self, width: int, num_classes: int, dropout: float) -> None:
