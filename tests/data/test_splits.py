@@ -122,3 +122,20 @@ def test_a_language_that_the_tokenizer_does_not_know_is_told_from_english(texts)
     assert foreign_share(texts, "minilm") == 1.0
     assert foreign_share(ENGLISH, "minilm") == 0.0
     assert foreign_share([*ENGLISH, *texts], "minilm") > 0.15
+
+
+def test_splits_are_drawn_by_the_speakers_of_a_table_without_videos():
+    rows = [Utterance(f"u{i}", f"u{i}", "", {"sentiment": float(i % 5)}, speaker=f"s{i // 6}") for i in range(60)]
+    table = assign_splits(FeatureTable.build(rows, Schema({}, {"sentiment": "real"}, speakers=True)))
+    assert set(table.splits.tolist()) == {"train", "valid", "test"}
+    for speaker in range(10):
+        assert len(set(table.splits[6 * speaker : 6 * speaker + 6].tolist())) == 1
+
+
+def test_utterances_of_unknown_speakers_are_groups_of_their_own():
+    rows = [
+        Utterance(f"u{i}", f"u{i}", "", {"sentiment": float(i % 5)}, speaker=None if i % 2 else "s") for i in range(60)
+    ]
+    table = assign_splits(FeatureTable.build(rows, Schema({}, {"sentiment": "real"}, speakers=True)))
+    assert len(set(table.splits[::2].tolist())) == 1
+    assert set(table.splits[1::2].tolist()) == {"train", "valid", "test"}

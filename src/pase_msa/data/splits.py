@@ -57,10 +57,14 @@ def assign_splits(table: FeatureTable, label: str | None = None) -> FeatureTable
 
 
 def _groups(table: FeatureTable, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
-    """Number of the group of each row, and what a group is."""
+    """Number of the group of each row, and what a group is: a video, a speaker, another group, or an utterance."""
     videos = np.array(table.videos, dtype=str)[rows]
     if len(np.unique(videos)) < len(rows):
         return np.unique(videos, return_inverse=True)[1], "video"
+    if (speakers := table.speakers) is not None and any(speakers):
+        # an utterance of an unknown speaker is a group by itself
+        named = [speakers[row] or f"\0{row}" for row in rows]
+        return np.unique(np.array(named, dtype=str), return_inverse=True)[1], "speaker"
     for name in table.schema.labels:
         if name.lower() in _GROUPS:
             values = np.array([str(value) for value in table.labels(name)], dtype=str)[rows]
