@@ -148,8 +148,8 @@ class Task:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise PaSEError(
-                f"A task has kind, modalities, classes, values and label; this one is damaged ({error}); save the model, "
-                "or evaluate the run, again."
+                f"A task has kind, modalities, classes, values and label; this one is damaged ({error}); save the "
+                "model, or evaluate the run, again."
             ) from error
 
 
