@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.models.fused import Fused, FusedModel
-from pase_msa.models.unimodal import present_mean, sum_over_processes, unimodal_loss
-from pase_msa.objective import Losses, soft_cross_entropy
+from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
+from pase_msa.objective import Losses, present_mean, soft_cross_entropy
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SHARE, SIZE, check_model
 from pase_msa.task import Task
 

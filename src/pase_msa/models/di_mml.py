@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.models.fused import Fused, FusedModel
-from pase_msa.models.unimodal import present_mean, sum_over_processes, unimodal_loss
-from pase_msa.objective import Losses
+from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
+from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, Range, check_model
 from pase_msa.task import Task
 

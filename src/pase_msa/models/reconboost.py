@@ -30,8 +30,7 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.models.fused import Fused, FusedModel
-from pase_msa.models.unimodal import present_mean
-from pase_msa.objective import Losses
+from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, check_model
 from pase_msa.task import Task
 

@@ -6,13 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from pase_msa.objective import soft_cross_entropy
+from pase_msa.objective import present_mean, utterance_losses
 from pase_msa.task import Task
-
-
-def present_mean(values: Float[Tensor, " n"], present: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean over the utterances that have the modality; zero, with a gradient of zero, where none has it."""
-    return (values * present).sum() / present.sum().clamp(min=1)
 
 
 def unimodal_loss(
@@ -34,10 +29,9 @@ def unimodal_loss(
         class_weight: of the cross-entropy.
         score_weight: of the absolute error of the score (regression).
     """
-    values = class_weight * soft_cross_entropy(logits, task.membership(labels))
-    if task.kind == "regression" and score_weight:
-        values = values + score_weight * (task.score(logits.softmax(1)) - labels).abs()
-    return present_mean(values, present)
+    score = task.score(logits.softmax(1)) if task.kind == "regression" and score_weight else None
+    weights = {"class_weight": class_weight, "score_weight": score_weight}
+    return present_mean(utterance_losses(logits, score, labels, task.membership(labels), **weights), present)
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
