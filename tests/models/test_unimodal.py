@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
-from pase_msa.objective import present_mean
-from pase_msa.objective import task_losses
+from pase_msa.objective import present_mean, task_losses
 from tests.toys import toy_batch, toy_task
 
 
