@@ -115,9 +115,9 @@ def load_probability(
         active: number of experts that are chosen.
     """
     largest = noisy.topk(active + 1, dim=1).values
-    inside, outside = largest[:, active:], largest[:, active - 1 : active]
-    threshold = torch.where(noisy > inside, inside, outside)
-    return torch.special.ndtr((clean - threshold) / scale)
+    threshold = torch.where(noisy > largest[:, active:], largest[:, active:], largest[:, active - 1 : active])
+    probability: Tensor = torch.special.ndtr((clean - threshold) / scale)
+    return probability
 
 
 def squared_variation(values: Float[Tensor, " e"]) -> Float[Tensor, ""]:

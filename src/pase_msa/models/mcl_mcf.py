@@ -43,6 +43,7 @@ from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, SIZE, Range, check_model
 from pase_msa.task import Task
 
 Side = tuple[str, ...]
+Pair = tuple[Side, Side]
 _EPSILON = 1e-6
 _EDGE = 6  # what three convolutions of size 3 take from a side of an image
 
@@ -102,14 +103,16 @@ def contrast(
     return torch.where(here, values, 0.0).sum() / here.sum().clamp(min=1)
 
 
-def level_pairs(modalities: Sequence[str]) -> tuple[list[tuple[Side, Side]], ...]:
+def level_pairs(modalities: Sequence[str]) -> tuple[list[Pair], list[Pair], list[Pair]]:
     """The two sides of every comparison, each a tuple of modalities, in a list for each of the three levels."""
     names = tuple(modalities)
-    first = [((one,), (two,)) for one, two in combinations(names, 2)]
-    second = [((name,), tuple(other for other in names if other != name)) for name in names if len(names) > 1]
+    first: list[Pair] = [((one,), (two,)) for one, two in combinations(names, 2)]
+    second: list[Pair] = [
+        ((name,), tuple(other for other in names if other != name)) for name in names if len(names) > 1
+    ]
     if len(names) > 2:
         second += [((name,), names) for name in names]
-    third = [(one, two) for one, two in combinations(combinations(names, 2), 2) if set(one) & set(two)]
+    third: list[Pair] = [(one, two) for one, two in combinations(combinations(names, 2), 2) if set(one) & set(two)]
     return first, second, third
 
 
