@@ -56,7 +56,14 @@ def fitted(table, *args, **options):
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", plugins.names("models"))
 def test_every_method_trains_every_model_or_refuses_in_a_sentence(method, model, score_table):
-    without_vectors = {"ef_lstm": "EarlyFusionLSTM", "mult": "MulT", "mag_bert": "MAGBERT", "mctn": "MCTN"}
+    without_vectors = {
+        "ef_lstm": "EarlyFusionLSTM",
+        "mult": "MulT",
+        "mag_bert": "MAGBERT",
+        "mctn": "MCTN",
+        "glomo": "GLoMo",
+        "semi_iin": "SemiIIN",
+    }
     if method == "gradient_blending" and model in without_vectors:
         with pytest.raises(PaSEError, match=f"{without_vectors[model]} has no vectors"):
             prepare(config_of(method, model), score_table)

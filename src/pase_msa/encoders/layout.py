@@ -159,3 +159,18 @@ def resample(
     time = torch.arange(frames.shape[1], device=frames.device).view(1, 1, -1)
     inside = ((begin <= time) & (time < end) & (time < length)).to(frames.dtype)  # [N, S, T]
     return (inside @ frames) / inside.sum(2, keepdim=True).clamp(min=1)
+
+
+def max_pool(frames: Float[Tensor, "n t d"], lengths: Int[Tensor, " n"], stretches: int) -> Float[Tensor, "n s d"]:
+    """Adaptive max pooling of each sequence over its own valid frames; 0 where it has none.
+
+    Stretch s is the frames from floor(s T / n) up to, but not with, ceil((s + 1) T / n), T being the valid frames. A
+    sequence shorter than n repeats its frames.
+    """
+    time, length = torch.arange(frames.shape[1], device=frames.device), lengths.unsqueeze(1)
+    pooled = []
+    for stretch in range(stretches):
+        begin, end = stretch * length // stretches, ((stretch + 1) * length + stretches - 1) // stretches
+        inside = ((begin <= time) & (time < end)).unsqueeze(2)
+        pooled.append(frames.masked_fill(~inside, torch.finfo(frames.dtype).min).amax(1))
+    return torch.stack(pooled, dim=1) * (lengths > 0).view(-1, 1, 1)
