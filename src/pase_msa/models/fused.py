@@ -10,8 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from pase_msa.batch import Batch, Outputs, TensorState
+from pase_msa.data.inputs import InputSpec
+from pase_msa.encoders.base import Encoder
+from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model
-from pase_msa.objective import Losses, task_losses
+from pase_msa.objective import Losses, soft_cross_entropy, task_losses
+from pase_msa.task import Task
 
 Fused = Float[Tensor, "n f"] | tuple[Float[Tensor, "n f"], dict[str, Float[Tensor, "n ..."]]]
 
@@ -72,8 +76,19 @@ class FusedModel(Model):
         result = self.fuse(parts, present)
         fused, tensors = result if isinstance(result, tuple) else (result, None)
         state = None if tensors is None else TensorState(tensors)
-        vectors = {name: part for name, part in parts.items() if part.ndim == 2}  # frames are not vectors
+        vectors = self.modality_vectors(parts, tensors or {})
         return self.outputs(self.head(fused), fused, present, vectors=vectors, state=state)
+
+    def modality_vectors(
+        self, parts: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    ) -> dict[str, Float[Tensor, "n d"]]:
+        """The vector of each modality, zero where it is absent: the parts that are no frames.
+
+        Args:
+            parts: what `encode_parts` returned.
+            tensors: what `fuse` returned beside the fused vector.
+        """
+        return {name: part for name, part in parts.items() if part.ndim == 2}
 
     @staticmethod
     def tensors(outputs: Outputs) -> dict[str, Float[Tensor, "n ..."]]:
@@ -92,3 +107,56 @@ class FusedModel(Model):
             class_weight=self.config.class_weight,
             score_weight=self.config.score_weight,
         )
+
+    def branch_loss(self, logits: Float[Tensor, "n k"], batch: Batch, here: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
+        """L_task of a further head of the model, as a mean over the utterances marked by `here`; 0 without any."""
+        assert batch.labels is not None
+        values = self.config.class_weight * soft_cross_entropy(logits, self.task.membership(batch.labels))
+        if self.task.kind == "regression":
+            values = values + self.config.score_weight * (self.task.score(logits.softmax(1)) - batch.labels).abs()
+        return masked_mean(values, here)
+
+
+def tapering_head(inputs: int, sizes: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:
+    """Layers that taper off to no fewer than four units, GELU between them: a fused vector [N, inputs] to logits."""
+    layers: list[nn.Module] = [nn.Dropout(dropout)]
+    for size in sizes:
+        layers += [nn.Linear(inputs, max(size, 4)), nn.GELU()]
+        inputs = max(size, 4)
+    return nn.Sequential(*layers, nn.Linear(inputs, num_classes))
+
+
+def masked_mean(values: Float[Tensor, " n"], here: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
+    """The mean of the values marked by `here`; 0 where none is. It waits for no value, as an index would."""
+    mean: Tensor = (values * here).sum() / here.sum().clamp(min=1)
+    return mean
+
+
+def anchor_of(task: Task, wanted: str | None, model: str) -> str:
+    """The modality that the others are joined to: the one asked for, or text, or else the first.
+
+    Errors:
+        PaSEError: the task lacks the one asked for.
+    """
+    if wanted is None:
+        return "text" if "text" in task.modalities else task.modalities[0]
+    if wanted not in task.modalities:
+        raise PaSEError(
+            f"The anchor of {model} is to be {wanted!r}, which the task lacks ({', '.join(task.modalities)}); name "
+            "one of these with --model.anchor."
+        )
+    return wanted
+
+
+def check_frames(model: str, encoders: nn.ModuleDict, inputs: Mapping[str, InputSpec]) -> None:
+    """Refuse encoders without frames.
+
+    Errors:
+        PaSEError: the first encoder that has none.
+    """
+    for name, encoder in encoders.items():
+        if not (isinstance(encoder, Encoder) and encoder.has_frames):
+            raise PaSEError(
+                f"The model {model} needs frames, and the encoder {inputs[name].encoder!r} of {name} gives a vector "
+                "only; leave that encoder out, or give it a method `frames`."
+            )

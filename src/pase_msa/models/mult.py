@@ -71,16 +71,16 @@ class Config:
 
 
 class Layer(nn.Module):
-    """One layer: the target's frames attend to the source's, or to their own; then a feed-forward part.
+    """One layer: the target's frames attend to the source's, or to their own; then a feed-forward part (`expansion`).
 
     The same layer norm is used for both sides of the attention (pre-norm).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float, expansion: int = 4) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(width, heads, attention_dropout, batch_first=True)
         self.norm, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.expand, self.reduce = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.expand, self.reduce = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
@@ -102,9 +102,11 @@ class Layer(nn.Module):
 class Transformer(nn.Module):
     """Layers whose source stays what it was at the beginning, or is the target itself; then a layer norm."""
 
-    def __init__(self, width: int, heads: int, layers: int, dropout: float, attention_dropout: float) -> None:
+    def __init__(
+        self, width: int, heads: int, layers: int, dropout: float, attention_dropout: float, expansion: int = 4
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Layer(width, heads, dropout, attention_dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(width, heads, dropout, attention_dropout, expansion) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(
