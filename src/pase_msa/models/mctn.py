@@ -214,8 +214,9 @@ class MCTN(FusedModel):
     def _back(self, translated: Float[Tensor, "n s f"]) -> Float[Tensor, "n s g"]:
         """The source's frames from the frames that it was translated to."""
         lengths = torch.full((len(translated),), translated.shape[1], device=translated.device)
-        frames, valid = self.encoders[self.targets[0]].frames(translated, lengths)  # type: ignore[operator]
-        states = self.levels[0](resample(frames * valid.unsqueeze(2), valid.sum(1), self.config.steps))
+        with self.encoding(translated):
+            frames, valid = self.encoders[self.targets[0]].frames(translated, lengths)  # type: ignore[operator]
+        states = self.levels[0](resample(frames.to(translated.dtype), valid.sum(1), self.config.steps))
         source: Tensor = self.readouts[self.source](self.decoders[0](states))
         return source
 
