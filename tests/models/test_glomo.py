@@ -9,7 +9,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.layout import max_pool
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import build_model
-from pase_msa.models.glomo import Experts, ModalityGate, load_probability, squared_variation, top_gates
+from pase_msa.models.glomo import ModalityGate, SparseExperts, load_probability, squared_variation, top_gates
 from pase_msa.task import Task
 from tests.reference import glomo
 from tests.toys import NAMES, toy_batch, toy_model
@@ -58,7 +58,7 @@ def test_the_squared_variation_is_that_of_a_naive_sum():
 
 def test_the_mixture_is_linear_in_the_experts():
     """And not the logarithm of a mixture of exponentials, as published."""
-    experts, x = Experts(4, 2, 3, 2).eval(), torch.randn(5, 8)
+    experts, x = SparseExperts(4, 2, 3, 2).eval(), torch.randn(5, 8)
     torch.nn.init.normal_(experts.gate)
     with torch.no_grad():
         mixed, gates, _ = experts(x)

@@ -19,8 +19,8 @@ After the authors' appendix and code. Ours, where they go another way:
 - The frames are those of the library's encoders, which shorten long sequences. A global vector is the maximum over
   them, as in the paper, and for a fine-tuned language model its pooled state. Of a language model only the last layer
   is read; the authors also take stretches of the layer before.
-- Experts are mixed as the paper says; the published code takes the logarithm of a mixture of exponentials. The normal
-  distribution of the load has mean 0, not .1. Prediction and L_task are those of every model here.
+- The experts are mixed as the paper says; the published code takes the logarithm of a mixture of exponentials. The
+  normal distribution of the load has mean 0, not .1. Prediction and L_task are those of every model here.
 - A stretch ends with the utterance's own frames, not with the padding. An absent modality has no token in the
   transformer, no weight in a gate, and no part in "balance".
 """
@@ -127,8 +127,8 @@ def squared_variation(values: Float[Tensor, " e"]) -> Float[Tensor, ""]:
     return result
 
 
-class Experts(nn.Module):
-    """Experts for the locals of one modality, and their gate, which knows no difference between them at first."""
+class SparseExperts(nn.Module):
+    """The experts for the locals of one modality, and their gate, which knows no difference between them at first."""
 
     def __init__(self, width: int, stretches: int, experts: int, active: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class GLoMo(FusedModel):
                 )
         names, width, gated = task.modalities, config.width, (len(task.modalities), config.width, config.gate_dropout)
         options = (width, config.stretches, config.experts, config.active)
-        self.experts = nn.ModuleDict({name: Experts(*options) for name in names})
+        self.experts = nn.ModuleDict({name: SparseExperts(*options) for name in names})
         self.transformer = nn.ModuleList(
             nn.TransformerEncoderLayer(width, config.heads, config.feedforward, config.dropout, batch_first=True)
             for _ in range(config.layers)

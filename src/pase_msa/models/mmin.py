@@ -2,7 +2,7 @@
 Modalities", ACL).
 
 From the vectors of the modalities that are left, side by side with zeros for the others (h), a cascade of B residual
-autoencoders imagines those that are not; a second cascade leads back. The prediction reads the bottlenecks l_b of the
+autoencoders imagines those that are not; a second cascade goes back. The prediction reads the bottlenecks l_b of the
 first one:
 
     x_b = h + sum of out_j over j < b,   l_b = down_b(x_b),   out_b = up_b(l_b),   h' = MLP(x_B + out_B)
