@@ -54,6 +54,8 @@ def main(model: str, file: str, epochs: int, folder: Path) -> None:
     options = get_config_regression(model, "mosi")
     options.update(featurePath=file, custom_feature=None, feature_T="", feature_A="", feature_V="")
     options.update(train_mode="regression", device=torch.device("cpu"), cur_seed=1, early_stop=epochs + 2)
+    # without this it asks for the lengths of audio and vision, which files of aligned features do not have
+    options.update(need_data_aligned=Path(file).stem == "aligned")
     options.update(model_save_path=folder / f"{model}.pth", model_save_dir=str(folder))
     clock = Clock(epochs)
     logger = logging.getLogger("MMSA")
