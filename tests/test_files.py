@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pase_msa.errors import PaSEError
-from pase_msa.files import read_json, replacing, strict_json, write_json, write_text
+from pase_msa.files import read_json, read_yaml, replacing, strict_json, write_json, write_text
 
 
 def test_a_file_is_replaced_in_one_step(tmp_path):
@@ -67,3 +67,10 @@ def test_json_comes_back_and_damage_is_one_sentence(tmp_path):
 def test_strict_json_has_null_for_what_is_no_number():
     content = {"a": math.nan, "b": [math.inf, (1.5, -math.inf)], "c": {"d": True}}
     assert json.loads(strict_json(content)) == {"a": None, "b": [None, [1.5, None]], "c": {"d": True}}
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + "{b: " * 5_000, "- " * 200 + "x"])
+def test_a_deeply_nested_yaml_file_is_refused_at_once(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(PaSEError, match=r"config\.yaml is damaged \(it is nested more than 100 levels deep\); restore"):
+        read_yaml(tmp_path / "config.yaml")

@@ -209,7 +209,7 @@ def edit(content: Any, rng: Rng, depth: int = 0, odd: Callable[[Rng], Any] = _od
         else:
             items = items * 2
         return type(content)(items)
-    if isinstance(content, np.ndarray) and content.size:
+    if isinstance(content, np.ndarray) and content.size and content.ndim:
         action = int(rng.integers(8))
         changes: list[Callable[[], Any]] = [
             lambda: content[:-1],

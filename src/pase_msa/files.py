@@ -20,6 +20,7 @@ from typing import Any
 from pase_msa.errors import PaSEError
 
 _LARGEST_TEXT = 2**28
+_DEEPEST = 100  # levels of a YAML file
 _SPACE = "free some space and give the same command again, which keeps what is finished"
 _ELSEWHERE = "name another place"
 #: errno -> (what is wrong, what to do)
@@ -287,9 +288,16 @@ def read_yaml(
 
     text = read_text(path)
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise PaSEError(f"{path} refers to parts of itself (&, *), which no options need; write them out.")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent):
+                raise PaSEError(f"{path} refers to parts of itself (&, *), which no options need; write them out.")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:  # the parser takes time quadratic in the depth
+                raise PaSEError(f"{path} is damaged (it is nested more than {_DEEPEST} levels deep); {remedy}.")
         content = yaml.safe_load(text)
+    except PaSEError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise PaSEError(f"{path} is damaged ({_short(error)}); {remedy}.") from error
     if not isinstance(content, dict):

@@ -263,3 +263,29 @@ def test_pages_that_were_given_back_are_read_again(write, protocol):
     np.testing.assert_array_equal(loaded, array)
     release_pages()
     np.testing.assert_array_equal(loaded, array)
+
+
+def laughing(kind, levels=40):
+    """A few hundred bytes that stand for 3^40 entries."""
+    content = kind([1.0, 2.0, 3.0])
+    for _ in range(levels):
+        content = kind([content] * 3)
+    return content
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_file_that_stands_for_far_more_than_its_size_is_refused(write, kind):
+    with pytest.raises(PaSEError, match="refers to parts of itself again and again"):
+        load_pickle(write({"audio": laughing(kind)}))
+
+
+def test_a_list_that_holds_itself_is_refused(write):
+    content = [1.0]
+    content.append(content)
+    with pytest.raises(PaSEError, match="refers to parts of itself"):
+        load_pickle(write({"audio": content}))
+
+
+def test_rows_that_share_their_parts_are_read(write):
+    row = [0.5] * 100
+    assert load_pickle(write({"audio": [row] * 500}))["audio"][499] == row

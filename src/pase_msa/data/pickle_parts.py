@@ -82,6 +82,46 @@ def array_of_state(state: Any) -> Any:
     return _array(data, dtype, shape, order)
 
 
+_CONTAINERS = (list, tuple, dict, set, frozenset)
+
+
+def extent(content: Any) -> float:
+    """Entries of nested containers, a container counted as often as it is reached; infinite where one holds itself.
+
+    A pickle may refer to a container many times, at each level of nesting anew. A few hundred bytes then stand for more
+    entries than any memory holds, and whoever converts or compares them does not come back.
+
+    Args:
+        content: container from a pickle, of any depth.
+    """
+    counted: dict[int, float] = {}
+    inner: dict[int, list[Any]] = {}  # containers in a container that is being counted
+    waiting = [content]
+    while waiting:
+        one = waiting[-1]
+        if id(one) not in counted:
+            parts: Any = one.values() if isinstance(one, dict) else one
+            if isinstance(one, np.ndarray):
+                parts = one.reshape(-1).tolist()
+            # types are few: most containers hold numbers only, and none of these is looked at
+            nested = any(issubclass(kind, (*_CONTAINERS, np.ndarray)) for kind in set(map(type, parts)))
+            inner[id(one)] = [part for part in parts if is_container(part)] if nested else []
+            counted[id(one)] = float("inf")  # until its parts are counted
+            waiting += [part for part in inner[id(one)] if id(part) not in counted]
+            if len(inner[id(one)]):
+                continue
+        waiting.pop()
+        if (held := inner.pop(id(one), None)) is not None:
+            size = one.size if isinstance(one, np.ndarray) else len(one)
+            counted[id(one)] = size + sum(counted[id(part)] for part in held)
+    return counted[id(content)]
+
+
+def is_container(value: Any) -> bool:
+    """Whether a value can hold others."""
+    return isinstance(value, _CONTAINERS) or (isinstance(value, np.ndarray) and value.dtype == object)
+
+
 def checked_key(value: Any) -> Any:
     """A key of a mapping, or a member of a set, if its hash takes no time to speak of."""
     parts = value if isinstance(value, tuple) else (value,)

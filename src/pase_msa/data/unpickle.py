@@ -32,11 +32,14 @@ from pase_msa.data.pickle_parts import (
     checked_frozenset,
     checked_key,
     checked_set,
+    extent,
+    is_container,
     own_bytes,
 )
 from pase_msa.errors import PaSEError
 
 _VIEWED = 4096  # bytes from which on a string of bytes is a view of the file
+_EXPANSION = 4  # entries per byte of the file; without parts that refer to others there is one at most
 _MAPPED: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()  # files of which something is still in use
 
 
@@ -280,7 +283,15 @@ def load_pickle(path: str | Path) -> Any:
             # the mapping lives as long as an array that is a view of it
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             _MAPPED.add(mapped)
-            return _Unpickler(_Reader(memoryview(mapped))).load()
+            content = _Unpickler(_Reader(memoryview(mapped))).load()
+        if is_container(content) and extent(content) > _EXPANSION * max(len(mapped), 1 << 20):
+            raise PaSEError(
+                f"{path} refers to parts of itself again and again, so that it stands for far more than its size; "
+                "write every part out."
+            )
+        return content
+    except PaSEError:
+        raise
     except Refused as refusal:
         raise PaSEError(
             f"{path} was to hold arrays and plain containers, but it asks for {refusal}; nothing was run: "
