@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+from functools import cache
 from itertools import combinations
 
 import pytest
@@ -49,7 +50,12 @@ def parts_of(model, batch):
 
 
 def trained(name, kind="regression", k=3):
-    """A model in evaluation after three steps."""
+    """A model in evaluation after three steps, a copy for each test."""
+    return copy.deepcopy(_trained(name, kind, k))
+
+
+@cache
+def _trained(name, kind, k):
     batches = [toy_batch(kind, NAMES[:k], seed=seed) for seed in range(3)]
     return train_steps(made(name, kind, k), batches).eval()
 
