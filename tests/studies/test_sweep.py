@@ -134,11 +134,11 @@ def test_the_test_split_is_never_read(trials, root, tmp_path, monkeypatch):
 
     other = type(table).build((poisoned(row) for row in range(len(table))), table.schema, meta=dict(table.meta))
     monkeypatch.setattr(sweeping, "open_data", lambda path, *_: other)
-    sweeping._table.cache_clear()
+    sweeping._opened.cache_clear()
     try:
         again = run_sweep(read_sweep(root / "tiny.yaml"), tmp_path, trials=2, jobs=1, progress=False)
     finally:
-        sweeping._table.cache_clear()
+        sweeping._opened.cache_clear()
     expected = trials[trials.trial < 2]
     assert list(again.value) == list(expected.value)
 
