@@ -38,7 +38,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.layout import resample
 from pase_msa.models.ef_lstm import FrameEncoder
 from pase_msa.models.fused import Fused, FusedModel, check_frames
-from pase_msa.models.state_space import Scan, scan_together
+from pase_msa.models.state_space import Scan, channel_convolution, scan_together
 from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
@@ -83,13 +83,14 @@ class Block(nn.Module):
         super().__init__()
         self.norm, self.norm_scan = nn.RMSNorm(width, 1e-5), nn.RMSNorm(width, 1e-5)
         self.across = nn.Linear(steps, steps)
-        self.near = nn.Conv1d(width, width, 3, padding=1, groups=width)
+        self.near = nn.Conv1d(width, width, 3, groups=width)
         self.scan = Scan(width, 2 * width, state, both_ways)
 
     def forward(self, r: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
         """norm(u + G u + L u)."""
-        u = self.norm(r).transpose(1, 2)
-        mixed: Tensor = self.norm_scan((u + self.across(u) + self.near(u)).transpose(1, 2))
+        u = self.norm(r)
+        across = self.across(u.transpose(1, 2)).transpose(1, 2)
+        mixed: Tensor = self.norm_scan(u + across + channel_convolution(u, self.near, 1, 1))
         return mixed
 
 

@@ -45,13 +45,23 @@ def selective_scan(
     return (torch.stack(states, dim=-3) @ leave.unsqueeze(-1)).squeeze(-1)
 
 
+def channel_convolution(
+    frames: Float[Tensor, "n t c"], layer: nn.Conv1d, before: int, after: int
+) -> Float[Tensor, "n t c"]:
+    """A convolution of each channel by itself, with zeros before and after; as a sum, which is faster on a CPU."""
+    padded, steps = F.pad(frames, (0, 0, before, after)), frames.shape[1]
+    parts = [padded[:, place : place + steps] * kernel for place, kernel in enumerate(layer.weight[:, 0].unbind(1))]
+    assert layer.bias is not None
+    return torch.stack([*parts, layer.bias.expand_as(frames)]).sum(0)
+
+
 class Direction(nn.Module):
     """What a scan of C channels in one direction is made of: a convolution over the steps before, d, A, B, C and D."""
 
     def __init__(self, channels: int, state: int) -> None:
         super().__init__()
         self.sizes = (math.ceil(channels / 32), state, state)
-        self.convolution = nn.Conv1d(channels, channels, _KERNEL, groups=channels, padding=_KERNEL - 1)
+        self.convolution = nn.Conv1d(channels, channels, _KERNEL, groups=channels)
         self.select = nn.Linear(channels, sum(self.sizes), bias=False)
         self.step = nn.Linear(self.sizes[0], channels)
         self.rate_log = nn.Parameter(torch.arange(1.0, state + 1).log().repeat(channels, 1))
@@ -63,7 +73,7 @@ class Direction(nn.Module):
 
     def forward(self, frames: Float[Tensor, "n t c"]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The arguments of `selective_scan`, from the first step to the last."""
-        x = F.silu(self.convolution(frames.transpose(1, 2))[..., : frames.shape[1]].transpose(1, 2))
+        x = F.silu(channel_convolution(frames, self.convolution, _KERNEL - 1, 0))
         narrow, enter, leave = self.select(x).split(self.sizes, dim=2)
         return x, F.softplus(self.step(narrow)), -self.rate_log.exp(), enter, leave
 
