@@ -27,7 +27,14 @@ def side_maps(side):
 
 @pytest.mark.parametrize(
     ("similarities", "value"),
-    [((0.0, 0.0), 0.309), ((0.1, 0.1), 0.0), ((0.6, 0.6), 1.0), ((1.0, 1.0), 0.309), ((-0.01, 0.1), 1.11)],
+    [
+        ((0.0, 0.0), 0.309),
+        ((0.1, 0.1), 0.0),
+        ((0.6, 0.6), 1.0),
+        ((1.0, 1.0), 0.309),
+        ((1.0, 0.0), 0.05),
+        ((-0.01, 0.1), 1.11),
+    ],
 )
 def test_the_constraint_has_the_values_of_the_formula(similarities, value):
     assert constraint(*similarities) == pytest.approx(value, abs=1e-3)

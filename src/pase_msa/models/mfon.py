@@ -144,9 +144,8 @@ class MFON(FusedModel):
         for table in self.prompts.parameters():
             nn.init.normal_(table, std=_SMALL)
         self.query = nn.Parameter(torch.randn(width) * _SMALL) if weak else None
-        sizes = (width, width // 2, width // 8)
-        self.head = tapering_head(width * len(inputs), sizes, task.num_classes, dropout)
         own, classes = build_encoders(weak, width), task.num_classes
+        self.head = tapering_head(width * len(inputs), (width, width // 2, width // 8), classes, dropout)
         self.teachers = nn.ModuleDict({name: Teacher(part, width, classes, dropout) for name, part in own.items()})
         for name, value in self.teachers.named_parameters():
             self.register_buffer(_frozen(name), value.detach().clone())
