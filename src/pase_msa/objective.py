@@ -69,7 +69,7 @@ def utterance_losses(
 
 
 def present_mean(values: Float[Tensor, " n"], present: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Mean over the utterances that have something; 0 where none has."""
+    """Mean over the utterances that have something; 0 where none has. It waits for no value, as an index would."""
     here = present.to(values.dtype)
     mean: Tensor = (values * here).sum() / here.sum().clamp(min=1)
     return mean

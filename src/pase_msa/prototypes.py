@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pase_msa.distributed import is_distributed, sum_over_processes
 from pase_msa.errors import PaSEError
 
 _TRACE = 1e-12  # the weight of the class prior in an utterance's joint posterior
@@ -33,10 +34,9 @@ def class_centroids(
     if present is not None:
         weights = weights * present.unsqueeze(-1)
     sums, counts = weights.transpose(-1, -2) @ features, weights.sum(-2)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         joint = torch.cat([sums, counts.unsqueeze(-1)], dim=-1)
-        total = joint.detach().clone()
-        torch.distributed.all_reduce(total)
+        total = sum_over_processes(joint.detach())
         # Each process differentiates its own rows only; the sums of the others are constants. The strategy averages
         # gradients over processes, so that times their number this is the gradient of the joint batch.
         own = joint * torch.distributed.get_world_size()
@@ -63,7 +63,7 @@ class Blend(NamedTuple):
 
         A loss that is a mean over these rows is then the joint batch's, however many of them each process has.
         """
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        if not is_distributed():
             return None
         return self.counts.sum(-1) / torch.distributed.get_world_size()
 

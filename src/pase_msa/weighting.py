@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from pase_msa.distributed import is_distributed, sum_over_processes
 from pase_msa.errors import PaSEError
 
 EntropySign = Literal["confidence", "literal", "uniform"]
@@ -82,10 +83,8 @@ class EntropyWeighting(nn.Module):
             sums, counts = values.sum(1), values.new_full((len(values),), values.shape[1])
         else:
             sums, counts = (values * present).sum(1), present.sum(1).to(values.dtype)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            joint = torch.stack([sums, counts])
-            torch.distributed.all_reduce(joint)
-            sums, counts = joint[0], joint[1]
+        if is_distributed():
+            sums, counts = sum_over_processes(torch.stack([sums, counts])).unbind()
         here = counts > 0
         share = here * torch.where(self.seen, 1 - self.momentum, 1.0)
         self.level.lerp_(sums / counts.clamp(min=1), share)

@@ -1,16 +1,11 @@
-"""Two modalities of which one is learned first, steps as the training module takes them, and whole runs in memory."""
-
-from types import SimpleNamespace
+"""Two modalities of which one is learned first."""
 
 import torch
-from lightning import Callback
 
 from pase_msa.balancing.base import BalancingMethod, Preparation
 from pase_msa.batch import Batch
-from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
-from pase_msa.training.fitting import fit
-from pase_msa.training.run import prepare
-from tests.toys import DIMS, parameters_of, toy_model
+from tests.balancing.steps import balanced_steps
+from tests.toys import DIMS, toy_model
 
 PAIR = ("text", "audio")
 
@@ -43,30 +38,7 @@ def prepared(method, model, train_unimodal=None):
 def run(method, model, batches, epochs, *, rate=0.1):
     """Train with plain gradient steps and the hooks of a method; returns the method."""
     method = method or BalancingMethod()
-    module = SimpleNamespace(
-        model=model.train(),
-        modalities=model.task.modalities,
-        modality_parameters=model.modality_parameters,
-        device=torch.device("cpu"),
-    )
-    heads = method.auxiliary_heads
-    parameters = [*model.parameters(), *([] if heads is None else heads.parameters())]
-    optimizer = torch.optim.SGD(parameters, rate)
-    strategy = SimpleNamespace(reduce=lambda value, reduce_op: value)
-    trainer = SimpleNamespace(strategy=strategy, world_size=1, optimizers=[optimizer], current_epoch=0)
-    method.on_fit_start(trainer, module)
-    for epoch in range(epochs):
-        trainer.current_epoch = epoch
-        method.on_train_epoch_start(trainer, module)
-        for batch in batches:
-            shown = method.mask_modalities(batch, 0.0)
-            outputs = model(shown)
-            losses = method.reweight(model.losses(outputs, shown), outputs, shown, module)
-            optimizer.zero_grad()
-            method.backward(losses, module)
-            method.on_before_optimizer_step(trainer, module, optimizer)
-            optimizer.step()
-        method.on_train_epoch_end(trainer, module)
+    balanced_steps(model, method, batches, epochs=epochs, rate=rate)
     return method
 
 
@@ -75,32 +47,3 @@ def accuracy(model, batch, coalition=PAIR):
     with torch.no_grad():
         found = model.eval().network_coalitions(batch, [frozenset(coalition)])[0].probabilities.argmax(1)
     return float((found == batch.labels).float().mean())
-
-
-# whole runs
-
-
-class LastParameters(Callback):
-    """Those after the last epoch, before the best epoch's take their place."""
-
-    def on_train_end(self, trainer, pl_module):
-        self.parameters = parameters_of(pl_module.model)
-
-
-def config_of(method, model="concat", modalities=None, **options):
-    return RunConfig(
-        model={"name": model, "width": 6},
-        modalities=modalities,
-        encoders={"default": {"hidden": 6}},
-        balancing={"name": method, **options},
-        phases=PhaseConfig(start="always"),
-        training=TrainingConfig(epochs=2, batch_size=24, accelerator="cpu", optimizer="sgd", learning_rate=0.01),
-    )
-
-
-def fitted(table, *args, **options):
-    """The prepared run after training, and the model's parameters after the last epoch."""
-    config, last = config_of(*args, **options), LastParameters()
-    prepared_run = prepare(config, table)
-    fit(config, prepared_run, None, progress=False, extra=[last])
-    return prepared_run, last.parameters

@@ -1,17 +1,45 @@
-"""Training steps with a balancing method, without a trainer, and runs that are cut short."""
+"""Training steps with a balancing method, without a trainer; whole runs in memory, and runs that are cut short."""
 
 import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning import Callback
 
 from pase_msa.balancing.base import Preparation
-from pase_msa.training.config import TrainingConfig
+from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.fitting import fit
 from pase_msa.training.module import SentimentModule
 from pase_msa.training.run import build_balancing, prepare, train
-from tests.balancing.test_baselines import config_of
-from tests.toys import toy_batch
+from tests.toys import parameters_of, toy_batch
+
+
+def config_of(method, model="concat", start="always", **options):
+    training = {"epochs": 2, "batch_size": 24, "accelerator": "cpu", "optimizer": "sgd", "learning_rate": 0.01}
+    modalities = options.pop("modalities", None)
+    return RunConfig(
+        model={"name": model, "width": 6},
+        modalities=modalities,
+        encoders={"default": {"hidden": 6}},
+        balancing={"name": method, **options},
+        phases=PhaseConfig(start=start),
+        training=TrainingConfig(**training),
+    )
+
+
+class LastParameters(Callback):
+    """Those after the last epoch, before the best epoch's take their place."""
+
+    def on_train_end(self, trainer, pl_module):
+        self.parameters = parameters_of(pl_module.model)
+
+
+def fitted(table, *args, **options):
+    config, last = config_of(*args, **options), LastParameters()
+    prepared = prepare(config, table)
+    fit(config, prepared, None, progress=False, extra=[last])
+    return prepared, last.parameters
 
 
 def method_for(model, name, **options):
@@ -42,9 +70,11 @@ def balanced_steps(model, method, batches, *, epochs=1, optimizer=torch.optim.SG
     method.on_fit_start(trainer, module)
     for epoch in range(epochs):
         trainer.current_epoch = epoch
+        method.on_train_epoch_start(trainer, module)
         for batch in batches:
-            outputs = model(batch)
-            losses = method.reweight(model.losses(outputs, batch), outputs, batch, module)
+            shown = method.mask_modalities(batch, 0.0)
+            outputs = model(shown)
+            losses = method.reweight(model.losses(outputs, shown), outputs, shown, module)
             steps.zero_grad()
             method.backward(losses, module)
             method.on_before_optimizer_step(trainer, module, steps)

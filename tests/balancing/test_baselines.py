@@ -7,7 +7,6 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from lightning import Callback
 
 from pase_msa import plugins
 from pase_msa.balancing import agm, gradient_blending, ogm_ge
@@ -15,40 +14,14 @@ from pase_msa.balancing.base import LossMeasurement, Preparation
 from pase_msa.balancing.responses import responses
 from pase_msa.errors import PaSEError
 from pase_msa.shapley import attribution
-from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
+from pase_msa.training.config import TrainingConfig
 from pase_msa.training.fitting import fit
 from pase_msa.training.run import prepare, train
+from tests.balancing.steps import config_of, fitted
 from tests.reference import baselines
 from tests.toys import NAMES, parameters_of, toy_batch, toy_model
 
 METHODS = ("ogm_ge", "agm", "gradient_blending")
-
-
-def config_of(method, model="concat", start="always", **options):
-    training = {"epochs": 2, "batch_size": 24, "accelerator": "cpu", "optimizer": "sgd", "learning_rate": 0.01}
-    modalities = options.pop("modalities", None)
-    return RunConfig(
-        model={"name": model, "width": 6},
-        modalities=modalities,
-        encoders={"default": {"hidden": 6}},
-        balancing={"name": method, **options},
-        phases=PhaseConfig(start=start),
-        training=TrainingConfig(**training),
-    )
-
-
-class LastParameters(Callback):
-    """Those after the last epoch, before the best epoch's take their place."""
-
-    def on_train_end(self, trainer, pl_module):
-        self.parameters = parameters_of(pl_module.model)
-
-
-def fitted(table, *args, **options):
-    config, last = config_of(*args, **options), LastParameters()
-    prepared = prepare(config, table)
-    fit(config, prepared, None, progress=False, extra=[last])
-    return prepared, last.parameters
 
 
 @lru_cache

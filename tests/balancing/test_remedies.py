@@ -8,7 +8,7 @@ import torch
 from pase_msa.errors import PaSEError
 from pase_msa.training.config import TrainingConfig
 from pase_msa.training.run import prepare, train
-from tests.balancing.planted import config_of, fitted
+from tests.balancing.steps import config_of, fitted
 
 OPTIONS = {"remix": {"warm_up": 1}, "umt": {"epochs": 1}, "inforeg": {}, "lfm": {"epochs": 2}}
 each_method = pytest.mark.parametrize("method", OPTIONS)
@@ -17,7 +17,7 @@ each_method = pytest.mark.parametrize("method", OPTIONS)
 @each_method
 def test_a_model_without_vectors_trains_or_is_refused_in_a_sentence(method, score_table):
     if method == "lfm":
-        assert fitted(score_table, method, "ef_lstm", ["text", "vision"])[1].isfinite().all()
+        assert fitted(score_table, method, "ef_lstm", modalities=["text", "vision"])[1].isfinite().all()
         return
     with pytest.raises(PaSEError, match="EarlyFusionLSTM has no vectors"):
         prepare(config_of(method, "ef_lstm"), score_table)

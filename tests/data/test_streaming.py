@@ -35,7 +35,13 @@ def numbered(count=90, splits="tttttvs", classes=None):
     """Utterances whose features say their number; some lack a label or a modality, and lengths differ."""
     names = {"t": "train", "v": "valid", "s": "test"}
     for i in range(count):
-        label = None if i % 11 == 3 else (float(i % 7) - 3 if classes is None else classes[i % len(classes)])
+        label = (
+            math.inf
+            if i % 22 == 14 and classes is None
+            else None
+            if i % 11 == 3
+            else (float(i % 7) - 3 if classes is None else classes[i % len(classes)])
+        )
         audio = None if i % 5 == 1 else np.full((1 + i % 4, 2), i, dtype=np.float32)
         video = i // 3
         yield Utterance(

@@ -9,7 +9,8 @@ import torch
 from pase_msa.models import mmtm
 from pase_msa.training.fitting import fit
 from pase_msa.training.run import prepare
-from tests.balancing.planted import accuracy, config_of, dominated, pair_model
+from tests.balancing.planted import accuracy, dominated, pair_model
+from tests.balancing.steps import config_of
 from tests.reference import mmtm as naive
 from tests.toys import NAMES, parameters_of, toy_batch, toy_model
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
+from pase_msa.distributed import sum_over_processes
+from pase_msa.models.unimodal import unimodal_loss
 from pase_msa.objective import present_mean, task_losses
 from tests.toys import toy_batch, toy_task
 

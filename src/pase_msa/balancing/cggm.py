@@ -141,8 +141,7 @@ class ClassifierGuidedModulation(EpochMeans):
             truth = (probabilities * membership).sum(2) * present
         newest = torch.stack([truth.sum(1), present.sum(1).to(truth.dtype)])
         self._correct = newest if self._correct is None else self._correct + newest
-        own = self.heads.losses(outputs, batch, detached=True)
-        result = {**losses, **{f"alone/{name}": value for name, value in own.items()}}
+        result = {**losses, **self.heads.named_losses(outputs, batch, detached=True)}
         if self.config.direction and self.balance is not None:
             fused = outputs.logits.softmax(1) - membership
             balance = self.balance.to(fused.device)

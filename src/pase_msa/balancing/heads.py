@@ -53,6 +53,10 @@ class UnimodalHeads(nn.Module):
             result[name] = utterance_losses(logits, score, batch.labels, membership)
         return result
 
+    def named_losses(self, outputs: Outputs, batch: Batch, *, detached: bool = False) -> dict[str, Tensor]:
+        """`losses` under the names that they have among a model's losses, "alone/MODALITY"."""
+        return {f"alone/{name}": value for name, value in self.losses(outputs, batch, detached=detached).items()}
+
     def losses(self, outputs: Outputs, batch: Batch, *, detached: bool = False) -> dict[str, Tensor]:
         """Loss L_task (eq. 16) of each head over the utterances that have its modality.
 

@@ -141,7 +141,7 @@ class MMPareto(EpochMeans):
         """The model's losses and those of the heads."""
         if not self.active or self.heads is None:
             return dict(losses)
-        return dict(losses) | {f"alone/{name}": value for name, value in self.heads.losses(outputs, batch).items()}
+        return dict(losses) | self.heads.named_losses(outputs, batch)
 
     def backward(self, losses: Mapping[str, Tensor], module: LightningModule, **options: Any) -> None:
         """One backward pass per modality's own loss and one for the model's; encoders get gamma h."""

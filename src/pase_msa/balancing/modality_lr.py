@@ -148,7 +148,7 @@ class ModalityLearningRates(BalancingMethod):
         """The model's losses and those of the heads."""
         if not self.active or self.heads is None:
             return dict(losses)
-        return dict(losses) | {f"alone/{name}": value for name, value in self.heads.losses(outputs, batch).items()}
+        return dict(losses) | self.heads.named_losses(outputs, batch)
 
     @torch.no_grad()
     def on_validation_batch_end(

@@ -85,7 +85,7 @@ class MultiHead(EpochMeans):
         """The model's losses and those of the heads."""
         if not self.active or self.heads is None:
             return dict(losses)
-        own = {f"alone/{name}": value for name, value in self.heads.losses(outputs, batch).items()}
+        own = self.heads.named_losses(outputs, batch)
         self.count({name: value.detach() for name, value in own.items()})
         return dict(losses) | {name: self.config.weight * value for name, value in own.items()}
 

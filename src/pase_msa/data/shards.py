@@ -184,8 +184,9 @@ def row_groups(
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
     system, folder = fsspec.core.url_to_fs(shards.address)
+    wanted = None if places is None else {number for number, _ in places}
     for number, shard in enumerate(shards.files):
-        if places is not None and not any(place[0] == number for place in places):
+        if wanted is not None and number not in wanted:
             continue
         with system.open(f"{folder}/{shard['file']}", "rb") as stream:
             file = pq.ParquetFile(stream)

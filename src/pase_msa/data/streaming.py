@@ -45,12 +45,14 @@ class Streamed:
         shards: of the whole table.
         fingerprint: of the whole table.
         counts: utterances of the whole table by split.
+        labelled: training utterances of the whole table with a known value, by label.
         videos: of the whole table.
     """
 
     shards: Shards
     fingerprint: str
     counts: dict[str, int]
+    labelled: dict[str, int]
     videos: int
 
 
@@ -77,7 +79,7 @@ def open_part(path: str | Path, splits: Collection[str], sample: int = 0) -> Fea
         raise PaSEError(f"The shards in {path} are of an earlier version and cannot be streamed; write them again.")
     with reading(path, "a sharded feature table", "write its shards again"):
         index = _Index(shards)
-        streamed = Streamed(shards, shards.fingerprint, dict(index.counts), len(index.split_of))
+        streamed = Streamed(shards, shards.fingerprint, dict(index.counts), dict(index.labelled), len(index.split_of))
         name = f"{shards.mark}-{'-'.join(sorted(splits))}-{sample}"
         target = cache_folder("tables") / hashlib.sha256(name.encode()).hexdigest()[:32]
         if (target / ARROW).is_file():
@@ -95,11 +97,13 @@ class _Index:
 
     Attributes:
         counts: rows by split.
+        labelled: training rows with a known value, by label.
         split_of: split of each video.
     """
 
     def __init__(self, shards: Shards) -> None:
         self.counts: Counter[str] = Counter()
+        self.labelled: Counter[str] = Counter()
         self.split_of: dict[str, str] = {}
         self.splits: dict[tuple[int, int], NDArray[Any]] = {}
         self._extremes: dict[Any, tuple[float, tuple[int, int], int]] = {}
@@ -114,14 +118,15 @@ class _Index:
                         f"Video {video!r} is in both the {self.split_of[video]} and the {split} split, so results "
                         "would be too good; put all its utterances in one split."
                     )
-            for name in labels:
-                self._note(name, place, batch.column(name).to_pylist(), splits)
+            for name in shards.schema.labels:
+                self._note(name, place, batch.column(f"labels.{name}").to_pylist(), splits)
 
     def _note(self, label: str, place: tuple[int, int], values: Sequence[Any], splits: Sequence[str]) -> None:
         """Keep where the extremes and the classes of the training split are."""
         for row, (value, split) in enumerate(zip(values, splits, strict=True)):
-            if split != "train" or value is None or (isinstance(value, float) and not math.isfinite(value)):
+            if split != "train" or not _is_known(value):
                 continue
+            self.labelled[label] += 1
             if isinstance(value, str):
                 self._extremes.setdefault((label, value), (0.0, place, row))
                 continue
@@ -178,7 +183,7 @@ class UtteranceStream(IterableDataset[Batch]):
         self.streamed, self.task, self.inputs = streamed, task, dict(inputs)
         self.batch_size, self.buffer, self.seed = batch_size, buffer, seed
         self.epoch, self.rank, self.world_size = 0, 0, 1
-        self.labelled = _count_labelled(streamed.shards, task.label)
+        self.labelled = streamed.labelled.get(task.label, 0)
 
     def __len__(self) -> int:
         return math.ceil(math.ceil(self.labelled / self.world_size) / self.batch_size)
@@ -216,8 +221,7 @@ class UtteranceStream(IterableDataset[Batch]):
         label = f"labels.{self.task.label}"
         keys = ["text" if spec.text is not None else f"features.{name}" for name, spec in self.inputs.items()]
         for example in rows:
-            known = example[label] is not None and example[label] == example[label]  # not NaN
-            if known and any(example[key] is not None and len(example[key]) for key in keys):
+            if _is_known(example[label]) and any(example[key] is not None and len(example[key]) for key in keys):
                 found = True
                 yield example
         if not found:
@@ -255,15 +259,6 @@ def _number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest(), "big")
 
 
-def _count_labelled(shards: Shards, label: str) -> int:
-    """Training utterances with a label."""
-    column, count = f"labels.{label}", 0
-    for _, batch in row_groups(shards, columns=["split", column]):
-        for split, value in zip(batch.column("split").to_pylist(), batch.column(column).to_pylist(), strict=True):
-            count += split == "train" and value is not None and value == value
-    return count
-
-
 def _examples(files: list[str], address: str, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Training rows of some files. Features are copied, so that no row keeps its row group alive in the buffer."""
     system, folder = fsspec.core.url_to_fs(address)
@@ -283,6 +278,11 @@ def _examples(files: list[str], address: str, columns: tuple[str, ...]) -> Itera
                         there = valid[row].as_py()
                         example[key] = values[offsets[row] : offsets[row + 1]].copy() if there else None
                     yield example
+
+
+def _is_known(label: Any) -> bool:
+    """Whether a label is a class or a finite score, as in `FeatureTable.labels`."""
+    return label is not None and (isinstance(label, str) or math.isfinite(label))
 
 
 def _is_feature(column: str) -> bool:

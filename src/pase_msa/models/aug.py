@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
+from pase_msa.distributed import sum_over_processes
 from pase_msa.models.fused import Fused, FusedModel
-from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
 from pase_msa.objective import Losses, present_mean, soft_cross_entropy
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SHARE, SIZE, check_model
 from pase_msa.task import Task
@@ -177,14 +177,7 @@ class AUG(FusedModel):
             before = soft_cross_entropy(self._sum(logits, former), membership) * (count > 1)
             losses[f"newest/{name}"] = config.class_weight * present_mean(newest, present)
             losses[f"former/{name}"] = config.class_weight * present_mean(before, present)
-            losses[f"unimodal/{name}"] = unimodal_loss(
-                self.task,
-                self._sum(logits, order < count),
-                batch.labels,
-                present,
-                class_weight=config.class_weight,
-                score_weight=config.score_weight,
-            )
+            losses[f"unimodal/{name}"] = self.branch_loss(self._sum(logits, order < count), batch, present)
         return losses
 
     @torch.no_grad()

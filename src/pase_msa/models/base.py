@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
@@ -346,6 +346,21 @@ def _occurring(present: Mapping[str, Bool[Tensor, " n"]]) -> list[str]:
         return list(present)
     flags = torch.stack(list(present.values())).any(1).tolist()
     return [name for name, occurs in zip(present, flags, strict=True) if occurs]
+
+
+def of_coalitions(
+    parts: Mapping[str, Tensor], present: Mapping[str, Bool[Tensor, " n"]], coalitions: Sequence[frozenset[str]]
+) -> Iterator[tuple[dict[str, Tensor], dict[str, Bool[Tensor, " n"]]]]:
+    """What an encoded batch shows of each coalition: parts of the other modalities are zero, and they are absent.
+
+    Args:
+        parts: of each modality, such as its vector; zero where it is absent.
+        present: whether the utterance has the modality, [N].
+        coalitions: of modalities.
+    """
+    for coalition in coalitions:
+        masked = {name: part if name in coalition else part * 0.0 for name, part in parts.items()}
+        yield masked, {name: flag & (name in coalition) for name, flag in present.items()}
 
 
 def build_model(name: str, task: Task, inputs: Mapping[str, InputSpec], options: Mapping[str, Any]) -> Model:

@@ -40,7 +40,7 @@ from torch.nn import functional as F
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
-from pase_msa.models.fused import Fused, FusedModel
+from pase_msa.models.fused import Fused, FusedModel, anchor_of
 from pase_msa.objective import Losses, soft_cross_entropy
 from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, SIZE, check_model
 from pase_msa.task import Task
@@ -168,7 +168,7 @@ class ConFEDE(FusedModel):
         self.config = config
         names, width = task.modalities, config.width
         half, quarter, eighth = (max(width // divisor, 4) for divisor in (2, 4, 8))
-        self.hub = names.index("text") if "text" in names else 0
+        self.hub = names.index(anchor_of(task, None, "confede"))
 
         def part() -> nn.Sequential:
             return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, half), nn.Tanh(), nn.Dropout(config.dropout))

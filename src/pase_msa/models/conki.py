@@ -38,8 +38,8 @@ from torch.nn import functional as F
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
-from pase_msa.models.fused import Fused, FusedModel, check_frames, masked_mean, tapering_head
-from pase_msa.objective import Losses
+from pase_msa.models.fused import Fused, FusedModel, check_frames, tapering_head
+from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, check_model
 from pase_msa.task import Task
 
@@ -131,7 +131,7 @@ def knowledge_contrast(
     logits = (unit @ unit.T / temperature).masked_fill(~other, torch.finfo(unit.dtype).min)
     shares = logits - logits.logsumexp(1, keepdim=True)
     values = -torch.where(positive, shares, 0.0).sum(1) / positive.sum(1).clamp(min=1)
-    return masked_mean(values, positive.any(1))
+    return present_mean(values, positive.any(1))
 
 
 class ConKI(FusedModel):

@@ -32,8 +32,8 @@ from torch.nn import functional as F
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
+from pase_msa.distributed import sum_over_processes
 from pase_msa.models.fused import Fused, FusedModel
-from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
 from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, Range, check_model
 from pase_msa.task import Task
@@ -170,16 +170,13 @@ class DIMML(FusedModel):
     def losses(self, outputs: Outputs, batch: Batch) -> Losses:
         """L_task of each classifier, as "unimodal/NAME", "shared/NAME" and "fusion"; from `start` on "contrast"."""
         assert batch.labels is not None
-        config, names, labels = self.config, self.task.modalities, batch.labels
+        config, names = self.config, self.task.modalities
         vectors, present, logits = outputs.vectors, outputs.present, self.tensors(outputs)
-
-        def loss(predicted: Tensor, here: Tensor) -> Tensor:
-            weights = {"class_weight": config.class_weight, "score_weight": config.score_weight}
-            return unimodal_loss(self.task, predicted, labels, here, **weights)
-
-        losses = {f"unimodal/{name}": loss(logits[name], present[name]) for name in names}
-        losses |= {f"shared/{n}": config.shared * loss(self.shared(vectors[n]), present[n]) for n in names}
-        losses["fusion"] = loss(logits[FUSION], torch.stack(list(present.values())).any(0))
+        losses = {f"unimodal/{name}": self.branch_loss(logits[name], batch, present[name]) for name in names}
+        for name in names:
+            shared = self.branch_loss(self.shared(vectors[name]), batch, present[name])
+            losses[f"shared/{name}"] = config.shared * shared
+        losses["fusion"] = self.branch_loss(logits[FUSION], batch, torch.stack(list(present.values())).any(0))
         if self._epoch >= config.start and len(names) > 1:
             values = []
             for one, two in permutations(range(len(names)), 2):

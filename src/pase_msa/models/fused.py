@@ -13,8 +13,9 @@ from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
-from pase_msa.models.base import Model
-from pase_msa.objective import Losses, soft_cross_entropy, task_losses
+from pase_msa.models.base import Model, of_coalitions
+from pase_msa.models.unimodal import unimodal_loss
+from pase_msa.objective import Losses, task_losses
 from pase_msa.task import Task
 
 Fused = Float[Tensor, "n f"] | tuple[Float[Tensor, "n f"], dict[str, Float[Tensor, "n ..."]]]
@@ -64,13 +65,7 @@ class FusedModel(Model):
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once."""
-        parts, present = self.encode_parts(batch)
-        outputs = []
-        for coalition in coalitions:
-            flags = {name: flag & (name in coalition) for name, flag in present.items()}
-            masked = {name: part if name in coalition else part * 0.0 for name, part in parts.items()}
-            outputs.append(self._outputs(masked, flags))
-        return outputs
+        return [self._outputs(*each) for each in of_coalitions(*self.encode_parts(batch), coalitions)]
 
     def _outputs(self, parts: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
         result = self.fuse(parts, present)
@@ -111,10 +106,8 @@ class FusedModel(Model):
     def branch_loss(self, logits: Float[Tensor, "n k"], batch: Batch, here: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
         """L_task of a further head of the model, as a mean over the utterances marked by `here`; 0 without any."""
         assert batch.labels is not None
-        values = self.config.class_weight * soft_cross_entropy(logits, self.task.membership(batch.labels))
-        if self.task.kind == "regression":
-            values = values + self.config.score_weight * (self.task.score(logits.softmax(1)) - batch.labels).abs()
-        return masked_mean(values, here)
+        weights = {"class_weight": self.config.class_weight, "score_weight": self.config.score_weight}
+        return unimodal_loss(self.task, logits, batch.labels, here, **weights)
 
 
 def tapering_head(inputs: int, sizes: Sequence[int], num_classes: int, dropout: float) -> nn.Sequential:
@@ -124,12 +117,6 @@ def tapering_head(inputs: int, sizes: Sequence[int], num_classes: int, dropout: 
         layers += [nn.Linear(inputs, max(size, 4)), nn.GELU()]
         inputs = max(size, 4)
     return nn.Sequential(*layers, nn.Linear(inputs, num_classes))
-
-
-def masked_mean(values: Float[Tensor, " n"], here: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
-    """The mean of the values marked by `here`; 0 where none is. It waits for no value, as an index would."""
-    mean: Tensor = (values * here).sum() / here.sum().clamp(min=1)
-    return mean
 
 
 def anchor_of(task: Task, wanted: str | None, model: str) -> str:

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.layout import resample
-from pase_msa.models.base import Model
+from pase_msa.models.base import Model, of_coalitions
 from pase_msa.models.conversation import Conversations
 from pase_msa.objective import Losses, task_losses
 from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SIZE, Range, check_model
@@ -171,13 +171,8 @@ class GCNet(Model):
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once."""
-        vectors, present = self.encode(batch)
-        outputs = []
-        for coalition in coalitions:
-            flags = {name: flag & (name in coalition) for name, flag in present.items()}
-            masked = {name: vector if name in coalition else vector * 0.0 for name, vector in vectors.items()}
-            outputs.append(self._outputs(batch, masked, flags, flags))
-        return outputs
+        shown = of_coalitions(*self.encode(batch), coalitions)
+        return [self._outputs(batch, vectors, flags, flags) for vectors, flags in shown]
 
     def _shown(self, present: Mapping[str, Bool[Tensor, " n"]]) -> dict[str, Bool[Tensor, " n"]]:
         """Presence less what is hidden; an utterance never loses its last modality."""

@@ -38,11 +38,10 @@ from torch.nn import functional as F
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.pretrained import pool_tokens
-from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.language_model import LanguageModelEncoder
 from pase_msa.encoders.layout import max_pool
 from pase_msa.errors import PaSEError
-from pase_msa.models.fused import Fused, FusedModel
+from pase_msa.models.fused import Fused, FusedModel, check_frames
 from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, PROPER_SHARE, SIZE, Range, check_model
 from pase_msa.task import Task
@@ -180,12 +179,7 @@ class GLoMo(FusedModel):
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
         super().__init__(task, inputs, config.width)
         self.config = config
-        for name, encoder in self.encoders.items():
-            if not (isinstance(encoder, Encoder) and encoder.has_frames):
-                raise PaSEError(
-                    f"The model glomo needs frames, and the encoder {inputs[name].encoder!r} of {name} gives a vector "
-                    "only; leave that encoder out, or give it a method `frames`."
-                )
+        check_frames("glomo", self.encoders, inputs)
         names, width, gated = task.modalities, config.width, (len(task.modalities), config.width, config.gate_dropout)
         options = (width, config.stretches, config.experts, config.active)
         self.experts = nn.ModuleDict({name: SparseExperts(*options) for name in names})

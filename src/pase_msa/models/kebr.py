@@ -38,8 +38,8 @@ from torch.nn import functional as F
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
-from pase_msa.models.fused import Fused, FusedModel, anchor_of, check_frames, masked_mean
-from pase_msa.objective import Losses
+from pase_msa.models.fused import Fused, FusedModel, anchor_of, check_frames
+from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, Range, check_model
 from pase_msa.task import Task
 
@@ -183,7 +183,7 @@ class KEBR(FusedModel):
         if self.sides:
             here = torch.stack([outputs.present[name] & outputs.present[self.anchor] for name in self.sides], dim=1)
             values = similarity_constraint(self.tensors(outputs)["similarity"], here, self.config.target)
-            losses["balance"] = self.config.balance * masked_mean(values, here.any(1))
+            losses["balance"] = self.config.balance * present_mean(values, here.any(1))
         return losses
 
     def modality_parameters(self, modality: str) -> list[nn.Parameter]:

@@ -29,12 +29,11 @@ from torch import Tensor, nn
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.pretrained import pool_tokens
-from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.language_model import LanguageModelEncoder
 from pase_msa.encoders.layout import resample
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model, head
-from pase_msa.models.fused import FusedModel
+from pase_msa.models.fused import FusedModel, check_frames
 from pase_msa.ranges import NOT_NEGATIVE, Range, check_model
 from pase_msa.task import Task
 
@@ -119,12 +118,7 @@ class MAGBERT(FusedModel):
                 f"The model mag_bert shifts the states of {config.text!r}, which the task lacks ({', '.join(inputs)}); "
                 "add it, or name another modality with --model.text."
             )
-        for name, encoder in self.encoders.items():
-            if not (isinstance(encoder, Encoder) and encoder.has_frames):
-                raise PaSEError(
-                    f"The model mag_bert needs frames, and the encoder {inputs[name].encoder!r} of {name} gives a "
-                    "vector only; leave that encoder out, or give it a method `frames`."
-                )
+        check_frames("mag_bert", self.encoders, inputs)
         self.others = [name for name in task.modalities if name != config.text]
         self.inside = isinstance(self.encoders[config.text], LanguageModelEncoder)
         size = int(self.encoders[config.text].model.config.hidden_size) if self.inside else config.width  # type: ignore[union-attr,arg-type]

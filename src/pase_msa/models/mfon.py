@@ -36,9 +36,9 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.encoders.base import Encoder, build_encoders
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import head
-from pase_msa.models.fused import Fused, FusedModel, anchor_of, check_frames, masked_mean, tapering_head
+from pase_msa.models.fused import Fused, FusedModel, anchor_of, check_frames, tapering_head
 from pase_msa.models.mult import Transformer, positions
-from pase_msa.objective import Losses
+from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, check_model, check_ranges
 from pase_msa.task import Task
 
@@ -114,7 +114,7 @@ def anchor_contrast(
     """Mean of -log softmax_j cos(x_i, t_j) at j = i, over the rows marked by `here`, among them; 0 without any."""
     cosine = F.normalize(vectors, dim=1, eps=_EPSILON) @ F.normalize(anchors, dim=1, eps=_EPSILON).T
     among = cosine.masked_fill(~here.unsqueeze(0), torch.finfo(cosine.dtype).min)
-    return masked_mean(among.logsumexp(1) - cosine.diagonal(), here)
+    return present_mean(among.logsumexp(1) - cosine.diagonal(), here)
 
 
 class MFON(FusedModel):
@@ -200,7 +200,7 @@ class MFON(FusedModel):
             here, vector = present[name], self._taught(name, batch, present[name])
             contrast.append(anchor_contrast(vectors[name], vectors[self.anchor], here & present[self.anchor]))
             if self.distils:
-                taught.append(masked_mean(vector_divergence(vector, vectors[name]), here))
+                taught.append(present_mean(vector_divergence(vector, vectors[name]), here))
             else:
                 taught.append(self.branch_loss(teacher.head(vector), batch, here))
         if contrast:

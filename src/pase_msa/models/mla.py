@@ -32,8 +32,8 @@ from torch.nn import functional as F
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
+from pase_msa.distributed import sum_over_processes
 from pase_msa.models.fused import Fused, FusedModel
-from pase_msa.models.unimodal import sum_over_processes, unimodal_loss
 from pase_msa.objective import Losses
 from pase_msa.ranges import check_model
 from pase_msa.task import Task
@@ -150,17 +150,7 @@ class MLA(FusedModel):
             weight, bias = self.classifier.weight, self.classifier.bias
             turns = zip(names, self.projectors(outputs), strict=False)
             logits = {n: projected_linear(outputs.vectors[n], weight, bias, turn) for n, turn in turns}
-        return {
-            f"unimodal/{name}": unimodal_loss(
-                self.task,
-                logits[name],
-                batch.labels,
-                outputs.present[name],
-                class_weight=config.class_weight,
-                score_weight=config.score_weight,
-            )
-            for name in names
-        }
+        return {f"unimodal/{n}": self.branch_loss(logits[n], batch, outputs.present[n]) for n in names}
 
     @torch.no_grad()
     def update(self, outputs: Outputs, batch: Batch) -> None:

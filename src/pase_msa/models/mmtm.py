@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.data.inputs import InputSpec
-from pase_msa.models.base import Model, head
-from pase_msa.objective import Losses, present_mean, utterance_losses
+from pase_msa.models.base import Model, head, of_coalitions
+from pase_msa.models.unimodal import unimodal_loss
+from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
 
@@ -136,13 +137,7 @@ class GatedBranches(Model):
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once."""
-        vectors, present = self.encode(batch)
-        outputs = []
-        for coalition in coalitions:
-            flags = {name: flag & (name in coalition) for name, flag in present.items()}
-            masked = {name: vector if name in coalition else vector * 0.0 for name, vector in vectors.items()}
-            outputs.append(self._gated(masked, flags))
-        return outputs
+        return [self._gated(*each) for each in of_coalitions(*self.encode(batch), coalitions)]
 
     def _gated(self, vectors: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
         names = self.task.modalities
@@ -166,11 +161,10 @@ class GatedBranches(Model):
         assert batch.labels is not None
         assert isinstance(outputs.state, TensorState)
         weights = {"class_weight": self.config.class_weight, "score_weight": self.config.score_weight}
-        membership, losses = self.task.membership(batch.labels), {}
+        losses = {}
         for name, logits in outputs.state.tensors.items():
-            score = self.task.score(logits.softmax(1)) if self.task.kind == "regression" else None
-            values = utterance_losses(logits, score, batch.labels, membership, **weights)
-            losses[f"branch/{name}"] = present_mean(values, outputs.present[name])
+            here = outputs.present[name]
+            losses[f"branch/{name}"] = unimodal_loss(self.task, logits, batch.labels, here, **weights)
         return losses
 
     @torch.no_grad()

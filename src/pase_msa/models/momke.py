@@ -32,7 +32,7 @@ from torch.nn import functional as F
 from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
-from pase_msa.models.base import Model
+from pase_msa.models.base import Model, of_coalitions
 from pase_msa.models.conversation import Conversations
 from pase_msa.objective import Losses, soft_cross_entropy, task_losses
 from pase_msa.ranges import SIZE, Range, check_model
@@ -151,13 +151,7 @@ class MoMKE(Model):
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance is encoded once."""
-        vectors, present = self.encode(batch)
-        outputs = []
-        for coalition in coalitions:
-            flags = {name: flag & (name in coalition) for name, flag in present.items()}
-            masked = {name: vector if name in coalition else vector * 0.0 for name, vector in vectors.items()}
-            outputs.append(self._outputs(batch, masked, flags))
-        return outputs
+        return [self._outputs(batch, *each) for each in of_coalitions(*self.encode(batch), coalitions)]
 
     def _outputs(self, batch: Batch, vectors: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
         mixed, logits = [], {}

@@ -25,9 +25,8 @@ from torch import Tensor, nn
 
 from pase_msa.batch import Batch
 from pase_msa.data.inputs import InputSpec
-from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
-from pase_msa.models.fused import FusedModel
+from pase_msa.models.fused import FusedModel, check_frames
 from pase_msa.ranges import COUNT, PROPER_SHARE, Range, check_model
 from pase_msa.task import Task
 
@@ -138,12 +137,7 @@ class MulT(FusedModel):
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
         super().__init__(task, inputs, config.width)
         self.config: Config = config
-        for name, encoder in self.encoders.items():
-            if not (isinstance(encoder, Encoder) and encoder.has_frames):
-                raise PaSEError(
-                    f"The model mult needs frames, and the encoder {inputs[name].encoder!r} of {name} gives a vector "
-                    "only; leave that encoder out, or give it a method `frames`."
-                )
+        check_frames("mult", self.encoders, inputs)
         names, width = task.modalities, config.width
         options = (config.heads, config.layers, config.dropout, config.attention_dropout)
         self.pairs = nn.ModuleDict(

@@ -41,9 +41,8 @@ from torch.nn import functional as F
 
 from pase_msa.batch import Batch, Outputs
 from pase_msa.data.inputs import InputSpec
-from pase_msa.encoders.base import Encoder
 from pase_msa.errors import PaSEError
-from pase_msa.models.fused import Fused, FusedModel
+from pase_msa.models.fused import Fused, FusedModel, check_frames
 from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, Range, check_model
 from pase_msa.task import Task
@@ -169,12 +168,7 @@ class SemiIIN(FusedModel):
     def __init__(self, task: Task, inputs: Mapping[str, InputSpec], config: Config) -> None:
         super().__init__(task, inputs, config.width)
         self.config = config
-        for name, encoder in self.encoders.items():
-            if not (isinstance(encoder, Encoder) and encoder.has_frames):
-                raise PaSEError(
-                    f"The model semi_iin needs frames, and the encoder {inputs[name].encoder!r} of {name} gives a "
-                    "vector only; leave that encoder out, or give it a method `frames`."
-                )
+        check_frames("semi_iin", self.encoders, inputs)
         width, options = config.width, (config.width, config.heads, config.dropout)
         summaries = 1 if task.values is None else 2  # cls, and val where there is a score
         self.summaries = nn.Parameter(nn.init.trunc_normal_(torch.empty(summaries, width), std=_PLACE))

@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from pase_msa.batch import Batch, Outputs, TensorState
 from pase_msa.data.inputs import InputSpec
-from pase_msa.models.base import Model, head
-from pase_msa.objective import Losses, present_mean, utterance_losses
+from pase_msa.models.base import Model, head, of_coalitions
+from pase_msa.models.unimodal import unimodal_loss
+from pase_msa.objective import Losses
 from pase_msa.ranges import check_model
 from pase_msa.task import Task
 
@@ -80,12 +81,8 @@ class UnimodalEnsemble(Model):
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
         """Outputs with only the named modalities; each utterance goes through each network once."""
         vectors, present = self.encode(batch)
-        logits, outputs = self._logits(vectors), []
-        for coalition in coalitions:
-            flags = {name: flag & (name in coalition) for name, flag in present.items()}
-            masked = {name: vector if name in coalition else vector * 0.0 for name, vector in vectors.items()}
-            outputs.append(self._ensemble(masked, logits, flags))
-        return outputs
+        logits = self._logits(vectors)
+        return [self._ensemble(masked, logits, flags) for masked, flags in of_coalitions(vectors, present, coalitions)]
 
     def _logits(self, vectors: Mapping[str, Tensor]) -> dict[str, Float[Tensor, "n k"]]:
         return {name: self.heads[name](vectors[name]) for name in self.task.modalities}
@@ -105,20 +102,11 @@ class UnimodalEnsemble(Model):
         """ "alone/NAME": L_task of each network, over the utterances that have its modality."""
         assert batch.labels is not None
         assert isinstance(outputs.state, TensorState)
-        membership = self.task.membership(batch.labels)
-        losses = {}
-        for name, logits in outputs.state.tensors.items():
-            score = self.task.score(logits.softmax(1)) if self.task.kind == "regression" else None
-            values = utterance_losses(
-                logits,
-                score,
-                batch.labels,
-                membership,
-                class_weight=self.config.class_weight,
-                score_weight=self.config.score_weight,
-            )
-            losses[f"alone/{name}"] = present_mean(values, outputs.present[name])
-        return losses
+        weights = {"class_weight": self.config.class_weight, "score_weight": self.config.score_weight}
+        return {
+            f"alone/{name}": unimodal_loss(self.task, logits, batch.labels, outputs.present[name], **weights)
+            for name, logits in outputs.state.tensors.items()
+        }
 
 
 def build(task: Task, inputs: Mapping[str, InputSpec], config: Config) -> UnimodalEnsemble:

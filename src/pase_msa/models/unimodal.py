@@ -1,8 +1,7 @@
-"""What models with a prediction per modality share: losses over the utterances that have it, sums over processes."""
+"""The loss of what one modality predicts."""
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -32,11 +31,3 @@ def unimodal_loss(
     score = task.score(logits.softmax(1)) if task.kind == "regression" and score_weight else None
     weights = {"class_weight": class_weight, "score_weight": score_weight}
     return present_mean(utterance_losses(logits, score, labels, task.membership(labels), **weights), present)
-
-
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a tensor without gradient over all processes, so that buffers made of it are equal in all of them."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        values = values.clone()
-        torch.distributed.all_reduce(values)
-    return values
