@@ -16,6 +16,7 @@ LAYERS = (
     "locks",
     "plugins",
     "parallel",
+    "distributed",
     "tasks",
     "task",
     "batch",
