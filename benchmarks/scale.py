@@ -71,12 +71,14 @@ class Peak(threading.Thread):
             time.sleep(0.1)
 
 
-def measure(folder: str, model: str, epochs: int, stream: int | None) -> dict[str, object]:
+def measure(folder: str, model: str, epochs: int, stream: int | None, precision: str) -> dict[str, object]:
     """Seconds per epoch and peak memory in GB; also the seconds before the first epoch."""
     torch.set_num_threads(1)
     peak, began = Peak(), time.perf_counter()
     peak.start()
-    training = TrainingConfig(epochs=epochs + 1, patience=epochs + 1, threads=1, shuffle_buffer=stream)
+    training = TrainingConfig(
+        epochs=epochs + 1, patience=epochs + 1, threads=1, shuffle_buffer=stream, precision=precision
+    )
     config = RunConfig(training=training, model={"name": model})
     prepared = prepare(config, open_data(folder, part=training_part(config.to_dict())))
     ready, clock = time.perf_counter() - began, Clock()
@@ -93,11 +95,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--steps", type=int, default=STEPS, help="of the longest utterance")
     parser.add_argument("--stream", type=int, help="utterances of the shuffle buffer; the whole table if left out")
+    parser.add_argument(
+        "--precision", default="32-true", help="as for pase train, such as bf16-mixed"
+    )
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(str(options.folder), options.measure, options.epochs, options.stream)))
+        print(
+            json.dumps(measure(str(options.folder), options.measure, options.epochs, options.stream, options.precision))
+        )
         return
     if not options.folder.exists():
         rows = utterances(options.utterances, options.steps)
@@ -109,7 +116,7 @@ def main() -> None:
             write_shards(FeatureTable.load(options.folder), data, 16)
     for model in options.models:
         own = [sys.executable, "-m", "benchmarks.scale", "--folder", str(data)]
-        own += ["--epochs", str(options.epochs), "--measure", model]
+        own += ["--epochs", str(options.epochs), "--measure", model, "--precision", options.precision]
         own += ["--stream", str(options.stream)] if options.stream else []
         done = subprocess.run(own, check=True, capture_output=True, text=True)
         print(f"{options.utterances} utterances: {done.stdout.strip().splitlines()[-1]}", flush=True)

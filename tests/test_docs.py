@@ -118,7 +118,16 @@ def test_a_python_block_runs(block: Block, tmp_path: Path, monkeypatch: pytest.M
         exec(compile(block.text, block.id, "exec"), {"__name__": "block"})
 
 
-@pytest.mark.parametrize("block", [b for b in EXECUTED if b.language == "bash"], ids=lambda block: block.id)
+# what the quick suite tests elsewhere: every export is in tests/serve/test_export.py
+LONG = {"guides/export.md-1"}
+SHELL = [
+    pytest.param(block, id=block.id, marks=[pytest.mark.slow] if block.id in LONG else [])
+    for block in EXECUTED
+    if block.language == "bash"
+]
+
+
+@pytest.mark.parametrize("block", SHELL)
 def test_a_shell_block_runs(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

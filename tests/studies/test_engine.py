@@ -91,7 +91,9 @@ def test_the_table_grows_while_the_study_runs(tmp_path):
     assert rows == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("whole_group", [True, False], ids=["with its workers", "alone"])
+@pytest.mark.parametrize(
+    "whole_group", [pytest.param(True, id="with its workers"), pytest.param(False, id="alone", marks=pytest.mark.slow)]
+)
 def test_a_killed_study_ends_with_the_same_table(whole_group, expected, tmp_path):
     random = np.random.default_rng()
     child = start(tmp_path)
