@@ -16,6 +16,7 @@ def reproduce(
     seeds: int = 5,
     text: Literal["frozen", "fine-tuned"] = "frozen",
     base: str | None = None,
+    tuned: str | None = None,
     validation_only: bool = False,
     out: str | None = None,
     runs: str | None = None,
@@ -35,6 +36,7 @@ def reproduce(
         seeds: number of seeds, 1 to this.
         text: use of the text encoder.
         base: YAML file with options of every run, as for `pase train`.
+        tuned: YAML file with options by method, such as the options.yaml of a `pase sweep` over methods.
         validation_only: do not read the test split.
         out: folder of the tables and figures; runs/tables/DATA if left out.
         runs: folder of the runs; runs/reproduce/DATA if left out.
@@ -50,12 +52,14 @@ def reproduce(
     from pase_msa.paper.page import write_page
     from pase_msa.paper.protocol import Protocol
     from pase_msa.paper.run import reproduce as make
+    from pase_msa.paper.tuned import read_tuned
     from pase_msa.studies.study import read_mapping, seed_list
 
     paths: list[str | None] = [*data] if data else [None]
     if len(paths) > 1 and (out or runs):
         raise PaSEError("--out and --runs are for one data set; leave them out, or give one --data.")
     options = {} if base is None else read_mapping(Path(base))
+    chosen = None if tuned is None else read_tuned(tuned)
     failures = []
     for path in paths:
         protocol = Protocol.of(
@@ -65,10 +69,12 @@ def reproduce(
             text=text,
             base=options,
             language_models={"names": language_model or [], "base_url": base_url},
+            tuned=chosen,
         )
         command = ["pase", "reproduce", *what, *(["--data", path] if path else []), "--seeds", str(seeds)]
         command += [] if text == "frozen" else ["--text", text]
         command += ["--base", base] if base else []
+        command += ["--tuned", tuned] if tuned else []
         command += ["--validation-only"] if validation_only else []
         target = Path(out) if out else Path(_TABLES) / protocol.folder
         written, failed = make(

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from pase_msa import plugins
 from pase_msa.paper.protocol import Options, Protocol
+from pase_msa.studies.methods import (
+    NO_SGM,
+    PAPER,
+    PASE,
+    balanced,
+    baselines,
+    both_versions,
+    model,
+    named,
+    with_our_balancing,
+)
 from pase_msa.studies.study import merge
 
-PASE = "PaSE"  # balanced by held-out contributions, the default
-PAPER = "PaSE paper"  # balanced by SGM as in the paper, eq. 19 to 21
-NO_SGM = "PaSE paper - SGM"
-
-_PAPER: Options = {"model": {"name": "pase"}, "balancing": {"name": "sgm"}}
-_PASE: Options = {"model": {"name": "pase"}, "balancing": {"name": "held_out"}}
-_NAMED: dict[str, Options] = {PASE: _PASE, PAPER: _PAPER, NO_SGM: merge(_PAPER, {"phases": {"start": "never"}})}
-#: balancing plug-ins that are a part of PaSE, or balance nothing
-_NOT_BASELINES = ("none", "held_out", "sgm")
+__all__ = [
+    "NO_SGM",
+    "PAPER",
+    "PASE",
+    "balanced",
+    "baselines",
+    "both_versions",
+    "completed",
+    "model",
+    "named",
+    "ridges",
+    "single_modalities",
+    "with_our_balancing",
+]
 
 # One audio encoder for every method: small, with strong dropout, since utterance-level statistics are soon memorised
 _FINE_TUNED: Options = {
@@ -36,27 +48,6 @@ _FINE_TUNED: Options = {
 }
 
 
-def named(name: str, **changes: Any) -> Options:
-    """The configuration of PaSE in one of its versions (`PASE`, `PAPER`, `NO_SGM`), with changes merged into it."""
-    return merge(_NAMED[name], changes)
-
-
-def both_versions() -> dict[str, Options]:
-    """PaSE balanced as in the paper, and PaSE balanced by held-out contributions."""
-    return {name: named(name) for name in (PAPER, PASE)}
-
-
-def model(name: str, modalities: Sequence[str] | None = None) -> Options:
-    """The configuration of a model as it is, without balancing; on all modalities if none are named."""
-    options: Options = {"model": {"name": name}, "balancing": {"name": "none"}}
-    return options if modalities is None else {**options, "modalities": list(modalities)}
-
-
-def baselines() -> list[str]:
-    """Names of the baseline models among the plug-ins."""
-    return [name for name in plugins.names("models") if name != "pase"]
-
-
 def single_modalities(protocol: Protocol) -> dict[str, Options]:
     """Each modality alone, with the same encoder and head; empty where the data have only one."""
     names = protocol.modalities
@@ -70,25 +61,14 @@ def ridges(protocol: Protocol) -> dict[str, Options]:
     return {"ridge": {"model": {"name": "ridge"}}}
 
 
-def balanced(name: str) -> dict[str, Options]:
-    """A model, "concat" or "pase", with every baseline balancing method.
+def completed(protocol: Protocol, options: Options, name: str | None = None) -> Options:
+    """A method's options together with those of every run under the protocol; the method's own come last.
 
-    The methods act from the first step, as published.
+    Args:
+        protocol: with the options of every run, and those that were chosen for some methods.
+        options: standard ones of the method.
+        name: of the method in the tables; without one, what was chosen for it is not looked up.
     """
-    label = {"concat": "concat", "pase": PASE}[name]
-    return {
-        f"{label} + {method}": {
-            "model": {"name": name},
-            "balancing": {"name": method},
-            "phases": {"start": "always"},
-        }
-        for method in plugins.names("balancing")
-        if method not in _NOT_BASELINES
-    }
-
-
-def completed(protocol: Protocol, options: Options) -> Options:
-    """A method's options together with those of every run under the protocol; the method's own come last."""
     base: Options = {"training": {"threads": 1}}
     if options["model"]["name"] == "ridge":
         # solved in closed form: of the options of training it takes none
@@ -100,4 +80,7 @@ def completed(protocol: Protocol, options: Options) -> Options:
             del base["encoders"]
         if options["model"]["name"] == "pase":
             base = merge(base, {"model": {"momentum": 0.9}})
-    return merge(merge(base, protocol.base), options)
+    base = merge(base, protocol.base)
+    if name is None or protocol.tuned is None:
+        return merge(base, options)
+    return protocol.tuned.completed(name, base, options)

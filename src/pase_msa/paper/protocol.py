@@ -13,12 +13,15 @@ from pase_msa.data.shards import absolute
 from pase_msa.data.table import FeatureTable
 from pase_msa.metrics import headline
 from pase_msa.paper.quoted import quoted
+from pase_msa.paper.tuned import Tuned
 from pase_msa.report.numbers import SHOWN
+from pase_msa.studies.methods import Options
 from pase_msa.studies.study import dataset_names
 from pase_msa.task import Task
 
+__all__ = ["Options", "Protocol", "TextStyle"]
+
 TextStyle = Literal["frozen", "fine-tuned"]
-Options = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Protocol:
         text: how the text encoder is used.
         base: options of every run.
         language_models: the models that Table 5 asks, and how; see `table5`.
+        tuned: options that were chosen on validation for some methods; None leaves all of them their standard ones.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Protocol:
     text: TextStyle = "frozen"
     base: Mapping[str, Any] = field(default_factory=dict)
     language_models: Mapping[str, Any] = field(default_factory=dict)
+    tuned: Tuned | None = None
 
     @classmethod
     def of(cls, path: str | None, seeds: Sequence[int], **rest: Any) -> Protocol:
@@ -100,5 +105,6 @@ class Protocol:
         """Name of the output folder; another protocol on the same data has another folder."""
         words = [self.name.replace("/", "-")]
         words += ["finetuned"] if self.text == "fine-tuned" else []
+        words += ["tuned"] if self.tuned is not None else []
         words += ["validation"] if self.split == "valid" else []
         return "-".join(words)

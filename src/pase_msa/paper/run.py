@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,8 +94,8 @@ def reproduce(
         The Markdown files that were written, and sentences on cells that failed.
 
     Errors:
-        PaSEError: an unknown name, or a table that does not fit these data (left out with a warning if it was not
-            named itself).
+        PaSEError: an unknown name, also among the methods with chosen options, or a table that does not fit these data
+            (left out with a warning if it was not named itself).
     """
     planned = []
     for name, explicit in expand(wanted).items():
@@ -105,6 +105,8 @@ def reproduce(
             if explicit:
                 raise
             _log.warning("%s is left out: %s", name, error)
+    if protocol.tuned is not None:
+        protocol.tuned.check({str(c.labels["variant"]) for part in planned for c in part.cells}, protocol.text)
     # tables share cells: each is run once
     cells = list({(cell.key, *cell.labels.values()): cell for part in planned for cell in part.cells}.values())
     table = run_cells(
@@ -126,6 +128,9 @@ def reproduce(
         except PaSEError as error:
             failures.append(f"{part.name} could not be made: {error}")
             continue
+        if protocol.tuned is not None and part.cells:
+            names = list(dict.fromkeys(str(cell.labels["variant"]) for cell in part.cells))
+            section = replace(section, notes=[*section.notes, *protocol.tuned.notes(names, protocol.table)])
         about = _about(results, part.cells, command)
         written.append(write_section(section, out, part.name, about))
         ledger.append(out / "ledger.md", _entry(part, table, root, out, command))
@@ -134,7 +139,7 @@ def reproduce(
 
 def _plan(name: str, protocol: Protocol, root: Path) -> _Planned:
     module = plugins.load("paper", name)
-    variants = {key: completed(protocol, options) for key, options in module.variants(protocol).items()}
+    variants = {key: completed(protocol, options, key) for key, options in module.variants(protocol).items()}
     folders = module.datasets(protocol, root) if hasattr(module, "datasets") else [protocol.path]
     if not variants:
         return _Planned(name, module, [])

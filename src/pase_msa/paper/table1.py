@@ -15,21 +15,12 @@ def variants(protocol: Protocol) -> dict[str, Options]:
     if protocol.text == "fine-tuned":  # a run takes minutes: the short list
         alone = methods.single_modalities(protocol)
         return {k: v for k, v in alone.items() if k == "text alone"} | {"concat": methods.model("concat")} | ours
-    concat: dict[str, Options] = {
-        # eq. 18 to 21 with a utility that every model has
-        "concat + sgm": {
-            "model": {"name": "concat"},
-            "balancing": {"name": "sgm", "utility": "prediction"},
-            "phases": {"start": "always"},
-        },
-        "concat + held_out": {"model": {"name": "concat"}, "balancing": {"name": "held_out"}},
-    }
     return {
         **methods.ridges(protocol),
         **methods.single_modalities(protocol),
         **{name: methods.model(name) for name in methods.baselines()},
         **methods.balanced("concat"),
-        **concat,
+        **methods.with_our_balancing("concat"),
         **methods.balanced("pase"),
         **ours,
     }

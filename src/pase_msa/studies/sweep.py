@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 import pandas as pd
@@ -27,7 +28,8 @@ from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, replacing, write_text
 from pase_msa.studies.cells import stable_key
 from pase_msa.studies.progress import display
-from pase_msa.studies.study import merge, read_mapping
+from pase_msa.studies.space import Sweep, options_of, read_sweep, suggest
+from pase_msa.studies.worker import peak_memory, reset_peak, sentence
 from pase_msa.tasks import KILLED, check_limit, run_tasks
 from pase_msa.training.callbacks import best_weights
 from pase_msa.training.config import RunConfig
@@ -36,98 +38,21 @@ from pase_msa.training.isolation import preserve_global_state
 from pase_msa.training.run import prepare
 from pase_msa.training.selection import monitored_metric
 
+__all__ = ["Sweep", "best_trials", "importances", "options_of", "read_sweep", "run_sweep", "suggest", "trial_table"]
+
 _log = logging.getLogger(__name__)
-_FIXED = ("data", "out", "training.monitor")  # trials that differ in these cannot be compared
-_SPENT = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """The content of a sweep's YAML file.
-
-    Attributes:
-        name: of the file, without its suffix.
-        base: options of a run.
-        space: by dotted option, {"low", "high", and "log" or "step"} or {"choices"}.
-        data: folder or file; None is the synthetic benchmark.
-    """
-
-    name: str
-    base: dict[str, Any]
-    space: dict[str, dict[str, Any]]
-    data: str | None = None
-
-
-def read_sweep(file: str | Path) -> Sweep:
-    """Read `base`, `space` and optionally `data`.
-
-    Errors:
-        PaSEError: there is no such file, or it holds anything else.
-    """
-    path = Path(file)
-    content = read_mapping(path)
-    if unknown := sorted(set(content) - {"base", "space", "data"}):
-        raise PaSEError(f"{path} has {unknown[0]!r}; a sweep has base, space and data.")
-    space = content.get("space")
-    if not isinstance(space, dict) or not space:
-        raise PaSEError(f"{path} is no sweep: it wants `space`, a mapping of options to what they may be.")
-    for name, entry in space.items():
-        _check(str(name), entry)
-    return Sweep(path.stem, content.get("base") or {}, space, content.get("data"))
-
-
-def _check(name: str, entry: Any) -> None:
-    if name in _FIXED:
-        raise PaSEError(f"The space names {name!r}, which makes trials incomparable; put it into base.")
-    keys = set(entry) if isinstance(entry, dict) else set()
-    if keys == {"choices"} and isinstance(entry["choices"], list) and entry["choices"]:
-        return
-    numbers = [entry[key] for key in ("low", "high", "step") if key in keys]
-    if not {"low", "high"} <= keys <= {"low", "high", "log", "step"} or any(
-        isinstance(number, bool) or not isinstance(number, int | float) for number in numbers
-    ):
-        raise PaSEError(f"The space gives {name} {entry!r}; give it {{low, high}}, with log or step, or {{choices}}.")
-    if entry["low"] > entry["high"] or (entry.get("log") and (entry["low"] <= 0 or "step" in keys)):
-        raise PaSEError(
-            f"The space gives {name} {entry!r}; low is at most high, and log wants low > 0 and goes without step."
-        )
-
-
-def options_of(sweep: Sweep, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a run: those of the base, with these values of the space."""
-    options = sweep.base
-    for name, value in values.items():
-        change: Any = value
-        for part in reversed(name.split(".")):
-            change = {part: change}
-        options = merge(options, change)
-    return options
-
-
-def suggest(trial: Trial, space: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """A value for every option of the space, drawn by Optuna."""
-    values: dict[str, Any] = {}
-    for name, entry in space.items():
-        if "choices" in entry:
-            # Optuna stores numbers, strings and truth values; any other choice is stored as its place in the list
-            values[name] = entry["choices"][trial.suggest_categorical(name, range(len(entry["choices"])))]
-        elif isinstance(entry["low"], int) and isinstance(entry["high"], int):
-            values[name] = trial.suggest_int(
-                name, entry["low"], entry["high"], step=entry.get("step", 1), log=entry.get("log", False)
-            )
-        else:
-            values[name] = trial.suggest_float(
-                name, entry["low"], entry["high"], step=entry.get("step"), log=entry.get("log", False)
-            )
-    return values
+SPENT = (TrialState.COMPLETE, TrialState.PRUNED)
+"""States of the trials that count."""
+DEFAULT = "default"
+"""User attribute of a trial that takes the base as it is: the options of the space whose values lie in the space."""
 
 
 class _Pruning(Callback):
     """Reports the validation metric after each epoch, and stops a trial that is worse than most others."""
 
-    def __init__(self, trial: Trial, metric: str) -> None:
+    def __init__(self, trial: Trial, metric: str, may_stop: bool) -> None:
         super().__init__()
-        self.trial, self.metric, self.pruned = trial, metric, False
+        self.trial, self.metric, self.may_stop, self.pruned = trial, metric, may_stop, False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the metric of the epoch."""
@@ -135,7 +60,7 @@ class _Pruning(Callback):
         if value is None:
             return
         self.trial.report(float(value), trainer.current_epoch)
-        if self.trial.should_prune():
+        if self.may_stop and self.trial.should_prune():
             self.pruned = trainer.should_stop = True
 
 
@@ -144,33 +69,50 @@ def _opened(path: str | None, split: SplitRule, label: str | None, part: Part | 
     return open_data(path, split, label, part)
 
 
+def opened(sweep: Sweep) -> FeatureTable:
+    """The data of a sweep; those of the last call are kept."""
+    base = sweep.base
+    return _opened(sweep.data, base.get("split", "given"), base.get("label"), training_part(base))
+
+
 def _objective(trial: Trial, sweep: Sweep) -> float:
     """Train once, in memory; the validation metric of the best epoch."""
-    options = options_of(sweep, suggest(trial, sweep.space))
+    named = trial.user_attrs.get(DEFAULT)
+    values = suggest(trial, sweep.space if named is None else {name: sweep.space[name] for name in named})
+    # what is suggested for the base as it is only tells the sampler what the base has anyway
+    options = options_of(sweep, values) if named is None else sweep.base
     trial.set_user_attr("options", options)
+    reset_peak()
     began = time.perf_counter()
     try:
         config = RunConfig.from_options(options, data=sweep.data)
-        prepared = prepare(config, _opened(sweep.data, config.split, config.label, training_part(options)))
+        prepared = prepare(config, opened(replace(sweep, base=options)))
         metric, _ = monitored_metric(config, prepared.task)
-        pruning = _Pruning(trial, metric)
+        pruning = _Pruning(trial, metric, may_stop=named is None)
+        trained = time.perf_counter()
         trainer, _ = fit(config, prepared, None, progress=False, extra=[pruning])
-    except PaSEError as error:
-        trial.set_user_attr("error", str(error))
+    except Exception as error:
+        trial.set_user_attr("error", sentence(error))
         raise
+    finally:
+        ended = time.perf_counter()
+        trial.set_user_attr("seconds", round(ended - began, 2))
     trial.set_user_attr("epochs", trainer.current_epoch)
-    trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
+    trial.set_user_attr("seconds_an_epoch", round((ended - trained) / max(trainer.current_epoch, 1), 4))
+    trial.set_user_attr("parameters", sum(parameter.numel() for parameter in prepared.model.parameters()))
+    trial.set_user_attr("peak_memory_mb", peak_memory())
     if pruning.pruned:
         raise optuna.TrialPruned
     best = best_weights(trainer)
     return best.sign * best.value
 
 
-def _open(
+def open_study(
     root: Path,
     sampler: optuna.samplers.BaseSampler | None = None,
     direction: Literal["minimize", "maximize"] | None = None,
 ) -> optuna.Study:
+    """The trials of a folder; begun where there are none and a direction is given."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # a database, because a kill leaves no half trial and no lock in it
     storage = optuna.storages.RDBStorage(
@@ -184,13 +126,20 @@ def _open(
     )
 
 
-def _run_trial(sweep: Sweep, root: Path, seed: int, index: int, threads: int) -> None:
-    """One trial, in a worker process."""
+def run_trial(
+    sweep: Sweep,
+    root: Path,
+    seed: int,
+    index: int,
+    threads: int,
+    catch: tuple[type[Exception], ...] = (PaSEError,),
+) -> None:
+    """One trial, in a worker process; it fails with an error that is to be caught, any other is raised."""
     with threadpool_limits(threads), preserve_global_state(verbose=True, threads=threads), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         # one sampler per trial: two workers with the same seed would draw the same values
-        study = _open(root, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))
-        study.optimize(partial(_objective, sweep=sweep), n_trials=1, catch=(PaSEError,))
+        study = open_study(root, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))
+        study.optimize(partial(_objective, sweep=sweep), n_trials=1, catch=catch)
 
 
 def run_sweep(
@@ -225,39 +174,75 @@ def run_sweep(
         "epochs", "seconds", the options of the space, "error".
 
     Errors:
-        PaSEError: options that a run does not have, another sweep in the folder, or no trial that was complete.
+        PaSEError: options that a run does not have, several methods, another sweep in the folder, or no trial that was
+            complete.
     """
-    if min(trials, jobs, threads) < 1:
-        raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
-    check_limit(timeout)
+    if sweep.methods is not None:
+        raise PaSEError(f"The sweep {sweep.name!r} has methods, found in a search of one; see `run_method_sweep`.")
+    check_amounts(trials, jobs, threads, timeout)
     folder = Path(root).resolve()
-    data = _opened(sweep.data, sweep.base.get("split", "given"), sweep.base.get("label"), training_part(sweep.base))
     if sweep.data is not None:
-        sweep = Sweep(sweep.name, sweep.base, sweep.space, absolute(sweep.data))
-    config = RunConfig.from_options(sweep.base, data=sweep.data)
-    _, mode = monitored_metric(config, task_from_table(data, config.problem))
-    mark = stable_key({"base": sweep.base, "space": sweep.space, "data": data.fingerprint(), "seed": seed})
-    make_folder(folder)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            study = _resumed(folder, "minimize" if mode == "min" else "maximize", mark)
-            _search(study, sweep, folder, trials, jobs, threads, seed, progress, timeout)
-    except Timeout as error:
-        raise PaSEError(
-            f"Another process is sweeping in {folder}; wait for it, or give this one another --out."
-        ) from error
+        sweep = replace(sweep, data=absolute(sweep.data))
+    metric_of(sweep)
+    with alone_in(folder):
+        study = resumed(sweep, folder, seed, opened(sweep).fingerprint())
+        _search(study, sweep, folder, trials, jobs, threads, seed, progress, timeout)
     table = trial_table(study, sweep)
     _write(study, sweep, folder, table)
     return table
 
 
-def _resumed(root: Path, direction: Literal["minimize", "maximize"], mark: str) -> optuna.Study:
-    """The trials of a sweep, new or from earlier calls; `mark` is the hash of what all of them must share."""
-    study = _open(root, direction=direction)
+def check_amounts(trials: int, jobs: int, threads: int, timeout: float | None) -> None:
+    """Refuse a sweep without trials or workers, and a time limit that is none."""
+    if min(trials, jobs, threads) < 1:
+        raise PaSEError(f"A sweep wants 1 or more trials, jobs and threads, found {trials}, {jobs} and {threads}.")
+    check_limit(timeout)
+
+
+def metric_of(sweep: Sweep) -> tuple[str, Literal["minimize", "maximize"]]:
+    """The validation metric that decides, and the direction of better values.
+
+    Errors:
+        PaSEError: options that a run does not have, or data that do not fit them.
+    """
+    config = RunConfig.from_options(sweep.base, data=sweep.data)
+    metric, mode = monitored_metric(config, task_from_table(opened(sweep), config.problem))
+    return metric.removeprefix("val/"), "minimize" if mode == "min" else "maximize"
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder of a sweep and lock it in the meantime.
+
+    Errors:
+        PaSEError: another process sweeps there.
+    """
+    make_folder(folder)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise PaSEError(
+            f"Another process is sweeping in {folder}; wait for it, or give this one another --out."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def resumed(sweep: Sweep, root: Path, seed: int, data: str) -> optuna.Study:
+    """The trials of a sweep in a locked folder, new or from earlier calls; `data` is the fingerprint.
+
+    Errors:
+        PaSEError: the folder holds trials that share neither options nor data nor seed with these.
+    """
+    mark = stable_key({"base": sweep.base, "space": sweep.space, "data": data, "seed": seed})
+    study = open_study(root, direction=metric_of(sweep)[1])
     if study.user_attrs.setdefault("mark", mark) != mark:
         raise PaSEError(f"{root} holds a sweep of other options or data; give this one a folder of its own.")
     study.set_user_attr("mark", mark)
-    _fail_running(study, "it was cut short")  # its process is dead, since the folder was not locked
+    fail_running(study, "it was cut short")  # its process is dead, since the folder was not locked
     return study
 
 
@@ -273,31 +258,31 @@ def _search(
     timeout: float | None,
 ) -> None:
     begun = len(study.get_trials(deepcopy=False))
-    left = trials - len(study.get_trials(deepcopy=False, states=_SPENT))
+    left = trials - len(study.get_trials(deepcopy=False, states=SPENT))
     arguments = [(sweep, root, seed, begun + i, threads) for i in range(max(left, 0))]
     with display(sweep.name, progress) as bar:
 
         def report() -> None:
             if bar is not None:
                 states = [trial.state for trial in study.get_trials(deepcopy=False)]
-                bar.show(sum(state in _SPENT for state in states), trials, states.count(TrialState.FAIL))
+                bar.show(sum(state in SPENT for state in states), trials, states.count(TrialState.FAIL))
 
         report()
         if jobs == 1 and timeout is None:
             for each in arguments:
-                _run_trial(*each)
+                run_trial(*each)
                 report()
             return
         lost = []
-        for outcome in run_tasks(_run_trial, arguments, jobs=jobs, threads=threads, seconds=timeout):
+        for outcome in run_tasks(run_trial, arguments, jobs=jobs, threads=threads, seconds=timeout):
             if outcome.error is not None:
                 raise outcome.error
             lost += [outcome.lost] if outcome.lost else []
             report()
-    _fail_running(study, lost[0] if lost else KILLED)
+    fail_running(study, lost[0] if lost else KILLED)
 
 
-def _fail_running(study: optuna.Study, reason: str) -> None:
+def fail_running(study: optuna.Study, reason: str) -> None:
     """End the trials whose worker did not, which has to be dead."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         optuna.trial.Trial(study, trial._trial_id).set_user_attr("error", reason)  # while it may still be changed
@@ -329,17 +314,27 @@ def trial_table(study: optuna.Study, sweep: Sweep) -> pd.DataFrame:
 
 
 def _write(study: optuna.Study, sweep: Sweep, root: Path, table: pd.DataFrame) -> None:
-    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    if not done:
+    if not (table["state"] == "complete").any():
         errors = [error for error in table["error"] if isinstance(error, str)]
         raise PaSEError(f"No trial of the sweep was complete: {errors[0] if errors else 'all were cut short'}")
+    write_trials(root, table)
+    write_text(root / "best.yaml", best_configuration(study, sweep, table))
+
+
+def write_trials(root: Path, table: pd.DataFrame) -> None:
+    """Write `trials.csv`."""
     with replacing(root / "trials.csv") as partial_file:
         table.to_csv(partial_file, index=False)
-    best = dict(study.best_trial.user_attrs["options"])
+
+
+def best_configuration(study: optuna.Study, sweep: Sweep, table: pd.DataFrame) -> str:
+    """The best trial as a YAML file for `pase train`; `table` is that of `trial_table`, with a complete trial."""
+    best = dict(study.get_trials(deepcopy=False)[int(table["trial"][0])].user_attrs["options"])
     if sweep.data is not None:
         best["data"] = sweep.data
-    head = f"# The best of {len(done)} complete trials, by validation: {study.best_value:.6g}.\n"
-    write_text(root / "best.yaml", head + yaml.safe_dump(best, sort_keys=False))
+    done, value = int((table["state"] == "complete").sum()), table["value"][0]
+    head = f"# The best of {done} complete trials, by validation: {value:.6g}.\n"
+    return head + yaml.safe_dump(best, sort_keys=False)
 
 
 def importances(root: str | Path) -> dict[str, float]:
@@ -347,7 +342,7 @@ def importances(root: str | Path) -> dict[str, float]:
 
     Empty for fewer than ten complete trials, or where all have the same value.
     """
-    study = _open(Path(root).resolve())
+    study = open_study(Path(root).resolve())
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(done) < 10 or len({trial.value for trial in done}) == 1:
         return {}

@@ -44,7 +44,7 @@ def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int) -> No
         if finished(cell, root) is not None:
             return
         (folder / "error.json").unlink(missing_ok=True)
-        _reset_peak()
+        reset_peak()
         began = time.perf_counter()
         try:
             with threadpool_limits(threads), preserve_global_state(verbose=True, threads=threads):
@@ -81,7 +81,7 @@ def versions() -> str:
     return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)])
 
 
-def _reset_peak() -> None:
+def reset_peak() -> None:
     """Reset the peak of memory, since a worker runs many cells; only Linux can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
