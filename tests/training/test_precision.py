@@ -58,3 +58,21 @@ def test_the_rest_of_the_model_and_predictions_are_in_single_precision(score_tab
     prepared.model.mixed_precision = True
     outputs = prepared.model(batch)
     assert outputs.logits.dtype == outputs.vectors["audio"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ({"amx_bf16": False, "avx512_bf16": False}, "no instructions for bfloat16"),
+        ({"amx_bf16": True, "avx512_bf16": False}, ""),
+        ({"amx_bf16": False, "avx512_bf16": True}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_processor_without_bfloat16_is_noted(there, words, score_table, monkeypatch, caplog):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: there, raising=False)
+    config = mixed(model={"name": "concat", "width": 8}, balancing={"name": "none"})
+    fit(config, prepare(config, score_table), None, progress=False)
+    notes = [record.getMessage() for record in caplog.records if "bf16" in record.getMessage()]
+    assert len(notes) == bool(words)
+    assert all(words in note for note in notes)

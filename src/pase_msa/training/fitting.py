@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal
 
 import lightning
+import torch
 from lightning import Callback
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -30,6 +32,8 @@ from pase_msa.training.trainer import build_trainer, quiet_lightning
 
 if TYPE_CHECKING:
     from pase_msa.data.streaming import UtteranceStream
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -91,6 +95,8 @@ def fit(
             reload_dataloaders_every_n_epochs=int(prepared.stream is not None),  # a loader is of one epoch
         )
         _refuse_row_state_in_parts(prepared.model, trainer)
+        if prepared.model.mixed_precision and trainer.strategy.root_device.type == "cpu":
+            _note_slow_bfloat16()
         checkpoint = str(folder.last) if folder is not None and resume else None
         # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
         trainer.fit(module, _data_module(config, prepared), ckpt_path=checkpoint, weights_only=False)
@@ -143,6 +149,17 @@ def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
         workers=options.workers,
         stream=prepared.stream,
     )
+
+
+def _note_slow_bfloat16() -> None:
+    """Say so where the processor is known to have no instructions for bfloat16."""
+    ask = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
+    there: Mapping[str, object] = ask()
+    if "amx_bf16" in there and not (there["amx_bf16"] or there.get("avx512_bf16")):
+        _log.warning(
+            "bf16-mixed is slower than 32-true on this processor, which has no instructions for bfloat16 (AMX or "
+            "AVX512-BF16)"
+        )
 
 
 def run_threads(config: RunConfig, model: Model) -> AbstractContextManager[None]:
