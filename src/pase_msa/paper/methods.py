@@ -87,6 +87,24 @@ def balanced(name: str) -> dict[str, Options]:
     }
 
 
+def balanced_as_pase() -> dict[str, Options]:
+    """Concatenation balanced as either version of PaSE is."""
+    return {
+        # eq. 18 to 21 with a utility that every model has
+        "concat + sgm": {
+            "model": {"name": "concat"},
+            "balancing": {"name": "sgm", "utility": "prediction"},
+            "phases": {"start": "always"},
+        },
+        "concat + held_out": {"model": {"name": "concat"}, "balancing": {"name": "held_out"}},
+    }
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a method of the tables has nothing of PaSE, neither the model nor the way in which it is balanced."""
+    return not name.startswith(PASE) and not name.endswith((" + held_out", " + sgm"))
+
+
 def completed(protocol: Protocol, options: Options) -> Options:
     """A method's options together with those of every run under the protocol; the method's own come last."""
     base: Options = {"training": {"threads": 1}}
