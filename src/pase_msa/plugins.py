@@ -85,6 +85,14 @@ def load(kind: str, name: str) -> Any:
     return module
 
 
+def reduced(kind: str, name: str) -> str:
+    """What separates a plug-in from the published system whose name it has: its `REDUCED`, empty for a whole one.
+
+    Figures of a reduced system are not those of the publication, so whoever prints them prints this beside them.
+    """
+    return str(getattr(load(kind, name), "REDUCED", ""))
+
+
 @lru_cache(maxsize=64)
 def _parser(config: type[Any]) -> Any:
     """What reads the options of a configuration; making it takes longer than reading them."""

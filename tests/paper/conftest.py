@@ -10,7 +10,7 @@ import yaml
 from pase_msa.cli.main import main
 from pase_msa.data.synthetic.generate import synthetic_table
 from pase_msa.evaluation.loaded import load_run
-from pase_msa.paper import methods, table3
+from pase_msa.paper import methods, table2, table3
 from pase_msa.studies import training_cell
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.run import train
@@ -58,6 +58,11 @@ def small(found):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_cell, "train", counted)
         patch.setattr(methods, "baselines", lambda: ["concat"])
+        patch.setattr(
+            table2,
+            "_balanced",
+            lambda: {"concat + held_out": methods.with_our_balancing("concat")["concat + held_out"]},
+        )
         patch.setattr(table3, "_PARTS", {name: table3._PARTS[name] for name in ("- PCL", "+ Sum")})
         yield
 

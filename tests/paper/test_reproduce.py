@@ -147,6 +147,21 @@ def test_validation_only_reads_no_test_split_and_trains_nothing_anew(made, tmp_p
     assert set(pd.read_csv(tmp_path / "v" / "figure3.csv")["split"]) == {"valid"}
 
 
+def test_only_the_methods_that_are_named_are_in_a_table(made, tmp_path):
+    trained = len(made.trained)
+    chosen = "PaSE paper,PaSE paper - PCL"
+    more = ("--methods", chosen, "--out", str(tmp_path / "some"), "--runs", str(made.runs))
+    assert made.reproduce("table3", more=more) == 0
+    assert len(made.trained) == trained
+    found = pd.read_csv(tmp_path / "some" / "table3.csv")
+    assert set(found[found["source"] == "measured"]["method"]) == {"PaSE paper", "- PCL"}
+    whole = pd.read_csv(made.out / "table3.csv").merge(found, on=["method", "metric", "source"])
+    np.testing.assert_array_equal(whole["mean_x"], whole["mean_y"])
+    text = (tmp_path / "some" / "table3.md").read_text()
+    assert f"2 of {VARIANTS_OF_TABLE3} methods were chosen" in text
+    assert f"--methods '{chosen}'" in text
+
+
 def test_table_5_without_a_model_is_quoted_and_marked_as_such(made):
     assert made.reproduce("table5") == 0
     text = (made.out / "table5.md").read_text()

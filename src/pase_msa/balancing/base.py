@@ -58,7 +58,8 @@ class BalancingMethod(Callback):
     """Changes what is learned from which modality; override what the method needs.
 
     A plug-in module offers `Config`, a dataclass of options with a field `name`, and
-    `build(config) -> BalancingMethod`.
+    `build(config) -> BalancingMethod`; optionally `REDUCED`, a few words on what separates it from the published method
+    of its name.
 
     What is called, by whom and when, in this order; "Lightning" marks its own hooks:
 

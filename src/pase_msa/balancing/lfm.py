@@ -38,6 +38,8 @@ from pase_msa.batch import Batch, Outputs
 from pase_msa.objective import present_mean
 from pase_msa.ranges import COUNT, SHARE, check_ranges
 
+REDUCED = "a fixed schedule in place of the learned one"
+
 
 @dataclass
 class Config:

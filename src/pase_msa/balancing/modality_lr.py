@@ -44,6 +44,9 @@ if TYPE_CHECKING:  # held-out evidence is slow to load
     from pase_msa.heldout.validation import CoalitionPredictions
 
 
+REDUCED = "after abstracts only"
+
+
 @dataclass
 class Config:
     """Options.

@@ -13,6 +13,9 @@ def convert(
     out: str,
     *,
     format: str | None = None,
+    columns: str | None = None,
+    take: list[str] | None = None,
+    order: str | None = None,
     shards: int = 0,
     split: Literal["given", "auto"] = "given",
     label: str | None = None,
@@ -23,6 +26,10 @@ def convert(
         file: file or folder to read.
         out: folder for the table; it must not hold one yet. With --shards it may be an address, such as s3://BUCKET/NAME.
         format: name of the reader; found from the content if left out.
+        columns: CSV file with further columns, such as speaker, which are joined by its column id.
+        take: columns of that file to join; all if left out.
+        order: column of numbers by which the utterances of a video are put in order, such as the start in seconds; of
+            the data, or else of --columns.
         shards: write the table in so many Parquet files, which need not lie on this machine; 0 writes one Arrow file.
         split: auto draws the splits that the data lack, by video or speaker, and writes them into the table.
         label: column whose values are to have equal shares in drawn splits.
@@ -31,6 +38,7 @@ def convert(
     from tempfile import TemporaryDirectory
 
     from pase_msa.data import open_table
+    from pase_msa.data.joining import in_order, join_columns
     from pase_msa.data.shards import is_address, write_shards
     from pase_msa.data.splits import assign_splits
     from pase_msa.errors import PaSEError
@@ -38,13 +46,19 @@ def convert(
 
     if is_address(out) and shards < 1:
         raise PaSEError(f"{out} is an address, where a table lies in shards; say how many with --shards N.")
+    if take and columns is None:
+        raise PaSEError(f"--take {','.join(take)} names columns of a CSV file; give that with --columns FILE.")
     if not is_address(out):
         check_out(out, folder=True)
-    if not shards and split == "given":
+    if not (shards or split == "auto" or columns or order):
         _summarise(open_table(file, format=format, out=out), out)
         return
     with TemporaryDirectory(prefix="pase-convert-") as folder:
         table = open_table(file, format=format, out=f"{folder}/table")
+        if columns is not None:
+            table = join_columns(table, Path(columns), take)
+        if order is not None:
+            table = in_order(table, order, f"{folder}/ordered", columns=None if columns is None else Path(columns))
         if split == "auto":
             table = assign_splits(table, label)
         if shards:

@@ -13,6 +13,8 @@ def reproduce(
     what: list[str],
     *,
     data: list[str] | None = None,
+    label: str | None = None,
+    methods: list[str] | None = None,
     seeds: int = 5,
     text: Literal["frozen", "fine-tuned"] = "frozen",
     base: str | None = None,
@@ -33,12 +35,15 @@ def reproduce(
     Args:
         what: table1 to table5, figure1, figure3, ...; extra for those that are not in the paper; all.
         data: folders or files; repeat the option for several.
+        label: label column, where the data have several.
+        methods: only these rows of the tables, such as "tfn,concat + agm,PaSE"; all if left out.
         seeds: number of seeds, 1 to this.
         text: use of the text encoder.
         base: YAML file with options of every run, as for `pase train`.
         tuned: YAML file with options by method, such as the options.yaml of a `pase sweep` over methods.
         validation_only: do not read the test split.
-        out: folder of the tables and figures; runs/tables/DATA if left out.
+        out: folder of the tables and figures; runs/tables/DATA if left out, with further words where there is a label,
+            or tables have some of their rows only.
         runs: folder of the runs; runs/reproduce/DATA if left out.
         language_model: names of the language models of table5.
         base_url: URL of their server, or "local", as for `pase ask`.
@@ -60,6 +65,10 @@ def reproduce(
         raise PaSEError("--out and --runs are for one data set; leave them out, or give one --data.")
     options = {} if base is None else read_mapping(Path(base))
     chosen = None if tuned is None else read_tuned(tuned)
+    if label is not None and options.setdefault("label", label) != label:
+        raise PaSEError(f"--label is {label!r}, but {base} has the label {options['label']!r}; leave one of them out.")
+    selected = ["--label", label] if label else []
+    selected += ["--methods", ",".join(methods)] if methods else []
     failures = []
     for path in paths:
         protocol = Protocol.of(
@@ -72,17 +81,19 @@ def reproduce(
             tuned=chosen,
         )
         command = ["pase", "reproduce", *what, *(["--data", path] if path else []), "--seeds", str(seeds)]
+        command += selected
         command += [] if text == "frozen" else ["--text", text]
         command += ["--base", base] if base else []
         command += ["--tuned", tuned] if tuned else []
         command += ["--validation-only"] if validation_only else []
-        target = Path(out) if out else Path(_TABLES) / protocol.folder
+        target = Path(out) if out else Path(_TABLES) / (protocol.folder + ("-selected" if methods else ""))
         written, failed = make(
             what,
             protocol,
             out=target,
             root=Path(runs) if runs else Path(_RUNS) / protocol.name.replace("/", "-"),
             command=command,
+            methods=methods,
             jobs=jobs,
             threads=threads,
             backend=backend,

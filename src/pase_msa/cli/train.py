@@ -35,9 +35,11 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     del config  # the parser has merged its content into the other options
     from lightning.pytorch.utilities import rank_zero_only
 
+    from pase_msa import plugins
     from pase_msa.training.run import train as train_run
 
-    folder = train_run(_run_config(options), progress=progress and sys.stderr.isatty())
+    chosen = _run_config(options)
+    folder = train_run(chosen, progress=progress and sys.stderr.isatty())
     if getattr(rank_zero_only, "rank", 0):  # one of several processes: only the first one prints
         return
     from pase_msa.files import read_json
@@ -56,6 +58,9 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     print(f"validation{f' ({note})' if note else ''}: {metrics}")
     for line in summary_lines(results.get("modality_report") or {"modalities": {}}):
         print(line)
+    for kind, name in (("models", chosen.model.get("name")), ("balancing", chosen.balancing.get("name"))):
+        if name and (words := plugins.reduced(kind, name)):
+            print(f"{name} is a reduced version of the published system ({words})")
     if switched is not None:
         print(f"balancing on after epoch {switched}", end="")
         guarded = results["phases"]["guarded_at"]

@@ -39,7 +39,8 @@ class Model(nn.Module):
     """A batch becomes outputs and named losses.
 
     A plug-in module offers `Config`, a dataclass of options with a field `name`, and
-    `build(task, inputs, config) -> Model`; optionally `BALANCING`, the balancing method that goes with it.
+    `build(task, inputs, config) -> Model`; optionally `BALANCING`, the balancing method that goes with it, and
+    `REDUCED`, a few words on what separates it from the published system of its name, if anything essential does.
 
     Args:
         task: what is predicted.

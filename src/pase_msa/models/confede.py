@@ -45,6 +45,7 @@ from pase_msa.objective import Losses, soft_cross_entropy
 from pase_msa.ranges import NOT_NEGATIVE, POSITIVE, SIZE, check_model
 from pase_msa.task import Task
 
+REDUCED = "partners from the batch, without the first stage"
 _EPSILON = 1e-6
 
 

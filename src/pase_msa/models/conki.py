@@ -43,6 +43,7 @@ from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, check_model
 from pase_msa.task import Task
 
+REDUCED = "without external knowledge"
 _EPSILON = 1e-6
 _SMALL = 2e-4  # deviation of the adapter's outer maps at the start, as published
 

@@ -45,6 +45,7 @@ from pase_msa.prototypes import class_centroids, cosine
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, PROPER_SHARE, check_model
 from pase_msa.task import Task
 
+REDUCED = "without its estimate of mutual information"
 _EPSILON = 1e-6
 
 

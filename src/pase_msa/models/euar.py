@@ -29,6 +29,8 @@ from pase_msa.objective import Losses
 from pase_msa.ranges import NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
 
+REDUCED = "after partial code, loss weights not the paper's"
+
 
 @dataclass
 class Config:

@@ -34,6 +34,7 @@ from pase_msa.objective import Losses
 from pase_msa.ranges import NOT_NEGATIVE, SHARE, check_model
 from pase_msa.task import Task
 
+REDUCED = "losses of arXiv v1, without the later selection of pairs"
 _EPSILON = 1e-6
 
 

@@ -43,6 +43,8 @@ from pase_msa.objective import Losses, present_mean
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, Range, check_model
 from pase_msa.task import Task
 
+REDUCED = "without its knowledge half"
+
 
 @dataclass
 class Config:

@@ -37,6 +37,7 @@ from pase_msa.models.fused import FusedModel, check_frames
 from pase_msa.ranges import NOT_NEGATIVE, Range, check_model
 from pase_msa.task import Task
 
+REDUCED = "on the last states unless text is fine-tuned"
 _EPSILON = 1e-6
 
 

@@ -40,6 +40,8 @@ from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
 
+REDUCED = "one unit on vectors"
+
 
 @dataclass
 class Config:

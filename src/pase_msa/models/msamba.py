@@ -44,6 +44,8 @@ from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, check_model
 from pase_msa.task import Task
 
+REDUCED = "cross-modal half approximated"
+
 
 @dataclass
 class Config:

@@ -47,6 +47,7 @@ from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, SIZE, Range, check_model
 from pase_msa.task import Task
 
+REDUCED = "masks only, without self-training"
 _SUMMARY = -1  # owner of the tokens that are of no modality
 _TYPE, _PLACE = 0.05, 0.02  # spread of learned types and positions at first
 

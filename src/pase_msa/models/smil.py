@@ -42,6 +42,7 @@ from pase_msa.objective import Losses
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, PROPER_SHARE, SIZE, check_model
 from pase_msa.task import Task
 
+REDUCED = "without the meta loop"
 _EPSILON = 1e-6
 _DEAD = 0.1  # a centre whose share of the vectors is below this part of an equal share moves
 

@@ -61,6 +61,11 @@ def ridges(protocol: Protocol) -> dict[str, Options]:
     return {"ridge": {"model": {"name": "ridge"}}}
 
 
+def is_baseline(name: str) -> bool:
+    """Whether a method of the tables has nothing of PaSE, neither the model nor the way in which it is balanced."""
+    return not name.startswith(PASE) and not name.endswith((" + held_out", " + sgm"))
+
+
 def completed(protocol: Protocol, options: Options, name: str | None = None) -> Options:
     """A method's options together with those of every run under the protocol; the method's own come last.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, write_text
+from pase_msa.paper.quoted import DOUBT
 
 _START, _END = "<!-- words: {} -->", "<!-- end of words -->"
 _BY_HAND = re.compile(r"<!-- words: (\S+) -->\n(.*?)<!-- end of words -->", re.S)
@@ -69,6 +70,8 @@ def _headline(file: Path, page: Path) -> str:
     columns = metrics if len(metrics) > 2 else range(len(rows[0]))
     lines = ["| " + " | ".join(row[i] for i in columns) + " |" for row in rows]
     source = f"[All columns]({_link(file, page)}), [CSV]({_link(file.with_name(numbers), page)})."
+    if DOUBT in table:
+        source += f" {DOUBT}: doubtful in print; the notes below all columns say why."
     return "\n".join([f"**{title}**", "", *lines, "", source])
 
 

@@ -104,6 +104,8 @@ class Protocol:
     def folder(self) -> str:
         """Name of the output folder; another protocol on the same data has another folder."""
         words = [self.name.replace("/", "-")]
+        # tables of two labels of the same data must not overwrite each other
+        words += [str(self.base["label"]).replace("/", "-")] if self.base.get("label") else []
         words += ["finetuned"] if self.text == "fine-tuned" else []
         words += ["tuned"] if self.tuned is not None else []
         words += ["validation"] if self.split == "valid" else []

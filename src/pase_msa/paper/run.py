@@ -19,6 +19,7 @@ from pase_msa.paper.methods import completed
 from pase_msa.paper.protocol import Protocol
 from pase_msa.paper.results import Results
 from pase_msa.parallel import Backend
+from pase_msa.ranges import nearest
 from pase_msa.report import ledger
 from pase_msa.studies.cells import Cell
 from pase_msa.studies.engine import run_cells
@@ -30,11 +31,21 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Planned:
-    """A table or figure with the cells that it needs."""
+    """A table or figure with the cells that it needs.
+
+    Attributes:
+        name: of the plug-in.
+        module: it.
+        cells: of the methods that were chosen.
+        chosen: its methods, or those of them that were asked for.
+        offered: all its methods.
+    """
 
     name: str
     module: ModuleType
     cells: list[Cell]
+    chosen: list[str]
+    offered: list[str]
 
 
 def names() -> list[str]:
@@ -70,6 +81,7 @@ def reproduce(
     out: Path,
     root: Path,
     command: Sequence[str],
+    methods: Sequence[str] | None = None,
     jobs: int = 2,
     threads: int = 1,
     backend: Backend = "loky",
@@ -84,6 +96,8 @@ def reproduce(
         out: folder of the files.
         root: folder of the cells and runs, shared by everything on these data.
         command: the words that repeat this, printed in the files.
+        methods: only these rows of the tables, by their names without the words in brackets; all of them if None.
+            Tables of some rows are to have another folder than tables of all.
         jobs: worker processes.
         threads: of each.
         backend: of the engine.
@@ -94,13 +108,13 @@ def reproduce(
         The Markdown files that were written, and sentences on cells that failed.
 
     Errors:
-        PaSEError: an unknown name, also among the methods with chosen options, or a table that does not fit these data
-            (left out with a warning if it was not named itself).
+        PaSEError: an unknown name, a method that no table has, also among those with chosen options, or a table that
+            does not fit these data or has none of the methods (left out with a warning if it was not named itself).
     """
     planned = []
     for name, explicit in expand(wanted).items():
         try:
-            planned.append(_plan(name, protocol, root))
+            planned.append(_plan(name, protocol, root, methods))
         except PaSEError as error:
             if explicit:
                 raise
@@ -109,6 +123,7 @@ def reproduce(
         protocol.tuned.check({str(c.labels["variant"]) for part in planned for c in part.cells}, protocol.text)
     # tables share cells: each is run once
     cells = list({(cell.key, *cell.labels.values()): cell for part in planned for cell in part.cells}.values())
+    _check_methods(methods, planned)
     table = run_cells(
         cells,
         study_cell,
@@ -131,22 +146,46 @@ def reproduce(
         if protocol.tuned is not None and part.cells:
             names = list(dict.fromkeys(str(cell.labels["variant"]) for cell in part.cells))
             section = replace(section, notes=[*section.notes, *protocol.tuned.notes(names, protocol.table)])
-        about = _about(results, part.cells, command)
+        about = _about(results, part, command)
         written.append(write_section(section, out, part.name, about))
         ledger.append(out / "ledger.md", _entry(part, table, root, out, command))
     return written, failures
 
 
-def _plan(name: str, protocol: Protocol, root: Path) -> _Planned:
+def _plan(name: str, protocol: Protocol, root: Path, methods: Sequence[str] | None) -> _Planned:
     module = plugins.load("paper", name)
     variants = {key: completed(protocol, options, key) for key, options in module.variants(protocol).items()}
-    folders = module.datasets(protocol, root) if hasattr(module, "datasets") else [protocol.path]
     if not variants:
-        return _Planned(name, module, [])
+        return _Planned(name, module, [], [], [])
+    offered = list(variants)
+    if methods is not None:
+        variants = {key: options for key, options in variants.items() if key in methods}
+        if not variants:
+            raise PaSEError(_without(name, next(iter(methods), ""), offered))
+    folders = module.datasets(protocol, root) if hasattr(module, "datasets") else [protocol.path]
     study = Study(name, variants, [], list(protocol.seeds))
     data = None if folders == [None] else [str(folder) for folder in folders]
     cells = study_cells(study, data=data, test=protocol.split == "test")
-    return _Planned(name, module, cells)
+    return _Planned(name, module, cells, list(variants), offered)
+
+
+def _check_methods(methods: Sequence[str] | None, planned: Sequence[_Planned]) -> None:
+    """Refuse a method that none of the tables has.
+
+    Errors:
+        PaSEError: there is one; the sentence gives the nearest name.
+    """
+    offered = list(dict.fromkeys(name for part in planned for name in part.offered))
+    tables = ", ".join(part.name for part in planned if part.offered)
+    for method in methods or ():
+        if method not in offered:
+            raise PaSEError(_without(tables or "No table", method, offered))
+
+
+def _without(tables: str, method: str, offered: Sequence[str]) -> str:
+    """The sentence on a method that there is not."""
+    hint = nearest(method, offered, "name some of these.")
+    return f"--methods: {tables} has no {method!r}; there is {', '.join(offered) or 'nothing'}; {hint}"
 
 
 def _rows(table: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -164,9 +203,9 @@ def _failures(table: pd.DataFrame) -> list[str]:
     return [f"{row.variant}, {row.data}, seed {row.seed}: {row.error}" for row in failed.itertuples()]
 
 
-def _about(results: Results, cells: Sequence[Cell], command: Sequence[str]) -> list[str]:
-    """What the numbers rest on: data, split, seeds, runs, command, failures."""
-    protocol = results.protocol
+def _about(results: Results, part: _Planned, command: Sequence[str]) -> list[str]:
+    """What the numbers rest on: data, split, seeds, runs, methods where some were chosen, command, failures."""
+    protocol, cells = results.protocol, part.cells
     marks: Mapping[str, Any] = {str(cell.labels["data"]): cell.options["data"] for cell in cells}
     data = ", ".join(f"`{name}` ({str(mark)[:16]})" for name, mark in marks.items()) or f"`{protocol.name}`"
     split = (
@@ -181,6 +220,11 @@ def _about(results: Results, cells: Sequence[Cell], command: Sequence[str]) -> l
         versions = ", ".join(dict.fromkeys(results.done["versions"])) if "versions" in results.done else ""
         sentence = f"Seeds {seeds}; {count} runs, of which {len(results.failed)} failed. {versions}."
         lines += [sentence.rstrip(" .") + ".", ""]
+    if len(part.chosen) < len(part.offered):
+        lines += [
+            f"{len(part.chosen)} of {len(part.offered)} methods were chosen; the best baseline is the best of these.",
+            "",
+        ]
     return [*lines, f"```bash\n{shlex.join(command)}\n```"] + [
         f"\nFailed: {sentence}" for sentence in _failures(results.failed)
     ]

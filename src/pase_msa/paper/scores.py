@@ -10,8 +10,9 @@ import pandas as pd
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.compare import compare
 from pase_msa.evaluation.statistics import estimate, holm, paired_differences, sign_flip_test
+from pase_msa.paper import reduced
 from pase_msa.paper.layout import Table
-from pase_msa.paper.quoted import quoted
+from pase_msa.paper.quoted import DOUBT, doubts, quoted
 from pase_msa.paper.results import Results
 from pase_msa.report.numbers import format_interval, format_value, is_percent, mean_sd, metric_label, scale
 
@@ -70,18 +71,19 @@ def metric_table(
         if cells.empty:
             continue
         name = (names or {}).get(variant, variant)
-        line = [name]
+        source = {"source": "measured", **_mark(variant)}
+        line = [reduced.row_name(variant, name)]
         for metric in metrics:
             values = results.values(variant, metric)
             line.append(mean_sd(values, metric))
             if values:
-                data.append({"method": name, "metric": metric, **vars(estimate(values)), "source": "measured"})
+                data.append({"method": name, "metric": metric, **vars(estimate(values)), **source})
         about = estimate(values) if (values := results.values(variant, main)) else None
         # the spread over a single seed is unknown
         line.append("n/a" if about is None or about.count < 2 else format_interval(main, about.low, about.high))
         line += [_cost(cells, key, form) for key, (_, form) in more.items()]
         data += [
-            {"method": name, "metric": key, **vars(estimate(cells[key].dropna())), "source": "measured"}
+            {"method": name, "metric": key, **vars(estimate(cells[key].dropna())), **source}
             for key in more
             if key in cells and cells[key].notna().any()
         ]
@@ -100,18 +102,26 @@ def _quoted(
     """Rows and data of the published methods."""
     rows, data = [], []
     printed = quoted(table)
+    doubtful = {(row.method, row.metric): {"doubt": row.doubt} for row in doubts(table, dataset).itertuples()}
     for method, lines in printed[printed["dataset"] == dataset].groupby("method", sort=False):
         values = dict(zip(lines["metric"], lines["value"], strict=True))
         # where the data have classes, the paper's WA is the accuracy
         values |= {"accuracy": values["wa"]} if "wa" in values else {}
-        cells = [as_printed(metric, values.get(metric)) for metric in metrics]
+        marks = {metric: f" {DOUBT}" if (method, metric) in doubtful else "" for metric in metrics}
+        cells = [as_printed(metric, values.get(metric)) + marks[metric] for metric in metrics]
         if any(cells):
-            rows.append([f"quoted: {method}", *cells, *[""] * (1 + costs), "quoted"])
+            rows.append([reduced.quoted_name(str(method)), *cells, *[""] * (1 + costs), "quoted"])
             data += [
-                {"method": f"quoted: {method}", "metric": m, "mean": values[m] / scale(m), "source": source}
-                for m, source in zip(lines["metric"], lines["source"], strict=True)
+                {"method": f"quoted: {method}", "metric": m, "mean": values[m] / scale(m), "source": s}
+                | doubtful.get((method, m), {})
+                for m, s in zip(lines["metric"], lines["source"], strict=True)
             ]
     return rows, data
+
+
+def _mark(variant: str) -> dict[str, str]:
+    """What makes a method a reduced version, for the rows of a CSV file; nothing for a whole one."""
+    return {"reduced": words} if (words := reduced.reduction(variant)) else {}
 
 
 def _cost(cells: pd.DataFrame, column: str, form: str) -> str:
@@ -165,15 +175,19 @@ def difference_table(
         entries += _by_videos(results, ours, others)
     if not entries:
         return None
-    data = pd.DataFrame(entries)
+    data = pd.DataFrame([{**entry, **_mark(entry["baseline"])} for entry in entries])
+    # how many p-values each was corrected for: a method without pairs is not among them
+    data["comparisons"] = data.groupby(["metric", "unit"])["baseline"].transform("size")
     best = best_of(results, baselines)
     pairs = [(metric, unit) for metric in tested for unit in dict.fromkeys(data["unit"])]
     columns = ["minus"]
     for metric, unit in pairs:
-        columns += [f"{metric_label(metric)}, 95 % over {unit}", "p (Holm)"]
+        count = int(((data["metric"] == metric) & (data["unit"] == unit)).sum())
+        columns += [f"{metric_label(metric)}, 95 % over {unit}", f"p (Holm, of {count})"]
     rows = []
     for other in dict.fromkeys(data["baseline"]):
-        line = [(names or {}).get(other, other) + (" (best baseline)" if other == best else "")]
+        name = reduced.row_name(other, (names or {}).get(other, other))
+        line = [name + (" (best baseline)" if other == best else "")]
         for metric, unit in pairs:
             line += _difference_cells(
                 data[(data["baseline"] == other) & (data["metric"] == metric) & (data["unit"] == unit)], metric
@@ -267,7 +281,7 @@ def how_to_read(results: Results) -> list[str]:
         "Mean ± standard deviation over seeds. The interval is a bootstrap of the mean over seeds. Accuracies and F1 "
         "are in percent.",
         f"Differences are ours minus the other's, paired by {unit} (sign-flip test){videos}. p-values are corrected "
-        "for the number of rows (Holm).",
+        "by Holm's method for the number of methods that are compared, which stands above them.",
         f"The smallest p-value that {count} {unit}{'s' if count > 1 else ''} can give is {2.0 ** (1 - count):.3g}, "
         "before correction.",
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pase_msa.paper import methods
+from pase_msa.paper import methods, reduced
 from pase_msa.paper.layout import Section
 from pase_msa.paper.protocol import Options, Protocol
+from pase_msa.paper.quoted import doubt_notes
 from pase_msa.paper.results import Results
 from pase_msa.paper.scores import difference_table, how_to_read, metric_table
 
@@ -30,9 +31,7 @@ def build(results: Results) -> Section:
     """The scores of all methods, and either version of PaSE minus each of the others."""
     order = results.variants
     # PaSE with another balancing method, and baselines with ours, are compared with, but they are no baselines
-    baselines = [
-        name for name in order if not name.startswith(methods.PASE) and not name.endswith((" + held_out", " + sgm"))
-    ]
+    baselines = list(filter(methods.is_baseline, order))
     title = "Methods under one protocol, with what each costs, and published results"
     tables = [metric_table(results, "table1", title, order, table=1, costs=True)]
     for ours, stem in ((methods.PASE, "table1-differences"), (methods.PAPER, "table1-differences-paper")):
@@ -53,4 +52,5 @@ def build(results: Results) -> Section:
         "Parameters, seconds and memory are means over seeds. Seconds depend on what else ran on the machine. Memory "
         "is the largest of the process, libraries included.",
     ]
+    notes += [*reduced.notes(order), *doubt_notes(1, results.protocol.quoted)]
     return Section(f"Table 1: methods on {results.protocol.name}", tables, notes=notes)
