@@ -64,7 +64,7 @@ def manifest(tmp_path):
 
 
 def left_behind(folder):
-    return [file for file in folder.rglob("*.safetensors")]
+    return list(folder.rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
