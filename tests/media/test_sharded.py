@@ -67,7 +67,7 @@ def left_behind(folder):
     return list(folder.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_shards_are_those_of_the_extracted_table(manifest, address, tmp_path, jobs):
     shards, clips = extract_shards(manifest, address, 3, CONFIG, jobs=jobs)
     table, outcomes = extract_table(manifest, tmp_path / "features", CONFIG, jobs=1)
