@@ -1,7 +1,5 @@
 """A diagnosis that was kept is the one that was made, and is made again where anything that it follows from differs."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -38,7 +36,7 @@ def kept_files(tmp_path):
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])
 def test_what_is_kept_is_what_was_made(made, kind):
-    table = synthetic_table(dataclasses.replace(tiny_spec(), kind=kind))
+    table = synthetic_table(tiny_spec(kind))
     first, again = (diagnose_problem(Problem.from_table(table), keep=True) for _ in range(2))
     assert len(made) == 1
     assert again.to_dict() == first.to_dict()
@@ -55,7 +53,7 @@ def test_other_data_and_another_seed_are_diagnosed_anew(made, table):
     diagnose_problem(Problem.from_table(table), keep=True)
     diagnose_problem(Problem.from_table(table), seed=1, keep=True)
     diagnose_problem(Problem.from_table(table, ProblemOptions(modalities=["text", "audio"])), keep=True)
-    other = synthetic_table(dataclasses.replace(tiny_spec(), seed=7))
+    other = synthetic_table(tiny_spec(seed=7))
     diagnose_problem(Problem.from_table(other), keep=True)
     assert len(made) == 4
 
