@@ -13,6 +13,12 @@ from threadpoolctl import threadpool_limits
 from pase_msa.errors import PaSEError
 
 Backend = Literal["loky", "ray"]
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
+
+
+def rank() -> int:
+    """Number of this process among those that train one model; 0 for the first one, and for the only one."""
+    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name, "").isdigit()), 0)
 
 
 @contextlib.contextmanager

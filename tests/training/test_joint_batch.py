@@ -19,9 +19,7 @@ BALANCING = {"plain": {"name": "none"}, "held out": {"name": "held_out", "explor
 
 def trained(balancing, batch_size):
     """Weights and the validation metrics after two epochs without anything random but the order."""
-    training = TrainingConfig(
-        epochs=2, batch_size=batch_size, modality_dropout=0.0, threads=1, accelerator="cpu", devices=1
-    )
+    training = TrainingConfig(epochs=2, batch_size=batch_size, modality_dropout=0.0, threads=1, accelerator="cpu")
     training.optimizer, training.learning_rate = "sgd", 0.1
     encoders = {"default": {"hidden": 8, "dropout": 0.0}}
     model = {"name": "pase", "width": 8, "dropout": 0.0}

@@ -10,6 +10,7 @@ def extract(
     clips: str,
     *,
     out: str = "features",
+    shards: int | None = None,
     modalities: list[str] | None = None,
     extractors: dict[str, dict[str, Any]] | None = None,
     align: Literal["word", "window", "frame"] = "word",
@@ -29,7 +30,10 @@ def extract(
     Args:
         clips: folder of clips, manifest (CSV with a column path and optionally id, video, split, text, start, end and
             labels), or one file.
-        out: folder for the feature table; the same command goes on where it was stopped.
+        out: folder for the feature table; the same command goes on where it was stopped. With --shards it may be an
+            address, such as s3://BUCKET/NAME.
+        shards: write the table in so many Parquet files, each as soon as its clips are done, so that this machine never
+            holds all of it; one Arrow file if left out.
         modalities: to extract, divided by commas; text, audio and vision if left out.
         extractors: options by modality, for example '{"audio": {"extractor": "whisper"}, "vision": {"rate": 10}}'.
         align: one step per word, one step per window, or each modality at its own rate.
@@ -44,8 +48,17 @@ def extract(
         backend: loky for processes of this machine, ray for a Ray cluster whose nodes share the folders.
         timeout: longest duration of a clip in seconds; one that takes longer has failed. No limit if left out.
     """
+    from pase_msa.data.shards import is_address
+    from pase_msa.errors import PaSEError
+
+    if shards is not None and shards < 1:
+        raise PaSEError(
+            f"A table has one shard or more, found --shards {shards}; give a larger number, or leave it out."
+        )
+    if is_address(out) and shards is None:
+        raise PaSEError(f"{out} is an address, where a table lies in shards; say how many with --shards N.")
     from pase_msa.media.config import ExtractConfig
-    from pase_msa.media.table import REPORT, extract_table
+    from pase_msa.media.outcomes import REPORT
 
     names = {} if modalities is None else {"modalities": modalities}
     config = ExtractConfig(
@@ -60,16 +73,25 @@ def extract(
         **names,
     )
     progress = sys.stderr.isatty()
-    table, ordered = extract_table(
-        clips, out, config, jobs=jobs, backend=backend, cut=cut, progress=progress, timeout=timeout
-    )
-    counts = {name: int(table.sequences(name).present.sum()) for name in table.modalities}
-    seconds = sum(done.seconds for done in ordered)
+    more: Any = {"jobs": jobs, "backend": backend, "cut": cut, "progress": progress, "timeout": timeout}
+    if shards is None:
+        from pase_msa.media.table import extract_table
+
+        table, outcomes = extract_table(clips, out, config, **more)
+        done, rows = [outcome.summary() for outcome in outcomes], len(table)
+        counts = {name: int(table.sequences(name).present.sum()) for name in table.modalities}
+    else:
+        from pase_msa.media.sharded import extract_shards
+
+        written, done = extract_shards(clips, out, shards, config, **more)
+        rows = sum(int(file["rows"]) for file in written.files)
+        counts = {name: sum(clip.modalities.get(name, 0) for clip in done) for name in written.schema.modalities}
     parts = ", ".join(f"{name} {count}" for name, count in counts.items()) or "transcripts only"
-    print(f"{len(table)} utterances of {len(ordered)} clips ({seconds:.0f} s) in {out}: {parts}")
-    failed = [done for done in ordered if done.status == "failed"]
-    for done in failed[:3]:
-        print(f"not read: {done.reason}")
+    seconds = sum(clip.seconds for clip in done)
+    print(f"{rows} utterances of {len(done)} clips ({seconds:.0f} s) in {out}: {parts}")
+    failed = [clip for clip in done if clip.status == "failed"]
+    for clip in failed[:3]:
+        print(f"not read: {clip.reason}")
     if failed:
-        print(f"{len(failed)} of {len(ordered)} clips could not be read; the reasons are in {out}/{REPORT}")
+        print(f"{len(failed)} of {len(done)} clips could not be read; the reasons are in {out}/{REPORT}")
     print(f"next: pase inspect {out}")

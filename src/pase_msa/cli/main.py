@@ -22,6 +22,7 @@ from pase_msa.cli.startup import quick_start
 from pase_msa.errors import PaSEError, printable
 from pase_msa.files import refusal
 from pase_msa.optional import EXTRAS, how_to_install
+from pase_msa.parallel import rank
 from pase_msa.ranges import nearest
 
 if TYPE_CHECKING:
@@ -209,12 +210,12 @@ def _fit_screen() -> None:
 
 @contextlib.contextmanager
 def _messages() -> Iterator[None]:
-    """Print the library's log messages to stderr, one per line."""
+    """Print the library's log messages to stderr, one per line; of several processes of one run, those of the first."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("pase: %(message)s"))
     logger = logging.getLogger("pase_msa")
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.ERROR if rank() else logging.INFO)
     try:
         yield
     finally:

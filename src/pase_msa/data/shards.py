@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -64,30 +65,70 @@ def write_shards(table: FeatureTable, out: str | Path, count: int, *, jobs: int 
         system.makedirs(folder, exist_ok=True)
         count = min(count, len(table))
         ends = [len(table) * number // count for number in range(count + 1)]
+        schema = table.schema.arrow()
         tasks = (
-            delayed(_write_shard)(table, system, f"{folder}/{number:05d}.parquet", ends[number], ends[number + 1])
+            delayed(write_shard)(
+                system, f"{folder}/{shard_name(number)}", schema, _slices(table, ends[number], ends[number + 1])
+            )
             for number in range(count)
         )
         files = Parallel(n_jobs=jobs, prefer="threads")(tasks)
-        content = {
-            "version": 1,
-            "schema": vars(table.schema),
-            "meta": table.meta,
-            "shards": files,
-            "fingerprint": table.fingerprint(),
-        }
-        with system.open(f"{folder}/{SHARDS}", "wb") as stream:
-            stream.write(json.dumps(content, indent=1).encode())
+        write_list(system, folder, table.schema, table.meta, files, table.fingerprint())
 
 
-def _write_shard(table: FeatureTable, system: Any, file: str, start: int, end: int) -> dict[str, Any]:
-    """One part, and its entry in the list."""
-    schema = table.schema.arrow()
+def _slices(table: FeatureTable, start: int, end: int) -> Iterator[pa.Table]:
+    """The rows from `start` to `end`, a row group at a time."""
+    for first in range(start, end, _ROWS):
+        yield table.dataset.data.table.slice(first, min(_ROWS, end - first)).cast(table.schema.arrow())
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"{number:05d}.parquet"
+
+
+def write_shard(system: Any, file: str, schema: pa.Schema, groups: Iterable[pa.Table]) -> dict[str, Any]:
+    """Write one part of a table.
+
+    Args:
+        system: file system of `fsspec`.
+        file: path in it.
+        schema: of the rows.
+        groups: rows, each a row group of at most 512.
+
+    Returns:
+        The entry of the part in the list of all: "file", "rows" and "bytes".
+    """
+    rows = 0
     with system.open(file, "wb") as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:
-        for first in range(start, end, _ROWS):
-            part = table.dataset.data.table.slice(first, min(_ROWS, end - first))
-            writer.write_table(part.cast(schema), row_group_size=_ROWS)
-    return {"file": file.rpartition("/")[2], "rows": end - start, "bytes": int(system.size(file))}
+        for group in groups:
+            writer.write_table(group, row_group_size=_ROWS)
+            rows += len(group)
+    return {"file": file.rpartition("/")[2], "rows": rows, "bytes": int(system.size(file))}
+
+
+def write_list(
+    system: Any, folder: str, schema: Schema, meta: Mapping[str, Any], files: Sequence[Any], fingerprint: str
+) -> None:
+    """Write the list of all parts, which makes them a table: the last thing that is written.
+
+    Args:
+        system: file system of `fsspec`.
+        folder: path of the table in it.
+        schema: of the table; the files may have further columns.
+        meta: of the table.
+        files: entries of its parts that hold rows, in order.
+        fingerprint: of the table.
+    """
+    content = {
+        "version": 1,
+        "schema": vars(schema),
+        "meta": dict(meta),
+        "shards": list(files),
+        "fingerprint": fingerprint,
+    }
+    with system.open(f"{folder}/{SHARDS}", "wb") as stream:
+        stream.write(json.dumps(content, indent=1).encode())
 
 
 def has_shards(path: str | Path) -> bool:
@@ -197,3 +238,22 @@ def row_groups(
                     table = file.read_row_group(group, columns=schema.names).select(schema.names).cast(schema)
                     for batch in table.combine_chunks().to_batches():
                         yield (number, group), batch
+
+
+def fingerprint_of(shards: Shards, lengths: Mapping[str, Sequence[int]]) -> str:
+    """What `FeatureTable.fingerprint` gives for the table that shards make; they are read once, column by column.
+
+    Args:
+        shards: of the table; their own fingerprint and mark are not looked at.
+        lengths: by modality, steps of every row, 0 where it is absent.
+    """
+    digest = hashlib.sha256(json.dumps([shards.schema.modalities, shards.schema.labels]).encode())
+    for name in shards.schema.arrow().names:
+        columns = (batch.column(0) for _, batch in row_groups(shards, columns=[name]))
+        if name.startswith("features."):
+            digest.update(np.asarray(lengths[name.removeprefix("features.")], dtype=np.int64).tobytes())
+            for column in columns:
+                digest.update(np.ascontiguousarray(column.flatten()).tobytes())  # without what is absent
+        else:
+            digest.update(json.dumps([value for column in columns for value in column.to_pylist()]).encode())
+    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis, diagnose_features
 from pase_msa.heldout.pooling import pool
+from pase_msa.heldout.stored import kept, key_of
 from pase_msa.task import Task
 
 _log = logging.getLogger(__name__)
@@ -61,14 +63,25 @@ def diagnose(
     return diagnose_problem(Problem.from_table(table, options), seed=seed)
 
 
-def diagnose_problem(problem: Problem, *, seed: int = 0) -> Diagnosis:
-    """Diagnose the datasets that a run trains on, with frozen states where the run fine-tunes a language model."""
+def diagnose_problem(problem: Problem, *, seed: int = 0, keep: bool = False) -> Diagnosis:
+    """Diagnose the datasets that a run trains on, with frozen states where the run fine-tunes a language model.
+
+    Args:
+        problem: what a run trains on.
+        seed: of folds and bootstrap.
+        keep: the result in the cache, or take it from there, see `pase_msa.heldout.stored`.
+    """
     readable = problem.frozen()
-    return diagnose_datasets(readable.task, readable.train, readable.valid, seed=seed)
+    return diagnose_datasets(readable.task, readable.train, readable.valid, seed=seed, keep=keep)
 
 
-def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0) -> Diagnosis:
-    """Diagnose the datasets that a run trains on; of a large training split, some of its videos."""
+def diagnose_datasets(
+    task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0, keep: bool = False
+) -> Diagnosis:
+    """Diagnose the datasets that a run trains on; of a large training split, some of its videos.
+
+    The arguments are those of `diagnose_problem`.
+    """
     if not len(valid):
         raise PaSEError(
             "A diagnosis wants a validation split (split 'valid'): only data from outside the training "
@@ -83,4 +96,7 @@ def diagnose_datasets(task: Task, train: UtteranceDataset, valid: UtteranceDatas
     features = {name: values for name, (values, _) in pooled.items()}
     poolings = {name: pooling for name, (_, pooling) in pooled.items()}
     labels, videos = train.labels[rows], train.videos[rows]
-    return diagnose_features(task, features, labels, videos, len(chosen), poolings=poolings, seed=seed)
+    compute = partial(diagnose_features, task, features, labels, videos, len(chosen), poolings=poolings, seed=seed)
+    if not keep:
+        return compute()
+    return kept(compute, task, key_of(task, features, labels, videos, len(chosen), poolings, seed))

@@ -12,7 +12,9 @@ All else is shared by them:
 
 - `base` has the contract of an extractor, `clip` the containers, `config` the options.
 - `decode`, `speech`, `words` and `align` make sound and pictures, stretches of speech, words with times, and steps.
-- `pipeline` reads one clip, `table` many: which ones is up to `manifest`, and finished ones are kept by `parts`.
+- `pipeline` reads one clip, `table` many: which ones is up to `manifest`, `running` starts processes for them, finished
+  ones are kept by `parts`, and `outcomes` reports what became of each.
+- `sharded` writes a table in parts while clips are extracted, in a `place` here or elsewhere.
 - `record` writes down how features were made, `weights` finds and checks the files of networks.
 - `example_clip` makes clips for examples and tests.
 """

@@ -14,7 +14,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip, Word
 from pase_msa.media.decode import probe
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
-from pase_msa.media.table import LONG
+from pase_msa.media.running import LONG
 from pase_msa.parallel import threads
 from pase_msa.serve.predictor import Prediction, Predictor
 from pase_msa.serve.results import ClipResult, CurvePoint, UtteranceResult, WordInfluence, overall, value_of

@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from pase_msa.errors import PaSEError
+from pase_msa.parallel import rank
+
+__all__ = ["computed_once", "devices_and_nodes", "rank", "share"]
 
 T = TypeVar("T")
 # folder with what the first process computed; its children inherit the variable
 _SHARED = "PASE_SHARED_EVIDENCE"
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-
-
-def rank() -> int:
-    """Number of this process among those of the run; 0 for the first one, and for the only one."""
-    return next((int(os.environ[name]) for name in _RANKS if os.environ.get(name, "").isdigit()), 0)
 
 
 def devices_and_nodes(devices: str | int) -> tuple[str | int, int]:
@@ -33,10 +31,18 @@ def devices_and_nodes(devices: str | int) -> tuple[str | int, int]:
 
     Args:
         devices: what the options say.
+
+    Errors:
+        PaSEError: `torchrun` started another number of processes here than the options say.
     """
-    if not TorchElasticEnvironment.detect():
+    if not (torch.distributed.is_available() and torch.distributed.is_torchelastic_launched()):
         return devices, 1
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if str(devices).lstrip("+") not in ("auto", str(here)):
+        raise PaSEError(
+            f"torchrun started {here} process{'' if here == 1 else 'es'} on this machine, found training.devices "
+            f"{devices}; start as many with --nproc-per-node, or leave --training.devices out."
+        )
     return here, max(int(os.environ["WORLD_SIZE"]) // here, 1)
 
 

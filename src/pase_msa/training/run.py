@@ -102,7 +102,9 @@ def _stream(config: RunConfig, problem: Problem, model: Model) -> UtteranceStrea
 def _diagnose(config: RunConfig, problem: Problem) -> Diagnosis:
     """The diagnosis of a run's data; of processes that one starts, only that one makes it."""
     others = _trial_trainer(config).world_size > 1
-    return computed_once(partial(diagnose_problem, problem), "diagnosis", starts_others=others)
+    # what is in memory only, such as the samples of an estimator, hardly comes again
+    keep = config.data is not None
+    return computed_once(partial(diagnose_problem, problem, keep=keep), "diagnosis", starts_others=others)
 
 
 def _untrained_model(config: RunConfig, problem: Problem) -> Model:

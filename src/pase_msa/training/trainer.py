@@ -96,6 +96,7 @@ def check_hardware(options: TrainingConfig) -> None:
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if name in ("gpu", "cuda", "mps", "tpu") and not has_gpu:
         raise PaSEError(f"training.accelerator is {name!r}, but this machine has none; take cpu or auto.")
+    devices_and_nodes(options.devices)  # which refuses those that torchrun did not start
     devices = str(options.devices)
     if devices == "auto":
         return
