@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pase_msa import plugins
+from pase_msa.data.context import without_context
 from pase_msa.paper.protocol import Options, Protocol
 from pase_msa.studies.study import merge
 
@@ -16,6 +17,8 @@ NO_SGM = "PaSE paper - SGM"
 _PAPER: Options = {"model": {"name": "pase"}, "balancing": {"name": "sgm"}}
 _PASE: Options = {"model": {"name": "pase"}, "balancing": {"name": "held_out"}}
 _NAMED: dict[str, Options] = {PASE: _PASE, PAPER: _PAPER, NO_SGM: merge(_PAPER, {"phases": {"start": "never"}})}
+#: options of every run that the ridge baseline has
+_READ_BY_RIDGE = ("label", "modalities", "context", "context_of")
 #: balancing plug-ins that are a part of PaSE, or balance nothing
 _NOT_BASELINES = ("none", "held_out", "sgm")
 
@@ -49,7 +52,12 @@ def both_versions() -> dict[str, Options]:
 def model(name: str, modalities: Sequence[str] | None = None) -> Options:
     """The configuration of a model as it is, without balancing; on all modalities if none are named."""
     options: Options = {"model": {"name": name}, "balancing": {"name": "none"}}
-    return options if modalities is None else {**options, "modalities": list(modalities)}
+    return options if modalities is None else {**options, **on(modalities)}
+
+
+def on(modalities: Sequence[str]) -> Options:
+    """The options that train a method on some modalities; with a context only where that is one of them."""
+    return {"modalities": list(modalities), **without_context(modalities)}
 
 
 def baselines() -> list[str]:
@@ -92,7 +100,7 @@ def completed(protocol: Protocol, options: Options) -> Options:
     base: Options = {"training": {"threads": 1}}
     if options["model"]["name"] == "ridge":
         # solved in closed form: of the options of training it takes none
-        selected = {key: protocol.base[key] for key in ("label", "modalities") if key in protocol.base}
+        selected = {key: protocol.base[key] for key in _READ_BY_RIDGE if key in protocol.base}
         return {**selected, **options}
     if protocol.text == "fine-tuned":
         base = merge(base, _FINE_TUNED)

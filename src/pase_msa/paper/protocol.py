@@ -90,8 +90,18 @@ class Protocol:
         return (headline(self.task)[0], self.accuracy)
 
     @property
+    def context(self) -> str:
+        """What is read around an utterance, see `RunConfig.context`."""
+        return str(self.base.get("context", "none"))
+
+    @property
     def quoted(self) -> str | None:
-        """The data set whose published results are quoted beside these, found in the name of the data."""
+        """The data set whose published results are quoted beside these, found in the name of the data.
+
+        The quoted methods read each utterance by itself, so nothing is quoted beside results with context.
+        """
+        if self.context != "none":
+            return None
         published = sorted(dict.fromkeys(quoted()["dataset"]), key=len, reverse=True)
         return next((name for name in published if name in self.name.lower()), None)
 
@@ -100,5 +110,6 @@ class Protocol:
         """Name of the output folder; another protocol on the same data has another folder."""
         words = [self.name.replace("/", "-")]
         words += ["finetuned"] if self.text == "fine-tuned" else []
+        words += [f"context-{self.context}"] if self.context != "none" else []
         words += ["validation"] if self.split == "valid" else []
         return "-".join(words)

@@ -169,7 +169,8 @@ def _about(results: Results, cells: Sequence[Cell], command: Sequence[str]) -> l
         if protocol.split == "test"
         else "Measured on the validation split, which also selects the epochs; the test split was not read."
     )
-    lines = [f"Data (fingerprint): {data}. Text: {protocol.text}. {split}", ""]
+    context = "" if protocol.context == "none" else f" Context: {protocol.context}."
+    lines = [f"Data (fingerprint): {data}. Text: {protocol.text}.{context} {split}", ""]
     if cells:
         seeds = ", ".join(map(str, protocol.seeds))
         count = len({cell.key for cell in cells})
