@@ -387,6 +387,16 @@ def test_utterances_that_a_server_predicts_together_are_no_context(folder):
     assert [one["score"] for one in together["predictions"]] == pytest.approx(scores, abs=1e-5)
 
 
+def test_a_context_that_is_made_of_the_labels_is_refused(tmp_path):
+    rows = list(utterances())
+    for row in rows:
+        row.features = {**row.features, "pose": np.full(3, row.labels["sentiment"])}
+    config = RunConfig(out=str(tmp_path / "run"), modalities=["audio"], context="video", context_of=["pose"])
+    with pytest.raises(PaSEError, match="pose is a function of the label"):
+        train(config, progress=False, table=table_of(rows))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_with_context_is_evaluated_and_diagnosed(tmp_path):
     table = table_of(utterances())
     quick = TrainingConfig(epochs=1, threads=1)
