@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin, RegressorMixin
 
+from pase_msa.data.context import ContextMode
 from pase_msa.data.modalities import Columns
 from pase_msa.data.targets import class_targets, score_targets
 from pase_msa.estimator_base import SentimentEstimator
@@ -37,6 +38,8 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         model_options: options of the model.
         encoders: options by modality; the key "default" holds those of every modality without its own.
         text: options of `pase_msa.data.transcripts.TextConfig`, such as {"model": "minilm", "frozen": False}.
+        context: "video" or "before" makes a modality of the other samples of a group, or of those before it there;
+            `predict` and its like need groups then, too.
         balancing: plug-in in `pase_msa.balancing`; None is the one that goes with the model ("held_out" with PaSE).
         balancing_options: options of the balancing method.
         phases: options of `pase_msa.training.config.PhaseConfig`.
@@ -73,6 +76,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         text: Mapping[str, Any] | None = None,
+        context: ContextMode = "none",
         balancing: str | None = None,
         balancing_options: Mapping[str, Any] | None = None,
         phases: Mapping[str, Any] | None = None,
@@ -94,6 +98,7 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
             model_options=model_options,
             encoders=encoders,
             text=text,
+            context=context,
             balancing=balancing,
             balancing_options=balancing_options,
             phases=phases,
@@ -138,17 +143,18 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         num_classes = None if self.num_classes is None else int(self.num_classes)
         return self._fit(X, samples, targets, groups, validation, num_classes)
 
-    def predict(self, X: Any) -> NDArray[np.float64]:
+    def predict(self, X: Any, groups: Sequence[Any] | None = None) -> NDArray[np.float64]:
         """Scores in label units, [N].
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        probabilities = self._logits(X).softmax(1)
+        probabilities = self._logits(X, groups).softmax(1)
         return self.task_.score(probabilities).double().numpy()
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -161,31 +167,33 @@ class PaSERegressor(RegressorMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return float(super().score(X, y, sample_weight))
 
-    def confidence(self, X: Any) -> NDArray[np.float64]:
+    def confidence(self, X: Any, groups: Sequence[Any] | None = None) -> NDArray[np.float64]:
         """Calibrated probability that the polarity of the score (its sign around the centre) is right, [N].
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        return self._confidence(X)
+        return self._confidence(X, groups)
 
-    def contributions(self, X: Any) -> dict[str, NDArray[np.float64]]:
+    def contributions(self, X: Any, groups: Sequence[Any] | None = None) -> dict[str, NDArray[np.float64]]:
         """How much each modality moved each score: its Shapley value in label units, by modality, [N].
 
         The values of a sample add up to its score minus the score without any modality. An absent modality has 0.
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        return self._contributions(X)
+        return self._contributions(X, groups)
 
     def save(self, folder: str | Path) -> Path:
         """Write the fitted model to a folder, from which `pase_msa.PaSE.from_pretrained` loads it.
@@ -217,6 +225,8 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         model_options: options of the model.
         encoders: options by modality; the key "default" holds those of every modality without its own.
         text: options of `pase_msa.data.transcripts.TextConfig`, such as {"model": "minilm", "frozen": False}.
+        context: "video" or "before" makes a modality of the other samples of a group, or of those before it there;
+            `predict` and its like need groups then, too.
         balancing: plug-in in `pase_msa.balancing`; None is the one that goes with the model ("held_out" with PaSE).
         balancing_options: options of the balancing method.
         phases: options of `pase_msa.training.config.PhaseConfig`.
@@ -276,32 +286,34 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         self.classes_ = targets.classes
         return self
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, groups: Sequence[Any] | None = None) -> NDArray[Any]:
         """Classes, [N]; of the kind of y in `fit`.
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        numbers = self._logits(X).argmax(1).numpy()
+        numbers = self._logits(X, groups).argmax(1).numpy()
         return np.asarray(self.classes_[numbers])
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any, groups: Sequence[Any] | None = None) -> NDArray[np.float64]:
         """Class probabilities (eq. 14), [N, K], in the order of `classes_`.
 
         They are not calibrated; `confidence` has the calibrated probability of the predicted class.
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        return self._logits(X).double().softmax(1).numpy()
+        return self._logits(X, groups).double().softmax(1).numpy()
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy of the predicted classes, in [0, 1].
@@ -313,19 +325,20 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
         """
         return float(super().score(X, y, sample_weight))
 
-    def confidence(self, X: Any) -> NDArray[np.float64]:
+    def confidence(self, X: Any, groups: Sequence[Any] | None = None) -> NDArray[np.float64]:
         """Calibrated probability that the predicted class is right, [N].
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        return self._confidence(X)
+        return self._confidence(X, groups)
 
-    def contributions(self, X: Any) -> dict[str, NDArray[np.float64]]:
+    def contributions(self, X: Any, groups: Sequence[Any] | None = None) -> dict[str, NDArray[np.float64]]:
         """How much each modality moved each prediction, by modality, [N].
 
         That is its Shapley value in the probability of the predicted class. The values of a sample add up to that
@@ -333,12 +346,13 @@ class PaSEClassifier(ClassifierMixin, SentimentEstimator):  # type: ignore[misc]
 
         Args:
             X: samples as in `fit`. A modality that X lacks is absent from every sample.
+            groups: [N]; what each sample was cut from. Only models that read the samples of a group together need it.
 
         Errors:
             PaSEError: modalities or features of another kind than in training, or no sample with any modality.
             NotFittedError: `fit` was not called.
         """
-        return self._contributions(X)
+        return self._contributions(X, groups)
 
     def save(self, folder: str | Path) -> Path:
         """Write the fitted model to a folder, from which `pase_msa.PaSE.from_pretrained` loads it.

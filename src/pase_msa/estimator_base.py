@@ -17,6 +17,7 @@ from torch import Tensor
 from pase_msa import plugins
 from pase_msa.calibration import confidence
 from pase_msa.data.arrays import Samples, read_samples, table_from_samples
+from pase_msa.data.context import ContextMode
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.holdout import hold_out
 from pase_msa.data.modalities import Columns, from_columns, width
@@ -62,6 +63,7 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         model_options: Mapping[str, Any] | None = None,
         encoders: Mapping[str, Mapping[str, Any]] | None = None,
         text: Mapping[str, Any] | None = None,
+        context: ContextMode = "none",
         balancing: str | None = None,
         balancing_options: Mapping[str, Any] | None = None,
         phases: Mapping[str, Any] | None = None,
@@ -80,6 +82,7 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         self.model_options = model_options
         self.encoders = encoders
         self.text = text
+        self.context = context
         self.balancing = balancing
         self.balancing_options = balancing_options
         self.phases = phases
@@ -130,6 +133,10 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Self:
         """Train on X, as samples, and their targets; see `fit` of the public classes."""
         config = self._config(samples, targets.kind, num_classes)
+        if config.context != "none" and (groups is None or validation is not None):
+            raise PaSEError(
+                "context is made of the other samples of a group: give groups, and leave validation=(X, y) out."
+            )
         table = self._table(samples, targets, groups, validation, config.seed)
         history = History()
         with preserve_global_state(bool(self.verbose), config.training.threads):
@@ -205,6 +212,7 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
             modalities=list(self._used_modalities(samples)),
             text=plugins.configure(TextConfig, _plain(self.text), "text"),
             encoders={name: _plain(options) for name, options in (self.encoders or {}).items()},
+            context=self.context,
             model={"name": self.model, **_plain(self.model_options)},
             balancing={
                 **({"name": self.balancing} if self.balancing else {}),
@@ -228,8 +236,8 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
-    def _dataset(self, X: Any) -> UtteranceDataset:
-        """Samples as the input of the fitted model."""
+    def _dataset(self, X: Any, groups: Any = None) -> UtteranceDataset:
+        """Samples as the input of the fitted model; without groups each of them is by itself."""
         check_is_fitted(self, "model_")
         by_name = hasattr(self, "feature_names_in_") and (hasattr(X, "iloc") or hasattr(X, "to_pandas"))
         if self.columns is not None and not by_name and width(X) != self.n_features_in_:
@@ -248,23 +256,24 @@ class SentimentEstimator(BaseEstimator):  # type: ignore[misc]
         # text that is not among the modalities used may have either form, since it is not read
         transcripts = samples.text is not None if spec is None else spec.text is not None
         _check_same_kind(samples, self.modalities_in_, transcripts)
-        dataset = self.model_.dataset(table_from_samples(samples))
+        videos = None if groups is None else _group_names(groups, len(samples))
+        dataset = self.model_.dataset(table_from_samples(samples, videos=videos))
         if not any(column.present.any() for column in dataset.columns.values()):
             names = ", ".join(dataset.columns)
             raise PaSEError(f"X holds no sample with any of the modalities {names}; give one or more.")
         return dataset
 
-    def _logits(self, X: Any) -> Float[Tensor, "n k"]:
-        dataset = self._dataset(X)
+    def _logits(self, X: Any, groups: Any = None) -> Float[Tensor, "n k"]:
+        dataset = self._dataset(X, groups)
         return predict_coalitions(self.model_, dataset, [frozenset(self.task_.modalities)])[0]
 
-    def _contributions(self, X: Any) -> dict[str, NDArray[np.float64]]:
-        dataset = self._dataset(X)
+    def _contributions(self, X: Any, groups: Any = None) -> dict[str, NDArray[np.float64]]:
+        dataset = self._dataset(X, groups)
         inference = infer(self.model_, dataset)
         return {name: values.double().numpy() for name, values in inference.contributions.items()}
 
-    def _confidence(self, X: Any) -> NDArray[np.float64]:
-        logits = self._logits(X)
+    def _confidence(self, X: Any, groups: Any = None) -> NDArray[np.float64]:
+        logits = self._logits(X, groups)
         return confidence(self.task_, logits, float(self.model_.temperature)).double().numpy()
 
     def _save(self, folder: str | Path) -> Path:

@@ -13,6 +13,7 @@ def diagnose(
     kind: Literal["auto", "regression", "classification"] = "auto",
     seed: int = 0,
     split: Literal["given", "auto"] = "given",
+    context: Literal["none", "video", "before"] = "none",
     picture: str | None = None,
     json: bool = False,
 ) -> None:
@@ -25,6 +26,7 @@ def diagnose(
         kind: of task.
         seed: of folds and bootstrap.
         split: "auto" draws the splits that the data lack, as `pase train --split auto` does.
+        context: whether what was said around an utterance in its video, or before it there, is a modality.
         picture: file to draw to, .png or .svg.
         json: print one JSON object instead of a table.
     """
@@ -35,7 +37,9 @@ def diagnose(
         from pase_msa.report.diagnosis_picture import check_picture, plot_diagnosis
 
         check_picture(picture)
-    diagnosis = diagnose_data(data, label=label, modalities=modalities, kind=kind, seed=seed, split=split)
+    diagnosis = diagnose_data(
+        data, label=label, modalities=modalities, kind=kind, seed=seed, split=split, context=context
+    )
     if picture is not None:
         plot_diagnosis(diagnosis, picture)
     if json:

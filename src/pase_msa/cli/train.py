@@ -87,7 +87,7 @@ def add_options(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> di
     from pase_msa.training.config import RunConfig
 
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
-    parser.add_class_arguments(RunConfig, skip={"model", "balancing", "modalities"})
+    parser.add_class_arguments(RunConfig, skip={"model", "balancing", "modalities", "context_of"})
     parser.add_argument(
         "--modalities",
         type=list[str] | None,
@@ -95,13 +95,20 @@ def add_options(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> di
         metavar="NAME,NAME",
         help="those to use, divided by commas; all that the data hold if left out",
     )
+    parser.add_argument(
+        "--context-of",
+        type=list[str] | None,
+        default=None,
+        metavar="NAME,NAME",
+        help="what context is made of, divided by commas; text if left out, or the first modality without any text",
+    )
     parser.add_argument("--progress", type=bool, default=True, help="show a progress bar on a terminal")
     model = _given(words, "model.name") or "pase"
     method = _given(words, "balancing.name") or str(getattr(plugins.load("models", model), "BALANCING", "none"))
     for key, kind, name in (("model", "models", model), ("balancing", "balancing", method)):
         parser.add_class_arguments(plugins.load(kind, name).Config, key)
         parser.set_defaults({f"{key}.name": name})
-    return {"--modalities": str}
+    return {"--modalities": str, "--context-of": str}
 
 
 def prepare(words: Sequence[str]) -> list[str]:
@@ -144,8 +151,9 @@ def _config_with_full_names(file: str) -> str:
         if old in content:
             raise PaSEError(f"{file}: the option {old} is now called {new}; write that.")
     changed: dict[str, Any] = {key: {"name": content[key]} for key in _NAMED if isinstance(content.get(key), str)}
-    if isinstance(names := content.get("modalities"), str):
-        changed["modalities"] = split_names(names)
+    for key in ("modalities", "context_of"):
+        if isinstance(names := content.get(key), str):
+            changed[key] = split_names(names)
     return yaml.safe_dump({**content, **changed}) if changed else file
 
 

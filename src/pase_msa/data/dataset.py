@@ -112,11 +112,11 @@ def make_dataset(
         rows = rows[np.isfinite(labels[rows])]
         rows = rows[np.any([column.present[rows] for column in columns.values()], axis=0)]
     videos = np.unique(np.array(table.videos, dtype=str), return_inverse=True)[1].astype(np.int64)
-    speakers = None if table.speakers is None else _speaker_numbers(table.speakers)
+    speakers = None if table.speakers is None else name_numbers(table.speakers)
     return UtteranceDataset(columns, rows, videos, labels, speakers)
 
 
-def _speaker_numbers(names: Sequence[str | None]) -> NDArray[np.int64]:
+def name_numbers(names: Sequence[str | None]) -> NDArray[np.int64]:
     """A number per name, from 0; -1 where there is none."""
     known, numbers = np.unique(np.array([name or "" for name in names], dtype=str), return_inverse=True)
     return np.where(known[numbers] == "", -1, numbers).astype(np.int64)

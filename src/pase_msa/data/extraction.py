@@ -67,8 +67,8 @@ def check_extraction(
     Args:
         expected: the model's record.
         meta: of the table.
-        inputs: of the model. Those that it makes from transcripts by itself are not compared.
+        inputs: of the model. Those that it makes by itself, from transcripts or other utterances, are not compared.
     """
     actual = meta.get("extraction")
     if expected is not None and actual is not None:
-        require_same(expected, actual, [name for name, spec in inputs.items() if spec.text is None])
+        require_same(expected, actual, [name for name, spec in inputs.items() if not spec.made])

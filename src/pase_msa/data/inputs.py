@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.context import CONTEXT, context_column, context_size, several_speakers
 from pase_msa.data.pretrained import state_size
 from pase_msa.data.shards import absolute
 from pase_msa.data.table import SPLITS, FeatureTable
@@ -36,6 +37,9 @@ class InputSpec:
         options: options of that encoder.
         text: how transcripts become features, as `resolve_text` returned it; None where the features are the table's.
         steps: length that nineteen of twenty training sequences do not exceed; None where it is not known.
+        context: where the features are made of other utterances, how: "mode" and "of" as `plan_context` returned
+            them, "size" of what they are made of, "text" as above but always frozen, and whether "speakers" are told
+            apart. None where they are the utterance's own.
     """
 
     dim: int
@@ -43,6 +47,12 @@ class InputSpec:
     options: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] | None = None
     steps: int | None = None
+    context: dict[str, Any] | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether the features are made from transcripts or from other utterances; else they have to be given."""
+        return self.text is not None or self.context is not None
 
 
 def _choose_label(table: FeatureTable, label: str | None) -> str:
@@ -65,8 +75,16 @@ def _choose_label(table: FeatureTable, label: str | None) -> str:
     raise PaSEError(f"The data have several labels ({', '.join(columns)}); name one with --label.")
 
 
-def choose_modalities(table: FeatureTable, wanted: Sequence[str] | None, text: TextConfig) -> tuple[str, ...]:
+def choose_modalities(
+    table: FeatureTable, wanted: Sequence[str] | None, text: TextConfig, contexts: Iterable[str] = ()
+) -> tuple[str, ...]:
     """The modalities to use, in order: all that the data hold, transcripts included, or those in `wanted`.
+
+    Args:
+        table: the data.
+        wanted: names of the modalities; all if None.
+        text: how transcripts become features.
+        contexts: names of the context modalities, which are added where `wanted` names none of them.
 
     Errors:
         PaSEError: the data lack one of them, or have none at all.
@@ -74,10 +92,18 @@ def choose_modalities(table: FeatureTable, wanted: Sequence[str] | None, text: T
     available = list(table.modalities)
     if table.schema.text and "text" not in available:
         available.insert(0, "text")
+    contexts = list(contexts)
+    available += contexts
     if wanted is None:
         chosen = available
     else:
         chosen = list(wanted)
+        if not set(contexts) & set(chosen):
+            chosen += contexts
+        if CONTEXT in chosen and CONTEXT not in available:
+            raise PaSEError(
+                "The modality 'context' is made of other utterances; say of which with --context video or before."
+            )
         if unknown := [name for name in chosen if name not in available]:
             names = ", ".join(available) or "none"
             raise PaSEError(
@@ -145,6 +171,7 @@ def describe_inputs(
     modalities: Sequence[str],
     text: TextConfig,
     encoders: Mapping[str, Mapping[str, Any]] | None = None,
+    contexts: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, InputSpec]:
     """The inputs of a model, from what the data hold and the user's options.
 
@@ -154,6 +181,7 @@ def describe_inputs(
         text: how transcripts become features.
         encoders: options by modality: those of its encoder, and "encoder", the plug-in's name. The key "default" holds
             options for every modality that has none of its own.
+        contexts: by name of a context modality, as `plan_context` returns them.
 
     Errors:
         PaSEError: options for a modality that the data lack, or transcripts that they lack.
@@ -170,19 +198,38 @@ def describe_inputs(
         options = given.get(name, common)
         encoder = str(options.pop("encoder", "sequence")) if name in given else str(common.get("encoder", "sequence"))
         options = {key: value for key, value in options.items() if key != "encoder"}
-        if name in table.modalities and not (name == "text" and text.source == "transcripts"):
+        if name in (contexts or {}):
+            context = _describe_context(table, (contexts or {})[name], text)
+            size = context_size(context["size"], speakers=context["speakers"])
+            inputs[name] = InputSpec(size, encoder, options, steps=1, context=context)
+        elif _has_features(table, name, text):
             inputs[name] = InputSpec(table.modalities[name], encoder, options, steps=_usual_steps(table, name))
-            continue
-        texts = table.texts
-        if texts is None:
-            raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
-        training = [texts[row] for row in table.rows("train")]
-        resolved = resolve_text(text, training)
-        if text.frozen:
-            inputs[name] = InputSpec(state_size(text.model), encoder, options, resolved)
+        elif text.frozen:
+            inputs[name] = InputSpec(state_size(text.model), encoder, options, _resolved(table, text))
         else:
-            inputs[name] = InputSpec(0, "language_model", options, resolved)
+            inputs[name] = InputSpec(0, "language_model", options, _resolved(table, text))
     return inputs
+
+
+def _has_features(table: FeatureTable, name: str, text: TextConfig) -> bool:
+    """Whether a modality is read from the table's features; else from its transcripts."""
+    return name in table.modalities and not (name == "text" and text.source == "transcripts")
+
+
+def _resolved(table: FeatureTable, text: TextConfig) -> dict[str, Any]:
+    """How the transcripts of a table become features, decided by those of the training split."""
+    texts = table.texts
+    if texts is None:
+        raise PaSEError("text.source is 'transcripts', but the data have no text column; use their features.")
+    return resolve_text(text, [texts[row] for row in table.rows("train")])
+
+
+def _describe_context(table: FeatureTable, planned: Mapping[str, Any], text: TextConfig) -> dict[str, Any]:
+    """`InputSpec.context` of a context modality. Text is always read by the frozen language model."""
+    own = {**planned, "speakers": several_speakers(table)}
+    if _has_features(table, planned["of"], text):
+        return {**own, "size": table.modalities[planned["of"]], "text": None}
+    return {**own, "size": state_size(text.model), "text": _resolved(table, replace(text, frozen=True))}
 
 
 def _usual_steps(table: FeatureTable, name: str) -> int | None:
@@ -198,21 +245,38 @@ def load_columns(table: FeatureTable, inputs: Mapping[str, InputSpec]) -> dict[s
     Errors:
         PaSEError: features of another size than the inputs have.
     """
-    columns = {}
+    columns = {name: _load_column(table, name, spec) for name, spec in inputs.items() if spec.context is None}
     for name, spec in inputs.items():
-        if spec.text is not None:
-            texts = table.texts or [None] * len(table)
-            columns[name] = frozen_column(texts, spec.text) if spec.dim else token_column(texts, spec.text)
-        elif name in table.modalities:
-            if table.modalities[name] != spec.dim:
+        if spec.context is not None:
+            if name in table.modalities:
                 raise PaSEError(
-                    f"The model was trained on {name} features of size {spec.dim}, the data have "
-                    f"{table.modalities[name]}; use the same extractor as in training."
+                    f"The model makes {name!r} of other utterances, but the data have it too; rename theirs."
                 )
-            columns[name] = table.sequences(name)
-        else:
-            columns[name] = SequenceColumn.from_arrays([None] * len(table), spec.dim)
-    return columns
+            of = str(spec.context["of"])
+            source = InputSpec(spec.context["size"], text=spec.context["text"])
+            # what is a modality, too, is not loaded twice
+            loaded = (
+                columns[of]
+                if of in columns and (inputs[of].dim, inputs[of].text) == (source.dim, source.text)
+                else None
+            )
+            columns[name] = context_column(table, spec.context, loaded or _load_column(table, of, source))
+    return {name: columns[name] for name in inputs}
+
+
+def _load_column(table: FeatureTable, name: str, spec: InputSpec) -> SequenceColumn:
+    """The column of one modality that is the utterances' own."""
+    if spec.text is not None:
+        texts = table.texts or [None] * len(table)
+        return frozen_column(texts, spec.text) if spec.dim else token_column(texts, spec.text)
+    if name not in table.modalities:
+        return SequenceColumn.from_arrays([None] * len(table), spec.dim)
+    if table.modalities[name] != spec.dim:
+        raise PaSEError(
+            f"The model was trained on {name} features of size {spec.dim}, the data have {table.modalities[name]}; use "
+            "the same extractor as in training."
+        )
+    return table.sequences(name)
 
 
 def encode_labels(table: FeatureTable, task: Task, rows: Iterable[int] | None = None) -> NDArray[np.float64]:

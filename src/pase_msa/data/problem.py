@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.context import ContextMode, plan_context
 from pase_msa.data.dataset import UtteranceDataset, make_dataset
 from pase_msa.data.inputs import (
     InputSpec,
@@ -37,6 +38,8 @@ class ProblemOptions:
         modalities: those to use; None is all that the data hold.
         text: how transcripts become features.
         encoders: options by modality; the key "default" holds those of every modality without its own.
+        context: whether what was said around an utterance in its "video", or "before" it there, is a modality.
+        context_of: what context is made of; None is text, or the first modality where there is no text.
     """
 
     label: str | None = None
@@ -45,6 +48,8 @@ class ProblemOptions:
     modalities: Sequence[str] | None = None
     text: TextConfig = field(default_factory=TextConfig)
     encoders: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    context: ContextMode = "none"
+    context_of: Sequence[str] | None = None
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any]) -> Self:
@@ -95,7 +100,8 @@ class Problem:
                 "The data have no validation split (split 'valid'), which selects the epoch and unmasks deceptive "
                 "modalities; mark one, or say --split auto."
             )
-        inputs = describe_inputs(table, task.modalities, options.text, options.encoders)
+        contexts = plan_context(table, options.context, options.context_of)
+        inputs = describe_inputs(table, task.modalities, options.text, options.encoders, contexts)
         columns = load_columns(table, inputs)
         known = np.flatnonzero(np.isin(table.splits, ("train", "valid")))
         texts = table.texts
@@ -110,6 +116,11 @@ class Problem:
                 raise PaSEError(f"No {name} utterance has both a label {task.label!r} and a modality; check the data.")
         for name in task.modalities:
             if not columns[name].present[train.rows].any():
+                if name in contexts:
+                    raise PaSEError(
+                        "No training utterance has another one in its video (the column 'video'), so there is no "
+                        "context to learn from; leave the option context out."
+                    )
                 raise PaSEError(f"No training utterance has the modality {name!r}; leave it out of --modalities.")
         return cls(table, options, task, inputs, train, valid)
 
@@ -132,7 +143,8 @@ class Problem:
         if not self.fine_tunes:
             return self
         text = dataclasses.replace(self.options.text, frozen=True)
-        inputs = describe_inputs(self.table, self.task.modalities, text, self.options.encoders)
+        contexts = {name: spec.context for name, spec in self.inputs.items() if spec.context is not None}
+        inputs = describe_inputs(self.table, self.task.modalities, text, self.options.encoders, contexts)
         columns = load_columns(self.table, inputs)
         return dataclasses.replace(
             self,
@@ -148,7 +160,8 @@ def task_from_table(table: FeatureTable, options: ProblemOptions) -> Task:
     Errors:
         PaSEError: an unknown label or modality, or no labelled training utterance.
     """
-    modalities = choose_modalities(table, options.modalities, options.text)
+    contexts = plan_context(table, options.context, options.context_of)
+    modalities = choose_modalities(table, options.modalities, options.text, contexts)
     return infer_task(table, modalities, options.label, options.kind, options.num_classes)
 
 

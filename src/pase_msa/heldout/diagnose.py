@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from pase_msa.data.context import ContextMode
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.opening import SplitRule, open_data
 from pase_msa.data.problem import Problem, ProblemOptions
@@ -36,6 +37,8 @@ def diagnose(
     text: TextConfig | None = None,
     seed: int = 0,
     split: SplitRule = "given",
+    context: ContextMode = "none",
+    context_of: Sequence[str] | None = None,
 ) -> Diagnosis:
     """Tell useful from uninformative, memorised, identity-leaking and deceptive modalities, before any training.
 
@@ -52,6 +55,8 @@ def diagnose(
         text: how transcripts become features; always frozen here.
         seed: of folds and bootstrap, from 0 to 2^32 - 1.
         split: "auto" draws the splits that data at a path lack, see `pase_msa.data.splits`.
+        context: whether what was said around an utterance is a modality, see `RunConfig`.
+        context_of: what context is made of, see `RunConfig`.
 
     Errors:
         PaSEError: no training or validation split, no label, an unknown modality, a seed out of range.
@@ -59,7 +64,8 @@ def diagnose(
     if not 0 <= seed < 2**32:
         raise PaSEError(f"seed must be 0 or more and less than 2^32, found {seed}; give such a number.")
     table = data if isinstance(data, FeatureTable) else open_data(data, split, label)
-    options = ProblemOptions(label, kind, num_classes, modalities, replace(text or TextConfig(), frozen=True))
+    frozen = replace(text or TextConfig(), frozen=True)
+    options = ProblemOptions(label, kind, num_classes, modalities, frozen, context=context, context_of=context_of)
     return diagnose_problem(Problem.from_table(table, options), seed=seed)
 
 

@@ -12,6 +12,7 @@ from pase_msa.studies.methods import (
     both_versions,
     model,
     named,
+    on,
     with_our_balancing,
 )
 from pase_msa.studies.study import merge
@@ -26,10 +27,14 @@ __all__ = [
     "completed",
     "model",
     "named",
+    "on",
     "ridges",
     "single_modalities",
     "with_our_balancing",
 ]
+
+#: options of every run that the ridge baseline has
+_READ_BY_RIDGE = ("label", "modalities", "context", "context_of")
 
 # One audio encoder for every method: small, with strong dropout, since utterance-level statistics are soon memorised
 _FINE_TUNED: Options = {
@@ -77,7 +82,7 @@ def completed(protocol: Protocol, options: Options, name: str | None = None) -> 
     base: Options = {"training": {"threads": 1}}
     if options["model"]["name"] == "ridge":
         # solved in closed form: of the options of training it takes none
-        selected = {key: protocol.base[key] for key in ("label", "modalities") if key in protocol.base}
+        selected = {key: protocol.base[key] for key in _READ_BY_RIDGE if key in protocol.base}
         return {**selected, **options}
     if protocol.text == "fine-tuned":
         base = merge(base, _FINE_TUNED)

@@ -95,8 +95,18 @@ class Protocol:
         return (headline(self.task)[0], self.accuracy)
 
     @property
+    def context(self) -> str:
+        """What is read around an utterance, see `RunConfig.context`."""
+        return str(self.base.get("context", "none"))
+
+    @property
     def quoted(self) -> str | None:
-        """The data set whose published results are quoted beside these, found in the name of the data."""
+        """The data set whose published results are quoted beside these, found in the name of the data.
+
+        The quoted methods read each utterance by itself, so nothing is quoted beside results with context.
+        """
+        if self.context != "none":
+            return None
         published = sorted(dict.fromkeys(quoted()["dataset"]), key=len, reverse=True)
         return next((name for name in published if name in self.name.lower()), None)
 
@@ -107,6 +117,7 @@ class Protocol:
         # tables of two labels of the same data must not overwrite each other
         words += [str(self.base["label"]).replace("/", "-")] if self.base.get("label") else []
         words += ["finetuned"] if self.text == "fine-tuned" else []
+        words += [f"context-{self.context}"] if self.context != "none" else []
         words += ["tuned"] if self.tuned is not None else []
         words += ["validation"] if self.split == "valid" else []
         return "-".join(words)

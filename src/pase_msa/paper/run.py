@@ -213,7 +213,8 @@ def _about(results: Results, part: _Planned, command: Sequence[str]) -> list[str
         if protocol.split == "test"
         else "Measured on the validation split, which also selects the epochs; the test split was not read."
     )
-    lines = [f"Data (fingerprint): {data}. Text: {protocol.text}. {split}", ""]
+    context = "" if protocol.context == "none" else f" Context: {protocol.context}."
+    lines = [f"Data (fingerprint): {data}. Text: {protocol.text}.{context} {split}", ""]
     if cells:
         seeds = ", ".join(map(str, protocol.seeds))
         count = len({cell.key for cell in cells})

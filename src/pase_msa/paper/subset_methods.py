@@ -36,4 +36,4 @@ def name_of(method: str, subset: tuple[str, ...], protocol: Protocol) -> str:
 def trained_on(method: str, subset: tuple[str, ...], protocol: Protocol) -> Options:
     """Configuration of a method on a set of modalities; on all of them it is that of the other tables."""
     options = methods.named(method) if method.startswith(methods.PASE) else methods.model(method)
-    return options if subset == protocol.modalities else {**options, "modalities": list(subset)}
+    return options if subset == protocol.modalities else {**options, **methods.on(subset)}

@@ -71,10 +71,11 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> Health:
         """Whether the server runs, and what its model reads."""
-        task = service.predictor.model.task
+        task, inputs = service.predictor.model.task, service.predictor.model.inputs
         return Health(
             status="ok",
-            modalities=list(task.modalities),
+            # what is said around an utterance is no part of a request
+            modalities=[name for name in task.modalities if inputs[name].context is None],
             label=task.label,
             classes=list(task.classes),
             clips=service.clips is not None,

@@ -45,7 +45,8 @@ class ClipPredictor:
     def __init__(self, source: str | Path, device: str = "cpu") -> None:
         self.predictor = Predictor(source, device)
         model = self.predictor.model
-        self.modalities = model.task.modalities
+        # a clip is predicted by itself, and what was said around it is not known
+        self.modalities = tuple(name for name in model.task.modalities if model.inputs[name].context is None)
         record = self.predictor.extraction
         if record is None:
             raise PaSEError(
@@ -209,7 +210,7 @@ class ClipPredictor:
         utterances = (
             Utterance(
                 str(i),
-                "clip",
+                str(i),  # a variant is no context of another
                 "",
                 {},
                 {name: features.get(name) for name in dims if name in available},

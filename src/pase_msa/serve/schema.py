@@ -132,8 +132,8 @@ def utterance(row: FeatureRow, inputs: dict[str, InputSpec], most_steps: int) ->
     features = {}
     for modality, steps in row.features.items():
         spec = inputs.get(modality)
-        if spec is None or spec.text is not None:
-            read = ", ".join(key for key, value in inputs.items() if value.text is None)
+        if spec is None or spec.made:
+            read = ", ".join(key for key, value in inputs.items() if not value.made)
             raise PaSEError(f"The model reads features of {read or 'no modality'}, not {modality!r}; leave it out.")
         if len(steps) > most_steps:
             raise PaSEError(

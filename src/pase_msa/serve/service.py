@@ -66,10 +66,13 @@ class Service:
         queue.set_function(lambda: self.batcher.waiting)
 
     def _predict_batch(self, rows: list[Utterance]) -> list[Prediction]:
-        """Predict one batch. Rows are numbered for it, since several requests may use the same ids."""
+        """Predict one batch. Rows are numbered for it, since several requests may use the same ids.
+
+        Each is a video of its own, since utterances of several users are no context of each other.
+        """
         inputs = self.predictor.model.inputs
-        numbered = [Utterance(str(i), "", "", {}, row.features, row.text) for i, row in enumerate(rows)]
-        dims = {name: spec.dim for name, spec in inputs.items() if spec.text is None}
+        numbered = [Utterance(str(i), str(i), "", {}, row.features, row.text) for i, row in enumerate(rows)]
+        dims = {name: spec.dim for name, spec in inputs.items() if not spec.made}
         schema = Schema(dims, {}, any(spec.text is not None for spec in inputs.values()))
         predictions = list(self.predictor.predict(FeatureTable.build(numbered, schema)))
         for row, prediction in zip(rows, predictions, strict=True):

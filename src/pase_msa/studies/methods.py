@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pase_msa import plugins
+from pase_msa.data.context import without_context
 from pase_msa.errors import PaSEError
 from pase_msa.ranges import nearest, one_of
 from pase_msa.studies.ridge_baseline import RIDGE
@@ -38,7 +39,12 @@ def both_versions() -> dict[str, Options]:
 def model(name: str, modalities: Sequence[str] | None = None) -> Options:
     """The configuration of a model as it is, without balancing; on all modalities if none are named."""
     options: Options = {"model": {"name": name}, "balancing": {"name": "none"}}
-    return options if modalities is None else {**options, "modalities": list(modalities)}
+    return options if modalities is None else {**options, **on(modalities)}
+
+
+def on(modalities: Sequence[str]) -> Options:
+    """The options that train a method on some modalities; with a context only where that is one of them."""
+    return {"modalities": list(modalities), **without_context(modalities)}
 
 
 def baselines() -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
 from pase_msa.data.columns import SequenceColumn
+from pase_msa.data.context import ContextMode
 from pase_msa.data.opening import open_data
 from pase_msa.data.problem import Problem, ProblemOptions, prediction_dataset
 from pase_msa.data.scaling import scale_of
@@ -27,7 +28,13 @@ PENALTIES = 10.0 ** np.arange(-1, 5.5, 0.5)
 
 
 def solve_ridge(
-    data: str | None, modalities: Sequence[str] | None = None, *, label: str | None = None, test: bool = True
+    data: str | None,
+    modalities: Sequence[str] | None = None,
+    *,
+    label: str | None = None,
+    context: ContextMode = "none",
+    context_of: Sequence[str] | None = None,
+    test: bool = True,
 ) -> dict[str, Any]:
     """Metrics of the ridge baseline. It has no seed: the result is a function of data and modalities.
 
@@ -35,6 +42,8 @@ def solve_ridge(
         data: folder or file; None is the synthetic benchmark.
         modalities: names of those to use; None is all.
         label: label column; found if left out.
+        context: as in `RunConfig`.
+        context_of: as in `RunConfig`.
         test: whether to evaluate on the test split.
 
     Returns:
@@ -46,7 +55,9 @@ def solve_ridge(
     """
     began = time.perf_counter()
     table = open_data(data)
-    problem = Problem.from_table(table, ProblemOptions(label=label, modalities=modalities))
+    problem = Problem.from_table(
+        table, ProblemOptions(label, modalities=modalities, context=context, context_of=context_of)
+    )
     task = problem.task
     if task.kind != "regression":
         raise PaSEError("The baseline 'ridge' predicts scores, and these labels are classes; leave it out with --only.")

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from pase_msa.data.context import plan_context
 from pase_msa.data.opening import open_data, training_part
 from pase_msa.data.shards import absolute
 from pase_msa.data.table import FeatureTable
@@ -128,7 +129,8 @@ def study_cells(
         fingerprint, present = table.fingerprint(), held(table)
         for name in only or study.variants:
             options = study.variants[name]
-            if missing := sorted(set(options.get("modalities") or []) - present):
+            made = set(plan_context(table, options.get("context", "none"), options.get("context_of")))
+            if missing := sorted(set(options.get("modalities") or []) - present - made):
                 _log.info("%s is left out on %s, which has no %s", name, names[path], missing[0])
                 continue
             for seed in seeds_of(study, seeds):

@@ -34,7 +34,14 @@ def train_and_evaluate(
         "seconds_an_epoch", "epochs", "best_epoch", "parameters", "phases", "psi".
     """
     if options.get("model", {}).get("name") == RIDGE:
-        return solve_ridge(data, options.get("modalities"), label=options.get("label"), test=test)
+        return solve_ridge(
+            data,
+            options.get("modalities"),
+            label=options.get("label"),
+            context=options.get("context", "none"),
+            context_of=options.get("context_of"),
+            test=test,
+        )
     folder = RunFolder(out)
     make_folder(folder.path.parent)
     # locked, because a study that only validates and one that tests share the run

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 from pase_msa import plugins
+from pase_msa.data.context import MODES, ContextMode
 from pase_msa.data.opening import SplitRule
 from pase_msa.data.problem import ProblemOptions
 from pase_msa.data.transcripts import TextConfig
@@ -161,6 +162,10 @@ class RunConfig:
         modalities: names of those to use; None is all that the data hold.
         text: how transcripts become features.
         encoders: options by modality; the key "default" holds those of every modality without its own.
+        context: whether what was said around an utterance in its "video", or "before" it there, is a modality of its
+            own. It is made of the other utterances' features or frozen text, never of labels.
+        context_of: what context is made of; None is text, or the first modality where there is no text. Several give
+            one modality each, "context_NAME".
         model: plug-in name and its options.
         balancing: plug-in name of the balancing method and its options; without a name, the one that goes with the
             model ("held_out" with PaSE, "none" with any other).
@@ -182,6 +187,8 @@ class RunConfig:
     modalities: list[str] | None = None
     text: TextConfig = field(default_factory=TextConfig)
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    context: ContextMode = "none"
+    context_of: list[str] | None = None
     model: dict[str, Any] = field(default_factory=lambda: {"name": "pase"})
     balancing: dict[str, Any] = field(default_factory=dict)
     phases: PhaseConfig = field(default_factory=PhaseConfig)
@@ -195,11 +202,13 @@ class RunConfig:
         one_of(self.kind, ("auto", "regression", "classification"), "kind")
         check_convention(self.convention)
         _check_names(self)
+        _check_context(self)
 
     @property
     def problem(self) -> ProblemOptions:
         """The options that make a problem of a table."""
-        return ProblemOptions(self.label, self.kind, self.num_classes, self.modalities, self.text, self.encoders)
+        own = (self.label, self.kind, self.num_classes, self.modalities, self.text, self.encoders)
+        return ProblemOptions(*own, self.context, self.context_of)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any], **more: Any) -> Self:
@@ -234,6 +243,23 @@ def _check_names(config: RunConfig) -> None:
     names = list(config.modalities or ())
     if config.modalities is not None and (not names or len(set(names)) < len(names)):
         raise PaSEError(f"modalities names one or more of them, each once, found {', '.join(names) or 'none'}.")
+
+
+def _check_context(config: RunConfig) -> None:
+    """Refuse options of the context that exclude each other, and a context of a training split that is streamed."""
+    one_of(config.context, MODES, "context")
+    names = list(config.context_of or ())
+    if config.context_of is not None and (not names or len(set(names)) < len(names)):
+        raise PaSEError(f"context_of names one modality or more, each once, found {', '.join(names) or 'none'}.")
+    if config.context == "none" and names:
+        raise PaSEError(
+            f"context_of names {names[0]!r}, but there is no context; say --context video or before, or leave it out."
+        )
+    if config.context != "none" and config.training.shuffle_buffer is not None:
+        raise PaSEError(
+            f"context {config.context!r} needs all utterances of a video, which a run with training.shuffle_buffer "
+            "never has at once; leave one of them out."
+        )
 
 
 _NESTED: dict[str, Any] = {"text": TextConfig, "training": TrainingConfig, "phases": PhaseConfig}

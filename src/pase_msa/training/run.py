@@ -182,7 +182,8 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
         table = open_data(config.data, config.split, config.label, training_part(config.to_dict()))
     prepared = prepare(config, table)
     if not config.allow_leaks:
-        refuse_leaks(table, prepared.task.modalities)
+        sources = [str(spec.context["of"]) for spec in prepared.model.inputs.values() if spec.context is not None]
+        refuse_leaks(table, [*prepared.task.modalities, *sources])
     _check_before_writing(config, prepared)
     data = describe_data(table, config.data)
     folder = RunFolder(config.out or default_folder(config, data))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from lightning import Callback
 
 from pase_msa.balancing.base import LossMeasurement
+from pase_msa.data.context import without_context
 from pase_msa.models.base import Model
 from pase_msa.training.callbacks import LossBeforeAfter
 from pase_msa.training.config import RunConfig
@@ -53,6 +54,7 @@ def unimodal_config(config: RunConfig, modalities: list[str], epochs: int) -> Ru
         config,
         out=None,
         modalities=modalities,
+        **without_context(modalities),
         balancing={"name": "none"},
         training=dataclasses.replace(config.training, epochs=epochs, patience=epochs),
     )
