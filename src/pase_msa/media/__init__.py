@@ -13,6 +13,7 @@ All else is shared by them:
 - `base` has the contract of an extractor, `clip` the containers, `config` the options.
 - `decode`, `speech`, `words` and `align` make sound and pictures, stretches of speech, words with times, and steps.
 - `pipeline` reads one clip, `table` many: which ones is up to `manifest`, and finished ones are kept by `parts`.
+- `timelines` reads segments, speakers and transcripts that people have annotated, and writes files of their kind.
 - `record` writes down how features were made, `weights` finds and checks the files of networks.
 - `example_clip` makes clips for examples and tests.
 """

@@ -225,6 +225,7 @@ def _build(
     present = {name for row in rows for name in row["modalities"]}
     dims = {name: item["dim"] for name, item in extractor.record["modalities"].items() if name in present}
     text = any(row["text"] for row in rows)
+    speakers = any(item.speaker for item in items)
     if not dims and not text:
         raise PaSEError(f"No clip has anything to extract; {folder / REPORT} has the reasons.")
 
@@ -233,12 +234,14 @@ def _build(
             for i, row in enumerate(done.rows):
                 name = item.id if len(done.rows) == 1 else f"{item.id}_{i + 1:04d}"
                 features = parts.features(target, i, row["modalities"])
-                yield Utterance(name, item.video or item.id, item.split, item.labels, features, row["text"])
+                yield Utterance(
+                    name, item.video or item.id, item.split, item.labels, features, row["text"], item.speaker
+                )
 
     building = folder / ".building"
     shutil.rmtree(building, ignore_errors=True)
     meta = {"format": "extraction", "source": folder.name, "extraction": extractor.record}
-    FeatureTable.build(utterances(), Schema(dims, kinds, text), path=building, meta=meta)
+    FeatureTable.build(utterances(), Schema(dims, kinds, text, speakers), path=building, meta=meta)
     for name in (META, ARROW):
         os.replace(building / name, folder / name)
     building.rmdir()
