@@ -19,6 +19,7 @@ from pase_msa.serve import clips as module
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.predictor import Predictor
 from pase_msa.serve.summary import render_result
+from pase_msa.serve.units import windows
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +215,9 @@ def test_the_command_predicts_windows(run, talk, tmp_path):
     words = ["predict", str(run), str(talk), "--unit", "window", "--window", "2", "--stride", "1.5", "--out", str(out)]
     assert cli.main(words) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["start"] for row in rows[:2]] == [0.0, 1.5]
-    assert rows[-1]["end"] == pytest.approx(probe(talk).duration)
+    assert [(row["start"], row["end"]) for row in rows] == [
+        (window.start, pytest.approx(window.end)) for window in windows(probe(talk).duration, 2.0, 1.5)
+    ]
     assert {row["unit"] for row in rows} == {"window"}
 
 
