@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from pase_msa.cli.main import main
 from pase_msa.data.dataset import make_dataset
 from pase_msa.data.inputs import load_columns
 from pase_msa.data.synthetic.generate import synthetic_table
+from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation import evaluate as evaluation
 from pase_msa.evaluation.evaluate import evaluate, subsets
 from pase_msa.evaluation.inference import attribute, infer, predict_coalitions
+from pase_msa.evaluation.predictions import read_utterances
+from pase_msa.evaluation.subgroups import subgroup_metrics
+from pase_msa.metrics import task_metrics
 from pase_msa.models.base import Model
 from pase_msa.report.run_page import report_run
 from pase_msa.shapley import attribution
@@ -162,3 +167,62 @@ def test_a_modality_that_changes_nothing_contributes_exactly_nothing(kind):
     assert not inference.contributions["audio"].signbit().any()
     value = inference.probabilities.amax(1) if inference.score is None else inference.score
     assert torch.allclose(torch.stack(list(inference.contributions.values())).sum(0), value - inference.base, atol=1e-5)
+
+
+@pytest.fixture
+def with_speakers(tmp_path):
+    """The data of the run, with one speaker for three of the four test videos, and another one for the fourth."""
+    table = synthetic_table(tiny_spec())
+    rows = [table.utterance(row) for row in range(len(table))]
+    alone = table.videos[table.rows("test")[-1]]
+    rows = [dataclasses.replace(row, speaker="Bob" if row.video == alone else "Ann") for row in rows]
+    schema = dataclasses.replace(table.schema, speakers=True)
+    FeatureTable.build(rows, schema, path=tmp_path / "data", meta=table.meta)
+    return str(tmp_path / "data")
+
+
+def test_a_subgroup_has_the_metrics_of_its_utterances(run, with_speakers):
+    evaluate(run.path)
+    result = subgroup_metrics(run.path, "speaker", data=with_speakers)
+    predictions = read_utterances(run.predictions, toy_task())
+    ann = np.array(predictions.videos) != predictions.videos[-1]
+    expected = task_metrics(
+        toy_task(), predictions.probabilities[ann], predictions.score[ann], predictions.truth[ann], "mmsa"
+    )
+    group = result["groups"]["Ann"]
+    assert (group["utterances"], group["videos"]) == (12, 3)
+    for name, entry in group["metrics"].items():
+        assert entry["value"] == pytest.approx(expected[name], abs=1e-5)
+        assert entry["low"] - 1e-6 <= entry["value"] <= entry["high"] + 1e-6
+    # the utterances of one video are not independent, so that they show no interval
+    assert {entry["low"] for entry in result["groups"]["Bob"]["metrics"].values()} == {None}
+    assert result["worst"] == "Ann"  # Bob has four utterances
+
+
+def test_the_worst_subgroup_has_the_largest_error(run, monkeypatch):
+    evaluate(run.path)
+    assert subgroup_metrics(run.path, "video")["worst"] is None
+    monkeypatch.setattr("pase_msa.evaluation.subgroups.LEAST", 4)
+    result = subgroup_metrics(run.path, "video")
+    errors = {name: group["metrics"]["mae"]["value"] for name, group in result["groups"].items()}
+    assert len(errors) == 4
+    assert errors[result["worst"]] == max(errors.values())
+
+
+def test_subgroups_of_an_unknown_column_or_of_other_data_are_refused(run, tmp_path):
+    evaluate(run.path)
+    with pytest.raises(PaSEError, match="no column 'age' to divide utterances by; they have video, "):
+        subgroup_metrics(run.path, "age")
+    synthetic_table(tiny_spec(seed=5), path=tmp_path / "other")
+    with pytest.raises(PaSEError, match="not the one that the run was tested against; name the data of the run"):
+        subgroup_metrics(run.path, "video", data=str(tmp_path / "other"))
+
+
+def test_the_command_prints_subgroups_and_the_worst(run, with_speakers, capsys, monkeypatch):
+    monkeypatch.setattr("pase_msa.optional.installed", lambda package: False)  # what draws the page takes seconds
+    assert main(["evaluate", str(run.path), "--by", "speaker", "--data", with_speakers]) == 0
+    printed = capsys.readouterr().out
+    assert "worst by MAE, of groups with 10 utterances or more: Ann" in printed
+    (row,) = [line for line in printed.splitlines() if line.startswith("│ Bob")]
+    cells = [cell.strip() for cell in row.split("│")]
+    assert (cells[2], cells[3], cells[-2]) == ("4", "1", "one video")

@@ -1,6 +1,7 @@
 """From a clip to a result."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -8,13 +9,17 @@ import pytest
 from pase_msa.cli import main as cli
 from pase_msa.errors import PaSEError
 from pase_msa.media.config import ExtractConfig
+from pase_msa.media.decode import probe
 from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.table import extract_table
+from pase_msa.media.timelines.base import Segment
+from pase_msa.media.timelines.files import read_segments
 from pase_msa.models.base import Model
 from pase_msa.serve import clips as module
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.predictor import Predictor
 from pase_msa.serve.summary import render_result
+from pase_msa.serve.units import windows
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +153,105 @@ def test_the_command_takes_a_clip_or_data(run, video, capsys):
     assert "a clip or features" in capsys.readouterr().err
     assert cli.main(["predict", str(run)]) == 2
     assert "needs a clip, or features" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def talk(tmp_path_factory):
+    """Two sentences with a pause, and subtitles that say who speaks them."""
+    folder = tmp_path_factory.mktemp("talk")
+    first, rate = speak("This is a good film.")
+    second, _ = speak("No, it is bad.")
+    sound = np.concatenate([first, np.zeros(rate, np.int16), second])
+    path = write_clip(folder / "talk.wav", sound=sound, rate=rate)
+    times = [
+        f"00:00:{seconds:06.3f}".replace(".", ",")
+        for seconds in (0, len(first) / rate, len(first) / rate + 1, len(sound) / rate)
+    ]
+    (folder / "talk.srt").write_text(
+        f"1\n{times[0]} --> {times[1]}\n[Ann]: This is a good film.\n\n"
+        f"2\n{times[2]} --> {times[3]}\n[Bob]: No, it is bad.\n"
+    )
+    return path
+
+
+def test_segments_of_a_timeline_are_predicted_one_by_one(clip_predictor, talk):
+    segments = read_segments(talk.with_suffix(".srt"))
+    result = clip_predictor.predict(talk, segments=segments, words=False)
+    assert [(item.speaker, item.text) for item in result.utterances] == [
+        ("Ann", "This is a good film."),
+        ("Bob", "No, it is bad."),
+    ]
+    assert [(item.start, item.end) for item in result.utterances] == [
+        (pytest.approx(segment.start), pytest.approx(segment.end, abs=0.01)) for segment in segments
+    ]
+    alone = clip_predictor.predict(talk, segments=segments[1:], words=False)
+    assert alone.overall.score == pytest.approx(result.utterances[1].prediction.score, abs=1e-6)
+
+
+def test_segments_of_another_recording_are_refused(clip_predictor, talk):
+    with pytest.raises(PaSEError, match="a segment begins at 100 s; give the segments of this recording"):
+        clip_predictor.predict(talk, segments=[Segment(0, 1), Segment(100, 101)])
+    with pytest.raises(PaSEError, match="give video or audio"):
+        clip_predictor.predict(None, "A text.", segments=[Segment(0, 1)])
+
+
+def test_the_command_writes_turns_and_events_into_an_annotation_file(run, talk, tmp_path, capsys):
+    pytest.importorskip("pympi", reason="the extra `media` is not installed")
+    out = tmp_path / "new" / "talk.eaf"
+    words = ["predict", str(run), str(talk), "--segments", str(talk.with_suffix(".srt"))]
+    words += ["--unit", "turn", "--events", "score > -9 for 0.2s", "--out", str(out)]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr()
+    assert "score > -9 for 0.2s: 2 events" in printed.out
+    assert f"2 turns in {out}" in printed.err
+    tiers = {tier.get("TIER_ID"): tier for tier in ElementTree.parse(out).getroot().findall("TIER")}
+    assert {"score@Ann", "confidence@Ann", "contribution_audio@Bob", "words@Bob", "events@Bob"} <= set(tiers)
+    assert [value.text for value in tiers["words@Bob"].iter("ANNOTATION_VALUE")] == ["No,", "it", "is", "bad."]
+    assert [segment.text for segment in read_segments(out)] == ["This is a good film.", "No, it is bad."]
+
+
+def test_the_command_predicts_windows(run, talk, tmp_path):
+    out = tmp_path / "talk.jsonl"
+    words = ["predict", str(run), str(talk), "--unit", "window", "--window", "2", "--stride", "1.5", "--out", str(out)]
+    assert cli.main(words) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["start"], row["end"]) for row in rows] == [
+        (window.start, pytest.approx(window.end)) for window in windows(probe(talk).duration, 2.0, 1.5)
+    ]
+    assert {row["unit"] for row in rows} == {"window"}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--unit", "turn"], "nothing says who speaks"),
+        (["--window", "5"], "--window is about windows, and the unit is utterance"),
+        (["--tiers", "Ann"], "name the timeline with --segments"),
+        (["--segments", "a.srt", "--text", "So."], "--segments and --text both divide"),
+        (["--segments", "a.srt", "--unit", "window"], "--segments and --unit window both divide"),
+        (["--unit", "window", "--text", "So."], "leave out one"),
+        (["--segments", "nowhere.srt"], "There is no timeline nowhere.srt"),
+        (["--out", "a.xls"], "end it in .csv"),
+        (["--events", "score < low"], "An event is CONDITION"),
+    ],
+)
+def test_options_of_a_clip_that_contradict_each_other_are_refused(
+    options, sentence, run, talk, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", str(run), str(talk), *options]) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_a_clip_and_data_are_refused(run, capsys):
+    assert cli.main(["predict", str(run), "--data", "x", "--unit", "word"]) == 2
+    assert "--unit divides a clip" in capsys.readouterr().err
+    assert cli.main(["predict", str(run), "--data", "x", "--out", "x.eaf"]) == 2
+    assert "written as .csv or .jsonl" in capsys.readouterr().err
+
+
+def test_a_timeline_of_a_text_alone_is_refused(run, capsys, tmp_path):
+    assert cli.main(["predict", str(run), "--text", "So it is.", "--out", str(tmp_path / "a.srt")]) == 2
+    assert "A timeline needs times" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

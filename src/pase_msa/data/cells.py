@@ -14,7 +14,7 @@ from pase_msa.data.table import LabelKind
 from pase_msa.errors import PaSEError
 
 #: columns whose names count in any case
-COLUMNS = ("id", "video", "split", "clip", "text", "speaker", "path", "start", "end")
+COLUMNS = ("id", "video", "split", "clip", "text", "speaker", "path", "start", "end", "timeline")
 _DELIMITERS = ",;\t|"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
 _MOSTLY = 0.5  # share of numbers in a column from which on the other cells are mistakes

@@ -15,6 +15,7 @@ All else is shared by them:
 - `pipeline` reads one clip, `table` many: which ones is up to `manifest`, `running` starts processes for them, finished
   ones are kept by `parts`, and `outcomes` reports what became of each.
 - `sharded` writes a table in parts while clips are extracted, in a `place` here or elsewhere.
+- `timelines` reads segments, speakers and transcripts that people have annotated, and writes files of their kind.
 - `record` writes down how features were made, `weights` finds and checks the files of networks.
 - `example_clip` makes clips for examples and tests.
 """

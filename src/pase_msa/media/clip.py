@@ -81,6 +81,7 @@ class Clip:
         start: where the clip begins in the file, in seconds.
         duration: in seconds; None for text alone.
         text: transcript, recognised or given; None where there is no speech.
+        speaker: who speaks, where a timeline says so.
         words: of the transcript, in order.
         timing: where the words' times come from: "recognised", "aligned" to the given text, "spread" over the speech
             because aligning failed, or "none".
@@ -101,6 +102,7 @@ class Clip:
     start: float = 0.0
     duration: float | None = None
     text: str | None = None
+    speaker: str | None = None
     words: list[Word] = field(default_factory=list)
     timing: Timing = "none"
     speech: list[Span] = field(default_factory=list)

@@ -108,4 +108,5 @@ def read_utterances(items: Sequence[Item], outcomes: Sequence[Outcome], files: S
         names = utterance_ids(item.id, len(done.rows))
         for number, (name, row) in enumerate(zip(names, done.rows, strict=True)):
             features = parts.features(file, number, row["modalities"])
-            yield Utterance(name, item.video or item.id, item.split, item.labels, features, row["text"])
+            video = item.video or item.id
+            yield Utterance(name, video, item.split, item.labels, features, row["text"], item.speaker)

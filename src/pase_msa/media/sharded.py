@@ -152,7 +152,9 @@ def extract_shards(
             raise PaSEError(
                 f"{out} already holds a feature table, of other clips or options; give another folder or remove it."
             )
-        schema = Schema({name: row["dim"] for name, row in record["modalities"].items()}, kinds, text=True)
+        speakers = any(item.speaker for item in items)
+        dims = {name: row["dim"] for name, row in record["modalities"].items()}
+        schema = Schema(dims, kinds, text=True, speakers=speakers)
         with progress_bar(len(items), sum(len(made.clips) for made in written.values()), show=progress) as advance:
             missing = [shard for shard in plan if shard.number not in written]
             writing = _Writing(place, missing, schema)
@@ -163,7 +165,7 @@ def extract_shards(
         place.write(REPORT, report_text(summaries).encode())
         if all(clip.status == "failed" for clip in summaries):
             raise PaSEError(f"None of the {len(summaries)} clips could be read: {summaries[0].reason}")
-        _finish(place, [written[shard.number] for shard in plan], summaries, kinds, record)
+        _finish(place, [written[shard.number] for shard in plan], summaries, schema, record)
     with suppress(OSError):  # only an empty folder can be removed
         work.rmdir()
     return find_shards(out), summaries
@@ -179,13 +181,14 @@ def _plan(
 ) -> list[_Shard]:
     """The clips in as many shards, in their order."""
     ends = [len(items) * number // count for number in range(count + 1)]
+    speakers = any(item.speaker for item in items)
     plan = []
     for number in range(count):
         own = list(items[ends[number] : ends[number + 1]])
         keys = [parts.key(item, cut, record) for item in own]
         # unlike the file of a clip, a shard holds names, splits and labels
-        facts = [[key, i.id, i.video, i.split, i.labels] for key, i in zip(keys, own, strict=True)]
-        mark = hashlib.sha256(json.dumps([kinds, facts]).encode()).hexdigest()
+        facts = [[key, i.id, i.video, i.split, i.labels, i.speaker] for key, i in zip(keys, own, strict=True)]
+        mark = hashlib.sha256(json.dumps([kinds, speakers, facts]).encode()).hexdigest()
         plan.append(_Shard(number, own, [work / f"{number:05d}" / f"{key}.safetensors" for key in keys], mark))
     return plan
 
@@ -305,15 +308,15 @@ def _finish(
     place: Place,
     records: Sequence[_Record],
     clips: Sequence[Summary],
-    kinds: Mapping[str, LabelKind],
+    written: Schema,
     extraction: Mapping[str, Any],
 ) -> None:
-    """Make a table of the shards."""
+    """Make a table of the shards, which have the columns of the schema `written`."""
     _check_unique(name for clip in clips for name in utterance_ids(clip.id, clip.utterances))
     present = {name for clip in clips for name in clip.modalities}
     dims = {name: row["dim"] for name, row in extraction["modalities"].items() if name in present}
     # the files have columns for all modalities, since what is absent throughout is known only now
-    schema = Schema(dims, dict(kinds), any(clip.text for clip in clips))
+    schema = Schema(dims, written.labels, any(clip.text for clip in clips), written.speakers)
     if not dims and not schema.text:
         raise PaSEError(f"No clip has anything to extract; {place.out}/{REPORT} has the reasons.")
     rounded: dict[str, float] = {}

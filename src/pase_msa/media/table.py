@@ -98,12 +98,14 @@ def _build(
     present = {name for row in rows for name in row["modalities"]}
     dims = {name: item["dim"] for name, item in extractor.record["modalities"].items() if name in present}
     text = any(row["text"] for row in rows)
+    speakers = any(item.speaker for item in items)
     if not dims and not text:
         raise PaSEError(f"No clip has anything to extract; {folder / REPORT} has the reasons.")
     building = folder / ".building"
     shutil.rmtree(building, ignore_errors=True)
     meta = {"format": "extraction", "source": folder.name, "extraction": extractor.record}
-    FeatureTable.build(read_utterances(items, ordered, targets), Schema(dims, kinds, text), path=building, meta=meta)
+    schema = Schema(dims, kinds, text, speakers)
+    FeatureTable.build(read_utterances(items, ordered, targets), schema, path=building, meta=meta)
     for name in (META, ARROW):
         os.replace(building / name, folder / name)
     building.rmdir()

@@ -15,6 +15,7 @@ from pase_msa.media.clip import Clip, Word
 from pase_msa.media.decode import probe
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
 from pase_msa.media.running import LONG
+from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
 from pase_msa.serve.predictor import Prediction, Predictor
 from pase_msa.serve.results import ClipResult, CurvePoint, UtteranceResult, WordInfluence, overall, value_of
@@ -71,6 +72,7 @@ class ClipPredictor:
         path: str | Path | None,
         text: str | None = None,
         *,
+        segments: Sequence[Segment] | None = None,
         without: Collection[str] = (),
         words: bool = True,
         name: str | None = None,
@@ -81,6 +83,8 @@ class ClipPredictor:
         Args:
             path: video, audio or text file, told apart by content; None for text alone.
             text: the transcript, if it is known; the clip is then one utterance. Recognised if left out.
+            segments: of the clip, each an utterance with its transcript and speaker where they are known; see
+                `pase_msa.media.timelines`.
             without: modalities to mask.
             words: compute the influence of each word and the curve, which takes some more readings of the text.
             name: of the clip in the result; the file's if left out.
@@ -89,16 +93,28 @@ class ClipPredictor:
         Errors:
             PaSEError: the file cannot be read, or has nothing that the model reads.
         """
-        clips = self.extract(path, text, progress=progress)
+        clips = self.extract(path, text, segments=segments, progress=progress)
         title = name or (Path(path).name if path is not None else "text")
         return self.predict_utterances(clips, without=without, words=words, name=title)
 
     def extract(
-        self, path: str | Path | None, text: str | None = None, *, progress: Progress | None = None
+        self,
+        path: str | Path | None,
+        text: str | None = None,
+        *,
+        segments: Sequence[Segment] | None = None,
+        progress: Progress | None = None,
     ) -> list[Clip]:
-        """The utterances of a clip; one of more than 30 s without a text is cut at pauses, as `pase extract` cuts."""
+        """The utterances of a clip: its segments, if they are given.
+
+        Otherwise a clip of more than 30 s without a text is cut at pauses, as `pase extract` cuts.
+        """
         report = progress or (lambda done, of: None)
         media = path is not None and Path(path).suffix.lower() != TEXT_SUFFIX
+        if segments is not None:
+            if path is None or not media:
+                raise PaSEError("Segments divide a recording, and a text alone has no times; give video or audio.")
+            return self._extract_segments(path, segments, report)
         if path is None or not media or (text and text.strip()) or probe(path).duration <= LONG:
             report(0, 1)
             return [self.extractor.extract_clip(path, text)]
@@ -107,6 +123,21 @@ class ClipPredictor:
         for done, span in enumerate(spans):
             report(done, len(spans))
             clips.append(self.extractor.extract_clip(path, start=span.start, end=span.end))
+        return clips
+
+    def _extract_segments(self, path: str | Path, segments: Sequence[Segment], report: Progress) -> list[Clip]:
+        duration = probe(path).duration
+        if beyond := [segment for segment in segments if duration and segment.start >= duration]:
+            raise PaSEError(
+                f"{path} is {duration:g} s long, and a segment begins at {beyond[0].start:g} s; give the segments of "
+                "this recording."
+            )
+        clips = []
+        for done, segment in enumerate(segments):
+            report(done, len(segments))
+            clip = self.extractor.extract_clip(path, segment.text, start=segment.start, end=segment.end)
+            clip.speaker = segment.speaker
+            clips.append(clip)
         return clips
 
     @threads(1)
@@ -198,6 +229,7 @@ class ClipPredictor:
             curve,
             available,
             clip.notes,
+            clip.speaker,
         )
 
     def _predict(self, variants: list[tuple[dict[str, Array], str | None]], available: list[str]) -> list[Prediction]:

@@ -21,8 +21,8 @@ from pase_msa.media.manifest import MEDIA
 from pase_msa.serve import render
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.hosts import HostCheck, allowed_hosts
-from pase_msa.serve.results import as_rows
 from pase_msa.serve.temporary import temporary_files
+from pase_msa.serve.units import flat_rows, units_of
 
 _WIDTHS = {"clip": "230px", "text": "420px"}
 _EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The result appears here.</div>'
@@ -111,7 +111,8 @@ class Page:
             try:
                 if Path(path).suffix.lower() != ".txt" and probe(path).duration > self.max_seconds:
                     raise PaSEError(f"The clip is longer than {self.max_seconds:g} s; cut it.")
-                rows += as_rows(self.predictor.predict(path, words=False))
+                result = self.predictor.predict(path, words=False)
+                rows += flat_rows(result.name, units_of(result, "utterance"))
             except PaSEError as error:
                 rows.append({"clip": Path(path).name, "text": _without_folders(error, path)})
         if not rows:

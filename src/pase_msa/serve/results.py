@@ -66,6 +66,7 @@ class UtteranceResult:
         curve: the prediction from the utterance so far; empty for text alone, or where it was not computed.
         modalities: those that the prediction uses: the utterance has them, and they were not masked.
         notes: what is absent or was repaired, one sentence each.
+        speaker: who speaks, where a timeline says so.
     """
 
     start: float
@@ -77,6 +78,7 @@ class UtteranceResult:
     curve: list[CurvePoint]
     modalities: list[str]
     notes: list[str] = field(default_factory=list)
+    speaker: str | None = None
 
     @property
     def value(self) -> float:
@@ -118,6 +120,7 @@ class ClipResult:
             {
                 "start": item.start,
                 "end": item.end,
+                **({} if item.speaker is None else {"speaker": item.speaker}),
                 "text": item.text,
                 **item.prediction.to_dict(),
                 "base": item.base,
@@ -169,19 +172,3 @@ def overall(name: str, utterances: Sequence[UtteranceResult]) -> tuple[Predictio
         probabilities,
     )
     return prediction, mean([item.base for item in utterances])
-
-
-def as_rows(result: ClipResult) -> list[dict[str, Any]]:
-    """One row per utterance, for CSV."""
-    return [
-        {
-            "clip": result.name,
-            "start": item.start,
-            "end": item.end,
-            **({"score": item.prediction.score} if item.prediction.label is None else {"label": item.prediction.label}),
-            "confidence": item.prediction.confidence,
-            **{f"contribution_{name}": value for name, value in item.prediction.contributions.items()},
-            "text": item.text or "",
-        }
-        for item in result.utterances
-    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from pase_msa.serve.predictor import Prediction
 from pase_msa.serve.results import ClipResult, UtteranceResult
+from pase_msa.serve.units import Unit, units_of
 
 _MOST_WORDS = 6  # words with the largest influence that are listed
 _SMALLEST = 0.005  # an influence below this is 0.00 when it is printed
@@ -34,8 +36,13 @@ def clock(seconds: float) -> str:
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
-def render_result(result: ClipResult) -> str:
-    """Score, confidence and contributions; with several utterances, one row per utterance."""
+def render_result(result: ClipResult, units: Sequence[Unit] | None = None) -> str:
+    """Score, confidence and contributions; with several utterances, one row per utterance.
+
+    Args:
+        result: of a clip.
+        units: that have a row each; the utterances, if left out.
+    """
     stream = io.StringIO()
     console = Console(file=stream, width=100, highlight=False)
     length = "" if result.duration is None else f", {result.duration:.1f} s"
@@ -43,7 +50,7 @@ def render_result(result: ClipResult) -> str:
     console.print(Text(f"  = {sum_of(result.overall, result.base)}"))
     if result.masked:
         console.print(Text(f"  masked: {', '.join(result.masked)}"))
-    if len(result.utterances) == 1:
+    if units is None and len(result.utterances) == 1:
         utterance = result.utterances[0]
         console.print(Text(f"  {utterance.text or '(no words)'}"))
         if influences := _influences(utterance):
@@ -53,7 +60,7 @@ def render_result(result: ClipResult) -> str:
             curve = ", ".join(f"{clock(point.time)} {point.value:+.2f}" for point in utterance.curve[::step])
             console.print(Text(f"  over time: {curve}"))
     else:
-        console.print(_table(result))
+        console.print(_table(result, units_of(result, "utterance") if units is None else units))
     for note in result.notes:
         console.print(Text(f"  note: {note}"))
     stages = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items() if value >= 0.05)
@@ -61,23 +68,25 @@ def render_result(result: ClipResult) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().rstrip().splitlines())
 
 
-def _table(result: ClipResult) -> Table:
-    """One row per utterance."""
+def _table(result: ClipResult, units: Sequence[Unit]) -> Table:
+    """One row per unit."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     names = list(result.overall.contributions)
     predicted = "score" if result.overall.label is None else "label"
-    for column in ("from", "to", predicted, "confidence", *names):
+    speakers = ["speaker"] if any(unit.speaker for unit in units) else []
+    for column in ("from", "to", *speakers, predicted, "confidence", *names):
         table.add_column(column, justify="right")
     table.add_column("words")
-    for item in result.utterances:
-        prediction = item.prediction
+    for unit in units:
+        prediction = unit.prediction
         table.add_row(
-            clock(item.start),
-            "" if item.end is None else clock(item.end),
+            "" if unit.start is None else clock(unit.start),
+            "" if unit.end is None else clock(unit.end),
+            *(Text(unit.speaker or "") for _ in speakers),
             prediction.label if prediction.label is not None else f"{prediction.score:+.2f}",
             f"{prediction.confidence:.0%}",
             *(f"{prediction.contributions[name]:+.2f}" for name in names),
-            Text(item.text or "", overflow="ellipsis", no_wrap=True),
+            Text(unit.text, overflow="ellipsis", no_wrap=True),
         )
     return table
 
