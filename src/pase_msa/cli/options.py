@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -125,7 +126,7 @@ def join_lists(words: Sequence[str], lists: dict[str, type]) -> list[str]:
 
 def split_names(value: str) -> list[str]:
     """Names divided by commas, with or without brackets; the name of a file that is there is left whole."""
-    if Path(value).exists():
+    if os.path.exists(value):  # unlike that of a Path, it takes a list that is too long for a name
         return [value]
     return [name.strip(" '\"") for name in value.strip("[] ").split(",") if name.strip()]
 
