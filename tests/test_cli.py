@@ -394,6 +394,11 @@ def test_a_list_is_divided_by_commas_or_repeated(words):
     assert parse(["study", "s.yaml", *words]).arguments["only"] == ["a", "b", "c"]
 
 
+def test_a_list_may_be_longer_than_the_name_of_a_file():
+    names = [f"method{number}" for number in range(1000)]
+    assert parse(["study", "s.yaml", "--only", ",".join(names)]).arguments["only"] == names
+
+
 def test_the_name_of_a_file_is_not_divided_at_a_comma(tmp_path):
     (tmp_path / "a,b").mkdir()
     folders = [str(tmp_path / "a,b"), "c"]
