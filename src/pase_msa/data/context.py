@@ -190,7 +190,7 @@ def _means(weights: Float[Array, "w b m"], values: Float[Array, "m d"]) -> Float
     """
     count, rows, _ = weights.shape
     flat = weights.reshape(count * rows, -1)
-    finite = np.asarray(np.isfinite(values))
+    finite: NDArray[np.bool_] = np.atleast_2d(np.isfinite(values))
     sums = flat @ np.where(finite, values, 0.0).astype(np.float64)
     seen = flat.any(axis=1)
     totals = flat.sum(axis=1, keepdims=True) if finite[flat.any(axis=0)].all() else flat @ finite.astype(np.float64)
