@@ -190,11 +190,11 @@ def _means(weights: Float[Array, "w b m"], values: Float[Array, "m d"]) -> Float
     """
     count, rows, _ = weights.shape
     flat = weights.reshape(count * rows, -1)
-    finite: NDArray[np.bool_] = np.atleast_2d(np.isfinite(values))
+    finite = np.asarray(np.isfinite(values))
     sums = flat @ np.where(finite, values, 0.0).astype(np.float64)
-    seen = flat.any(axis=1)
+    seen = flat.any(axis=1, keepdims=True)
     totals = flat.sum(axis=1, keepdims=True) if finite[flat.any(axis=0)].all() else flat @ finite.astype(np.float64)
-    means = np.where(seen[:, None], _ratio(sums, totals), 0.0)
+    means = np.where(seen, _ratio(sums, totals), 0.0)
     return means.reshape(count, rows, -1).transpose(1, 0, 2).reshape(rows, -1)
 
 
