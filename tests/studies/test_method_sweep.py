@@ -266,7 +266,7 @@ def test_notes_say_what_was_chosen_and_how(protocol):
         "Options of concat, PaSE were chosen on the validation split by mae, 8 trials each (PaSE 7); they stand in "
         "`options.yaml`."
     )
-    assert notes[1].endswith("for the whole method: PaSE - PCL (of PaSE).")
+    assert notes[1].endswith("the whole method: PaSE - PCL (of PaSE).")
     assert notes[2].endswith("standard options: tfn.")
     other = dataclasses.replace(chosen, about={"data": "another"})
     assert other.notes(["concat"], protocol.table)[-1].endswith("chosen on other data than these.")

@@ -91,16 +91,20 @@ class Tuned:
     def notes(self, names: Sequence[str], table: FeatureTable) -> list[str]:
         """Sentences on which rows have chosen options, and how these were chosen."""
         sources = {name: self.source(name) for name in names}
-        own = [name for name, source in sources.items() if source == name]
+        chosen = list(dict.fromkeys(source for source in sources.values() if source is not None))
         parts = [f"{name} (of {source})" for name, source in sources.items() if source not in (None, name)]
         rest = [name for name, source in sources.items() if source is None]
-        how = f"chosen on the validation split{self._metric()}{self._trials(own)}"
-        lines = [f"Options of {', '.join(own)} were {how}; they stand in `{self.file}`."] if own else []
+        lines = []
+        if chosen:
+            lines.append(
+                f"Options of {', '.join(chosen)} were chosen on the validation split{self._metric()}"
+                f"{self._trials(chosen)}; they stand in `{self.file}`."
+            )
         if parts:
-            lines.append(f"These have the options that were {how} for the whole method: {', '.join(parts)}.")
+            lines.append(f"These rows have the options of the whole method: {', '.join(parts)}.")
         if rest:
             lines.append(f"Nothing was chosen for these, which have their standard options: {', '.join(rest)}.")
-        if (own or parts) and self.about.get("data") not in (None, table.fingerprint()):
+        if chosen and self.about.get("data") not in (None, table.fingerprint()):
             lines.append(f"Options in `{self.file}` were chosen on other data than these.")
         return lines
 
@@ -109,7 +113,7 @@ class Tuned:
 
     def _trials(self, names: Sequence[str]) -> str:
         counts = self.about.get("trials") or {}
-        spent = {name: counts[name] for name in names or counts if name in counts}
+        spent = {name: counts[name] for name in names if name in counts}
         if not spent:
             return ""
         usual = max(spent.values())
