@@ -9,7 +9,7 @@ import pytest
 from pase_msa.cli import main as cli
 from pase_msa.errors import PaSEError
 from pase_msa.media.config import ExtractConfig
-from pase_msa.media.decode import probe
+from pase_msa.media.decode import duration_of
 from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.table import extract_table
 from pase_msa.media.timelines.base import Segment
@@ -216,7 +216,7 @@ def test_the_command_predicts_windows(run, talk, tmp_path):
     assert cli.main(words) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["start"], row["end"]) for row in rows] == [
-        (window.start, pytest.approx(window.end)) for window in windows(probe(talk).duration, 2.0, 1.5)
+        (window.start, pytest.approx(window.end)) for window in windows(duration_of(talk), 2.0, 1.5)
     ]
     assert {row["unit"] for row in rows} == {"window"}
 

@@ -42,7 +42,7 @@ def predict(
             utterance.
         window: seconds of a window; 10 if left out.
         stride: seconds from one window to the next; half a window if left out.
-        events: stretches to look for, such as "score < -1 for 5s" or "class == happy and confidence > 0.8", divided by
+        events: stretches to look for, such as "score > 1.5 for 5s" or "class == happy and confidence > 0.8", divided by
             semicolons.
         without: modalities of the clip to mask, divided by commas.
         data: features, in any format that PaSE reads; no labels are needed.
@@ -126,14 +126,14 @@ class ClipRequest:
         Errors:
             PaSEError: the timeline or the clip cannot be read, or the windows have no length.
         """
-        from pase_msa.media.decode import probe
+        from pase_msa.media.decode import duration_of
         from pase_msa.media.timelines.files import read_segments
         from pase_msa.serve.units import windows
 
         if self.segments is not None:
             return read_segments(self.segments, self.tiers or None)
         if self.unit == "window" and self.clip is not None:
-            return windows(probe(self.clip).duration, 10.0 if self.window is None else self.window, self.stride)
+            return windows(duration_of(self.clip), 10.0 if self.window is None else self.window, self.stride)
         return None
 
 

@@ -102,6 +102,11 @@ def probe(path: str | Path) -> Info:
         return Info(audio=audio is not None, video=video is not None, **facts)
 
 
+def duration_of(path: str | Path) -> float:
+    """Length of a media file in seconds; the errors are those of `probe`."""
+    return probe(path).duration
+
+
 def _duration(container: Any, *streams: Any) -> float:
     if container.duration and container.duration > 0:
         return float(container.duration) / 1e6

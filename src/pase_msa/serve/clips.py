@@ -12,7 +12,7 @@ from pase_msa.data.columns import Array
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip, Word
-from pase_msa.media.decode import probe
+from pase_msa.media.decode import duration_of
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
 from pase_msa.media.running import LONG
 from pase_msa.media.timelines.base import Segment
@@ -115,7 +115,7 @@ class ClipPredictor:
             if path is None or not media:
                 raise PaSEError("Segments divide a recording, and a text alone has no times; give video or audio.")
             return self._extract_segments(path, segments, report)
-        if path is None or not media or (text and text.strip()) or probe(path).duration <= LONG:
+        if path is None or not media or (text and text.strip()) or duration_of(path) <= LONG:
             report(0, 1)
             return [self.extractor.extract_clip(path, text)]
         spans = self.extractor.segments(path)
@@ -126,7 +126,7 @@ class ClipPredictor:
         return clips
 
     def _extract_segments(self, path: str | Path, segments: Sequence[Segment], report: Progress) -> list[Clip]:
-        duration = probe(path).duration
+        duration = duration_of(path)
         if beyond := [segment for segment in segments if duration and segment.start >= duration]:
             raise PaSEError(
                 f"{path} is {duration:g} s long, and a segment begins at {beyond[0].start:g} s; give the segments of "

@@ -10,7 +10,7 @@ from typing import Any
 
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, strict_json, write_text
-from pase_msa.media.decode import probe
+from pase_msa.media.decode import duration_of
 from pase_msa.media.pipeline import TEXT_SUFFIX
 from pase_msa.media.timelines.files import endings, is_timeline, require_format, write_timeline
 from pase_msa.serve.events import Event
@@ -94,7 +94,7 @@ def write_result(
         write_text(target, _table(ending, result, kind, units, events))
     else:
         media = Path(clip) if clip is not None and Path(clip).suffix.lower() != TEXT_SUFFIX else None
-        duration = None if media is None else probe(media).duration
+        duration = None if media is None else duration_of(media)
         write_timeline(target, timeline_of(result, units, events or (), media=media, duration=duration))
     if events is not None and ending not in _WITH_EVENTS:
         files.append(target.with_suffix(".events.csv"))

@@ -26,7 +26,7 @@ def read(path: Path) -> list[Tier]:
 
 
 def _cues(path: Path) -> Iterator[tuple[str, str, str | None, str]]:
-    for item in webvtt.from_srt(str(path)):
+    for item in webvtt.from_srt(str(path)).captions:
         text = _MARKS.sub("", item.raw_text)
         said = _SPEAKER.match(text)
         yield item.start, item.end, said[1].strip() if said else None, text[said.end() :] if said else text

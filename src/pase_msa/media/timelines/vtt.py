@@ -22,7 +22,7 @@ def read(path: Path) -> list[Tier]:
 
 
 def _cues(path: Path) -> Iterator[tuple[str, str, str | None, str]]:
-    for item in webvtt.read(str(path)):
+    for item in webvtt.read(str(path)).captions:
         voices = {html.unescape(name).strip() for name in _VOICE.findall(item.raw_text)}
         speaker = voices.pop() if len(voices) == 1 else None
         yield item.start, item.end, speaker, html.unescape(_MARKS.sub("", item.raw_text))
