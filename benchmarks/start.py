@@ -19,11 +19,13 @@ import time
 _CHILD = """
 import os, sys
 from pase_msa.cli.main import main
+from pase_msa.cli.startup import quick_start
 
 def stop(*_):
     os._exit(77)
 
-from lightning import Callback
+with quick_start():  # as the command imports it; else torchmetrics brings packages that the command never loads
+    from lightning import Callback
 Callback.on_train_batch_start = stop
 sys.exit(main(sys.argv[1:]))
 """

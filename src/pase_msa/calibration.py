@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
@@ -97,6 +96,8 @@ def fit_temperature(task: Task, logits: Float[Tensor, "n k"], labels: Float[Tens
     grid = np.linspace(math.log(LOWEST), math.log(HIGHEST), 25)
     best = int(np.argmin([loss(point) for point in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    from scipy.optimize import minimize_scalar  # here, since the first step need not wait for it
+
     result = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-4})
     return math.exp(result.x) if result.fun < loss(0.0) - 1e-9 else 1.0
 

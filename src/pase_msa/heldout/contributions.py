@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, stdtrit
 
 from pase_msa.heldout.ridge import CoalitionFit
@@ -151,6 +150,8 @@ def fit_spread(
     if task.values is not None:
         prior_width = _prior_width(targets, mean)
         return max(float(np.sqrt(((targets - mean - predicted) ** 2).mean())), 1e-3 * prior_width)
+    from scipy.optimize import minimize_scalar  # here, since a regression does without
+
     base = np.log(np.clip(mean, 1e-9, None))
 
     def loss(sharpness: float) -> float:

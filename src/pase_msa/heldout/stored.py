@@ -72,10 +72,10 @@ def key_of(
     digest = hashlib.sha256(_code().encode())
     digest.update(json.dumps([task.to_dict(), list(features), len(labels), training, seed]).encode())
     for values in (labels, videos, *features.values()):
-        digest.update(np.ascontiguousarray(values))
+        digest.update(np.ascontiguousarray(values).tobytes())
     for pooling in poolings.values():
         for part in dataclasses.astuple(pooling):
-            digest.update(np.ascontiguousarray(part))
+            digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()[:32]
 
 
