@@ -20,7 +20,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.media import parts
 from pase_msa.media.clip import Clip
 from pase_msa.media.config import ExtractConfig
-from pase_msa.media.decode import duration
+from pase_msa.media.decode import duration_of
 from pase_msa.media.manifest import Item
 from pase_msa.media.outcomes import Outcome
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
@@ -133,7 +133,7 @@ def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
     media = item.path is not None and item.path.suffix.lower() != TEXT_SUFFIX
     if media and item.text is None and (cut == "always" or (cut == "auto" and not whole)):
         assert item.path is not None
-        if cut == "always" or duration(item.path) > LONG:
+        if cut == "always" or duration_of(item.path) > LONG:
             yield from extractor.extract_utterances(item.path)
             return
     yield extractor.extract_clip(item.path, item.text, start=item.start, end=item.end)

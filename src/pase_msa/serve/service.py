@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
-from pase_msa.media.decode import duration
+from pase_msa.media.decode import duration_of
 from pase_msa.serve.batching import Batcher, QueueFull
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.limits import Limits
@@ -119,7 +119,7 @@ class Service:
         """Predict a stored upload; sentences name "The clip" and not the server's folder."""
         assert self.clips is not None
         try:
-            seconds = duration(path)
+            seconds = duration_of(path)
             if seconds > self.limits.max_seconds:
                 raise PaSEError(
                     f"The clip is {seconds:.0f} s long, and this server takes {self.limits.max_seconds:g} s at most; "
