@@ -10,10 +10,11 @@ positive or negative by the distance d of their scores, mapped to [-1, 1], and w
 for unit vectors a, b of two modalities. The fusion mixes the modalities coordinate by coordinate with one small
 function for all coordinates (GLFK) and adds a vector specific to each modality.
 
-Ours, where the published code goes another way: a pair of an utterance with itself is left out, since its term of e^33
-outweighs all others and has no gradient (`self_pairs` brings it back); a pair without weight adds nothing (not 1); the
-vectors, also the specific ones, come from the library's encoders; LayerNorm stands in place of batch normalisation, so
-that a prediction does not depend on its batch. Classes without order have d = 0 or 1.
+Ours, where the published code goes another way: the pair of a vector with itself, in P_ii(a, a), is left out, since its
+term of e^33 outweighs all others and has no gradient (`self_pairs` brings it back; the pair of an utterance's two
+modalities, in P_ii(a, b), is there in any case); a pair without weight adds nothing (not 1); with one modality there is
+P(a, a) alone; the vectors, also the specific ones, come from the library's encoders; LayerNorm stands in place of
+batch normalisation, so that a prediction does not depend on its batch. Classes without order have d = 0 or 1.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Config:
         contrast: weight gamma of the contrastive loss.
         temperature: tau.
         threshold: distance of scores in [-1, 1] up to which a pair is positive.
-        self_pairs: whether an utterance is a positive pair with itself, as published.
+        self_pairs: whether a vector is a positive pair with itself, as published.
         class_weight: of the cross-entropy, eq. 16.
         score_weight: of the absolute error of the score (regression).
     """
@@ -80,22 +81,37 @@ def pair_weights(distance: Float[Tensor, "n n"], threshold: float) -> tuple[Floa
 
 def intensity_loss(
     a: Float[Tensor, "n d"],
-    b: Float[Tensor, "n d"],
+    b: Float[Tensor, "n d"] | None,
     positive: Float[Tensor, "n n"],
     negative: Float[Tensor, "n n"],
     temperature: float,
+    *,
+    self_pairs: bool = False,
 ) -> Float[Tensor, ""]:
-    """l(a; b) of unit vectors; the mean is over rows that have a positive pair. A weight of zero is no pair."""
-    similarity = torch.stack([a @ b.T, a @ a.T], dim=1) / temperature  # [N, 2, N]
+    """l(a; b) of unit vectors; the mean is over rows that have a positive pair. A weight of zero is no pair.
+
+    Args:
+        a: of one modality.
+        b: of another one, of the same utterances; None compares the vectors of a with each other alone.
+        positive: w+ of each pair of utterances.
+        negative: w-.
+        temperature: tau.
+        self_pairs: whether a vector of a is a pair with itself.
+    """
+    others = [a] if b is None else [b, a]
+    similarity = torch.stack([a @ other.T for other in others], dim=1) / temperature  # [N, 1 or 2, N]
+    allowed = torch.ones_like(similarity, dtype=torch.bool)
+    if not self_pairs:
+        allowed[:, -1].fill_diagonal_(False)
 
     def log_sum(weight: Tensor) -> Tensor:
-        pair = (weight != 0).unsqueeze(1)
+        pair = (weight != 0).unsqueeze(1) & allowed
         scores = (weight.unsqueeze(1) * similarity).masked_fill(~pair, torch.finfo(similarity.dtype).min)
         return scores.flatten(1).logsumexp(1)
 
     numerator = log_sum(positive)
     values = torch.logaddexp(numerator, log_sum(negative)) - numerator
-    anchors = (positive != 0).any(1)
+    anchors = ((positive != 0).unsqueeze(1) & allowed).flatten(1).any(1)
     return (values * anchors).sum() / anchors.sum().clamp(min=1)
 
 
@@ -143,18 +159,20 @@ class CLGSI(FusedModel):
         losses = super().losses(outputs, batch)
         vectors = {n: F.normalize(v, dim=1, eps=_EPSILON) for n, v in self.tensors(outputs).items()}
         positive, negative = pair_weights(self._distance(batch.labels), self.config.threshold)
-        if not self.config.self_pairs:
-            positive = positive.clone().fill_diagonal_(0.0)
-        pairs = list(combinations(vectors, 2)) or [(name, name) for name in vectors]
+        pairs: list[tuple[str, str | None]] = [*combinations(vectors, 2)] or [(name, None) for name in vectors]
         values = []
         for one, two in pairs:
-            both = outputs.present[one] & outputs.present[two]
+            both = outputs.present[one] if two is None else outputs.present[one] & outputs.present[two]
             here = (both.unsqueeze(0) & both.unsqueeze(1)).to(positive.dtype)
-            for a, b in ((one, two), (two, one)):
-                values.append(
-                    intensity_loss(vectors[a], vectors[b], positive * here, negative * here, self.config.temperature)
+            sides: list[tuple[Tensor, Tensor | None]] = [(vectors[one], None if two is None else vectors[two])]
+            if two is not None:
+                sides.append((vectors[two], vectors[one]))
+            for a, b in sides:
+                value = intensity_loss(
+                    a, b, positive * here, negative * here, self.config.temperature, self_pairs=self.config.self_pairs
                 )
-        losses["contrast"] = self.config.contrast * torch.stack(values).sum() / 2
+                values.append(value / len(sides))
+        losses["contrast"] = self.config.contrast * torch.stack(values).sum()
         return losses
 
     def _distance(self, labels: Float[Tensor, " n"]) -> Float[Tensor, "n n"]:

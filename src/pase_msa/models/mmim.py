@@ -9,7 +9,8 @@ Ours, where the published code goes another way:
 
 - The likelihood modules are trained on detached vectors and the vectors through frozen copies of the modules, in one
   step; the authors alternate two passes and two optimisers.
-- The log-variance is bounded by tanh, and its half is part of the likelihood, which has no maximum without it.
+- The log-variance is bounded by tanh, and its half is part of the likelihood, which has no maximum without it. The
+  likelihood is a mean over coordinates and not a sum, so that its weight does not depend on the width.
 - A covariance gets a small diagonal, and a group of fewer than five rows no entropy. Groups are the poles of a score,
   or the classes. Rows of the batch before are not remembered.
 """
