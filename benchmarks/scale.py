@@ -95,9 +95,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--steps", type=int, default=STEPS, help="of the longest utterance")
     parser.add_argument("--stream", type=int, help="utterances of the shuffle buffer; the whole table if left out")
-    parser.add_argument(
-        "--precision", default="32-true", help="as for pase train, such as bf16-mixed"
-    )
+    parser.add_argument("--precision", default="32-true", help="as for pase train, such as bf16-mixed")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     options = parser.parse_args()
