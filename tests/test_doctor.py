@@ -57,6 +57,16 @@ def test_an_extra_may_be_missing_unless_it_is_asked_for(monkeypatch, capsys):
     assert "! studies: lacks optuna" in capsys.readouterr().out
 
 
+def test_an_extra_lacks_what_an_extra_in_it_lacks(monkeypatch, capsys):
+    hide(monkeypatch, "h5py")
+    with pytest.raises(SystemExit):
+        main(["doctor", "--need", "media"])
+    printed = capsys.readouterr().out
+    for extra in ("all", "hdf5", "media", "demo"):
+        assert f" {extra}: lacks h5py; pip install 'pase-msa[{extra}]'" in printed
+    assert " text: lacks" not in printed
+
+
 def test_it_prints_json(monkeypatch, capsys):
     hide(monkeypatch, "filelock")
     with pytest.raises(SystemExit):

@@ -74,6 +74,18 @@ def test_labels_and_splits_come_from_the_manifest(tmp_path):
     assert finished(tmp_path / "out") == before  # labels are no reason to extract again
 
 
+def test_segments_of_a_timeline_become_utterances_with_speakers(tmp_path):
+    pytest.importorskip("webvtt", reason="the extra `media` is not installed")
+    tones(tmp_path, 1)
+    (tmp_path / "clips.csv").write_text("path,timeline\ntone0.wav,said.srt\n")
+    (tmp_path / "said.srt").write_text(
+        "1\n00:00:00,000 --> 00:00:00,400\n[Ann]: So it is.\n\n2\n00:00:00,500 --> 00:00:01,000\nNo.\n"
+    )
+    table, _ = extract_table(tmp_path / "clips.csv", tmp_path / "out", loudness(), jobs=1)
+    assert (table.ids, set(table.videos)) == (["tone0_0001", "tone0_0002"], {"tone0"})
+    assert (table.speakers, table.texts) == (["Ann", None], ["So it is.", "No."])
+
+
 def test_broken_clips_are_reported_and_left_out(tmp_path):
     clips = tones(tmp_path / "clips", 2)
     (clips / "empty.mp4").touch()

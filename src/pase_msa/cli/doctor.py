@@ -105,12 +105,25 @@ def _extras(need: list[str]) -> list[Finding]:
         raise PaSEError(f"There is no extra {unknown[0]!r}; there are {', '.join(names)}; {hint}")
     findings = []
     for name in names:
-        own = [item for item, extras in requirements if name in extras and item.name != "pase-msa"]
-        lacking = [item.name for item in own if not _installed(item)[1]]
+        wanted = _with_included(name, requirements)
+        own = {item.name: item for item, extras in requirements if extras & wanted and item.name != "pase-msa"}
+        lacking = [item.name for item in own.values() if not _installed(item)[1]]
         state = f"lacks {', '.join(lacking)}" if lacking else "complete"
         remedy = f"pip install 'pase-msa[{name}]'" if lacking else ""
         findings.append(Finding("extra", name, state, remedy, bool(lacking) and name in need))
     return findings
+
+
+def _with_included(extra: str, requirements: list[tuple[Any, set[str]]]) -> set[str]:
+    """An extra and those that it includes: `all` is `pase-msa[text,media,...]`."""
+    found, waiting = set(), [extra]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            for item, extras in requirements:
+                waiting += item.extras if name in extras and item.name == "pase-msa" else ()
+    return found
 
 
 def _weights(need: list[str]) -> list[Finding]:
