@@ -181,7 +181,7 @@ def page(found: list[System], tables: list[Path], out: Path, command: str) -> st
 
 _INTRODUCTION = """One row per model and balancing method. `{command}` makes this page.
 
-- *lines* are those of code in the file that the name leads to, without blank lines, comments and docstrings.
+- *lines* are those of code in the file that the name links to, without blank lines, comments and docstrings.
 - *oracle* is a naive version in plain Python or NumPy, written from the formulas, that tests compare the system with.
   Where there is none, only the behaviour of the system is tested.
 - *tests* are those of the system itself, and *shared* is a file for several systems. Every system also passes
