@@ -41,7 +41,7 @@ def pairs():
             yield pytest.param(method, model, marks=later, id=f"{method}-{model}")
 
 
-@pytest.mark.parametrize(("method", "model"), pairs())
+@pytest.mark.parametrize(("method", "model"), list(pairs()))
 def test_every_method_trains_every_model_or_refuses_in_a_sentence(method, model, score_table):
     without_vectors = {
         "ef_lstm": "EarlyFusionLSTM",
