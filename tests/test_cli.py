@@ -108,6 +108,12 @@ def test_modalities_are_divided_by_commas(folder, tmp_path):
     assert yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())["modalities"] == ["vision"]
 
 
+def test_training_says_what_a_reduced_system_lacks(folder, tmp_path, capsys):
+    words = ["--data", str(folder), "--out", str(tmp_path / "r"), "--model", "smil", *SMALL]
+    assert main(["train", *words]) == 0
+    assert "smil is a reduced version of the published system (without the meta loop)\n" in capsys.readouterr().out
+
+
 def test_the_configuration_may_stand_without_its_flag(folder, tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text(
