@@ -28,9 +28,9 @@ def test_a_factor_on_gradients_is_undone_by_adam_and_one_on_rates_is_not(method,
 
 
 def test_adam_undoes_a_factor_only_as_it_gets_used_to_it():
-    asked, measured = ratios("multi_head, gradient x 3", "adam", warm_up=3)
+    asked, measured = ratios("multi_head, gradient x 3", "adam", warm_up=10)
     assert asked == pytest.approx(3.0, rel=1e-3)
-    assert 1.3 < measured < 3.0
+    assert 1.1 < measured < 3.0
 
 
 def test_the_same_values_give_the_same_figure(tmp_path):
