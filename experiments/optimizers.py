@@ -1,6 +1,6 @@
 """What an optimiser leaves of a balancing method: how far a factor on gradients, rates or losses changes the update.
 
-    python -m experiments.optimizers --out docs/img/optimizers.svg
+    python -m experiments.optimizers --out docs/img/optimizers.png
 
 Two modalities are equally informative, and "a" is learned first. A run with the method is trained for some steps. At
 each of them the plain gradient at the same weights is taken, too, and a second optimiser of the same kind is given it,
@@ -266,7 +266,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("docs/img/optimizers.svg"), help="the figure, .svg or .png")
+    parser.add_argument("--out", type=Path, default=Path("docs/img/optimizers.png"), help="the figure, .svg or .png")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if options.out.suffix not in (".svg", ".png"):

@@ -36,8 +36,6 @@ def draw(points: Points, acts_on: Mapping[str, str], target: Path) -> None:
             title = f"method begins after {steps} plain steps" if steps else "method begins with the first step"
             axes.set_title(title, fontsize=11)
             _panel(axes, points, acts_on, steps, ink, colors)
-        for axes in panels:
-            axes.set_xlabel("factor on the leading modality's update", fontsize=10)
         handles = [
             Line2D([], [], color=color, marker=marker, linestyle="", label=optimizer)
             for optimizer, color, marker in zip(OPTIMIZERS, colors, MARKERS, strict=False)
@@ -53,7 +51,7 @@ def draw(points: Points, acts_on: Mapping[str, str], target: Path) -> None:
         with replacing(target) as partial:
             # no date and no version in the file: the same values give the same bytes
             metadata = {"Date": None} if kind == "svg" else {"Software": None}
-            figure.savefig(partial, format=kind, dpi=120, metadata=metadata)
+            figure.savefig(partial, format=kind, dpi=100, metadata=metadata)
 
 
 def _panel(
@@ -72,6 +70,7 @@ def _panel(
             axes.plot(pair, [height, height], color=color, linewidth=1.0)
             axes.plot(pair[0], height, color=color, marker=marker, markersize=6, markerfacecolor=ink["page"])
             axes.plot(pair[1], height, color=color, marker=marker, markersize=6)
+    axes.set_xlabel("factor on the update")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
