@@ -13,6 +13,7 @@ from pase_msa.balancing.base import Preparation
 from pase_msa.balancing.held_out import Config, HeldOutBalancing
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis, ModalityDiagnosis
+from pase_msa.heldout.presence import presence_patterns
 from pase_msa.heldout.validation import CoalitionPredictions
 from pase_msa.heldout.weights import MOST_COALITIONS, coalition_weights
 from pase_msa.shapley import attribution
@@ -60,7 +61,9 @@ def predictions_of(truths, reference=None, n=40, seed=0):
 
     videos = torch.arange(n) // 4
     probabilities = torch.stack([probabilities_of(part) for part in truths])
-    closed_form = None if reference is None else probabilities_of(reference)
+    closed_form = (
+        None if reference is None else probabilities_of(reference).expand(1 + len(presence_patterns(NAMES)), -1, -1)
+    )
     return CoalitionPredictions(probabilities, closed_form, membership, videos, videos % 2)
 
 
@@ -383,3 +386,35 @@ def test_options_out_of_range_are_refused_in_a_sentence(options, words):
         plugins.configure(Config, options, "The balancing method held_out")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_who_lacks_a_modality_gets_weights_of_what_is_left():
+    method = prepared(diagnosis({TEXT: 0.0, AUDIO: -0.5, TEXT | AUDIO: 0.0}))
+    mixture = method.update_mixture(predictions_of(best_is(method, TEXT, low=0.1), reference=0.5))
+    assert set(mixture.given) == set(presence_patterns(NAMES))
+    for pattern, (weights, share) in mixture.given.items():
+        assert sum(weights.values()) == pytest.approx(1)
+        assert all(coalition <= pattern for coalition in weights)
+        assert 0 <= share <= 1
+    assert mixture.given[TEXT | VISION][0][TEXT] > 0.99
+    assert mixture.given[AUDIO | VISION][0][AUDIO] > 0.99
+
+
+def test_an_excluded_modality_has_no_weight_where_it_is_all_there_is():
+    method = prepared(diagnosis({AUDIO: 1.0, TEXT: 0.5}, excluded=["audio"]))
+    mixture = method.update_mixture(predictions_of(best_is(method, AUDIO)))
+    assert mixture.given[AUDIO] == ({frozenset(): 1.0}, 0.0)
+
+
+def test_the_cross_fitted_prediction_of_who_lacks_a_modality_is_made_of_what_is_left():
+    method = prepared(diagnosis({TEXT: 0.0, AUDIO: -0.5}))
+    truths = [0.9 if c == TEXT else 0.5 if c == AUDIO else 0.0 for c in method.coalitions]
+    complete = predictions_of(truths)
+    present = torch.ones(40, 3, dtype=torch.bool)
+    present[::4, 0] = False
+    lacking = dataclasses.replace(complete, present=present)
+    result = method.update_mixture(lacking).cross_fitted
+    audio = complete.probabilities[method.coalitions.index(AUDIO)]
+    text = complete.probabilities[method.coalitions.index(TEXT)]
+    assert torch.allclose(result[::4], audio[::4], atol=0.02)
+    assert torch.allclose(result[1::4], text[1::4], atol=0.02)

@@ -36,9 +36,17 @@ from pase_msa.balancing.rates import owners, scale_rates
 from pase_msa.batch import Batch
 from pase_msa.heldout.diagnosis import Diagnosis
 from pase_msa.heldout.mixture import MixtureWeights
+from pase_msa.heldout.presence import presence_patterns
 from pase_msa.heldout.temperature import calibrated, log_likelihood, most_likely, tempered
 from pase_msa.heldout.validation import CoalitionPredictions
-from pase_msa.heldout.weights import MOST_COALITIONS, coalition_weights, prediction_weights, selection_frequency
+from pase_msa.heldout.weights import (
+    MOST_COALITIONS,
+    draw_likelihoods,
+    mean_weights,
+    prediction_weights,
+    selection_frequency,
+    weights_by_presence,
+)
 from pase_msa.ranges import NOT_NEGATIVE, PROPER_SHARE, SHARE, Range, check_ranges
 
 #: weights of the reference in the prediction, among which validation chooses
@@ -80,6 +88,16 @@ class Config:
             folds=NOT_NEGATIVE,
             least_rate=SHARE,
         )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Weights of coalitions [c] and of the reference, probabilities [n, k], and weights by what an utterance has."""
+
+    weights: Float[np.ndarray, " c"]
+    reference: float
+    probabilities: Float[Tensor, "n k"]
+    given: dict[frozenset[str], tuple[dict[frozenset[str], float], float]]
 
 
 class HeldOutBalancing(BalancingMethod):
@@ -124,17 +142,18 @@ class HeldOutBalancing(BalancingMethod):
         singles = [frozenset([name]) for name in task.modalities]
         by_weight = [diagnosis.coalitions[i] for i in np.argsort(-diagnosis.coalition_weights, kind="stable")]
         # in order of importance, so that the first 16 hold what is needed whatever the number of modalities
-        chosen = list(dict.fromkeys([by_weight[0], everyone, *by_weight[: MOST_COALITIONS // 2], *singles, *by_weight]))
+        heavy, nothing = by_weight[: MOST_COALITIONS // 2], frozenset[str]()
+        chosen = list(dict.fromkeys([by_weight[0], everyone, *heavy, *singles, nothing, *by_weight]))
         self.coalitions = [c for c in diagnosis.coalitions if c in set(chosen[:MOST_COALITIONS])]
         self._rows = [diagnosis.coalitions.index(coalition) for coalition in self.coalitions]
         self._allowed = np.array([not (coalition & set(self.excluded)) for coalition in self.coalitions])
-        self._set_weights(self._fit_weights([]))
+        self._set_weights(mean_weights(self._draw([]), self._allowed))
 
-    def _fit_weights(self, samples: Sequence[tuple[Any, Any]]) -> Float[np.ndarray, " c"]:
-        """Coalition weights from the folds of the reference and from samples of the network's own likelihoods."""
+    def _draw(self, samples: Sequence[tuple[Any, Any]]) -> Float[np.ndarray, "b c"]:
+        """Draws from the folds of the reference and from samples of the network's own likelihoods."""
         assert self.diagnosis is not None
         folds = self.config.folds * self.diagnosis.gains[self._rows]
-        return coalition_weights([(folds, self.diagnosis.videos), *samples], self._allowed)
+        return draw_likelihoods([(folds, self.diagnosis.videos), *samples])
 
     def _set_weights(self, weights: Float[np.ndarray, " c"]) -> None:
         """Take coalition weights, and the learning-rate factors that follow from them."""
@@ -182,35 +201,79 @@ class HeldOutBalancing(BalancingMethod):
         memory, before = self.config.memory, self._averaged
         self._averaged = newest if before is None else memory * before + (1 - memory) * newest
         candidates = tempered(self._averaged)
+        patterns = presence_patterns(self.modalities)
         everything = np.ones(len(predictions.videos), dtype=bool)
-        weights, self.reference_weight, cross_fitted = self._fit_mixture(predictions, candidates, everything)
+        fit = self._fit_mixture(predictions, candidates, everything, patterns)
+        weights, self.reference_weight, cross_fitted = fit.weights, fit.reference, fit.probabilities
         for half in (0, 1):
             mine = (predictions.halves == half).numpy()
             if mine.any() and not mine.all():
                 # each half is predicted with what is fitted on the other one
-                cross_fitted[mine] = self._fit_mixture(predictions, candidates, ~mine)[2][mine]
+                other = self._fit_mixture(predictions, candidates, ~mine, _occurring(predictions, patterns))
+                cross_fitted[mine] = other.probabilities[mine]
         self._set_weights(weights)
-        by_coalition = dict(zip(self.coalitions, weights.tolist(), strict=True))
-        return MixtureWeights(by_coalition, self.reference_weight, cross_fitted.float(), self._progress(predictions))
+        return MixtureWeights(
+            dict(zip(self.coalitions, weights.tolist(), strict=True)),
+            self.reference_weight,
+            cross_fitted.float(),
+            self._progress(predictions),
+            fit.given,
+        )
 
     def _fit_mixture(
-        self, predictions: CoalitionPredictions, candidates: Float[Tensor, "t c n k"], rows: Bool[np.ndarray, " n"]
-    ) -> tuple[Float[np.ndarray, " c"], float, Float[Tensor, "n k"]]:
-        """Coalition weights and reference weight by some of the utterances, and the mixture's probabilities for all.
+        self,
+        predictions: CoalitionPredictions,
+        candidates: Float[Tensor, "t c n k"],
+        rows: Bool[np.ndarray, " n"],
+        patterns: Sequence[frozenset[str]],
+    ) -> _Fit:
+        """What predictions are made of by the evidence of some of the utterances, and the predictions of all.
 
         Args:
             predictions: of the newest epoch.
             candidates: the averaged probabilities at every temperature.
             rows: utterances that may be fitted on.
+            patterns: sets of modalities to fit weights for, of utterances that lack one.
         """
         membership, videos = predictions.membership.double(), predictions.videos.numpy()
         # at the temperature that suits each: good predictions that are too sure of themselves should not count as bad
         likelihoods = log_likelihood(most_likely(candidates, membership, rows), membership)
-        weights = self._fit_weights([(likelihoods.numpy()[:, rows], videos[rows])])
+        drawn = self._draw([(likelihoods.numpy()[:, rows], videos[rows])])
+        weights = mean_weights(drawn, self._allowed)
+        share, probabilities = self._with_reference(predictions, weights, 0, rows)
+        given: dict[frozenset[str], tuple[dict[frozenset[str], float], float]] = {}
+        by_presence = weights_by_presence(drawn, self.coalitions, self._allowed, patterns)
+        known = presence_patterns(self.modalities)
+        for pattern, own in by_presence.items():
+            values = np.array([own.get(coalition, 0.0) for coalition in self.coalitions])
+            part, predicted = self._with_reference(predictions, values, 1 + known.index(pattern), rows)
+            given[pattern] = own, part
+            if predictions.present is not None:
+                has = torch.tensor([name in pattern for name in self.modalities])
+                mine = (predictions.present == has).all(1)
+                probabilities[mine] = predicted[mine]
+        return _Fit(weights, share, probabilities, given)
+
+    def _with_reference(
+        self,
+        predictions: CoalitionPredictions,
+        weights: Float[np.ndarray, " c"],
+        row: int,
+        rows: Bool[np.ndarray, " n"],
+    ) -> tuple[float, Float[Tensor, "n k"]]:
+        """Weight of the reference beside a mixture of coalitions, and the probabilities of both together.
+
+        Args:
+            predictions: of the newest epoch.
+            weights: of the coalitions.
+            row: of the reference's predictions.
+            rows: utterances that may be fitted on.
+        """
+        membership, videos = predictions.membership.double(), predictions.videos.numpy()
         mixture = torch.einsum("c,cnk->nk", torch.as_tensor(weights), predictions.probabilities.double())
         if predictions.reference is None or not self.config.reference:
-            return weights, 0.0, mixture
-        reference = predictions.reference.double()
+            return 0.0, mixture
+        reference = predictions.reference[row].double()
         network = calibrated(mixture[None], membership, rows)[0]
         fitted, plain = (
             torch.stack([torch.lerp(network_part, reference, float(r)) for r in _REFERENCE_WEIGHTS])
@@ -218,7 +281,7 @@ class HeldOutBalancing(BalancingMethod):
         )
         objective = self._objective(fitted, plain, membership).numpy()
         weight = float(selection_frequency(objective[:, rows], videos[rows]) @ _REFERENCE_WEIGHTS)
-        return weights, weight, torch.lerp(mixture, reference, weight)
+        return weight, torch.lerp(mixture, reference, weight)
 
     def _objective(
         self, fitted: Float[Tensor, "r n k"], plain: Float[Tensor, "r n k"], membership: Float[Tensor, "n k"]
@@ -289,6 +352,11 @@ class HeldOutBalancing(BalancingMethod):
         self.history = list(state_dict["history"])
         self.reference_weight = float(state_dict["reference_weight"])
         self._set_weights(np.array(state_dict["coalition_weights"]))
+
+
+def _occurring(predictions: CoalitionPredictions, patterns: Sequence[frozenset[str]]) -> list[frozenset[str]]:
+    """Nothing where all utterances have all modalities, which is the rule; else all patterns."""
+    return [] if predictions.present is None or bool(predictions.present.all()) else list(patterns)
 
 
 def build(config: Config) -> HeldOutBalancing:

@@ -73,7 +73,7 @@ def evaluate(
         return before
     model = Model.from_pretrained(folder.model)
     dataset = model.dataset(table, "test", labels=True)
-    by_coalition, inference = _predict(model, dataset, batch_size)
+    by_subset, by_coalition, inference = _predict(model, dataset, batch_size)
     result = {
         "name": folder.path.name,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -84,7 +84,7 @@ def evaluate(
         "split": "test",
         "count": len(dataset),
         "convention": chosen,
-        **_measure(model, inference, by_coalition, dataset.targets(), chosen, table),
+        **_measure(model, inference, by_subset, by_coalition, dataset.targets(), chosen, table),
         **_of_training(folder),
         "environment": environment(),
     }
@@ -113,20 +113,25 @@ def _test_data(
 
 def _predict(
     model: Model, dataset: UtteranceDataset, batch_size: int
-) -> tuple[dict[frozenset[str], Tensor], Inference]:
-    """Logits [N, K] from every subset and from every coalition of the attribution, and the predictions themselves."""
-    names = tuple(model.task.modalities)
-    attributed, matrix = attribution(names)
-    further = [subset for subset in subsets(names) if subset not in attributed]
-    coalitions = [*further, *attributed]
-    logits = predict_coalitions(model, dataset, coalitions, batch_size=batch_size)
-    inference = attribute(model.task, logits[len(further) :], matrix, float(model.temperature))
-    return dict(zip(coalitions, logits, strict=True)), inference
+) -> tuple[dict[frozenset[str], Tensor], dict[frozenset[str], Tensor], Inference]:
+    """Logits [N, K] where the others are lost, by subset; from every coalition of the attribution; the predictions."""
+    attributed, matrix = attribution(tuple(model.task.modalities))
+    logits = predict_coalitions(model, dataset, attributed, batch_size=batch_size)
+    inference = attribute(model.task, logits, matrix, float(model.temperature))
+    by_coalition = dict(zip(attributed, logits, strict=True))
+    # without weights by what is there, one pass tells both
+    known = {} if model.mixture.given else by_coalition
+    further = [subset for subset in subsets(tuple(model.task.modalities)) if subset not in known]
+    if further:
+        rest = predict_coalitions(model, dataset, further, batch_size=batch_size, lost=True)
+        known = known | dict(zip(further, rest, strict=True))
+    return known, by_coalition, inference
 
 
 def _measure(
     model: Model,
     inference: Inference,
+    by_subset: Mapping[frozenset[str], Tensor],
     by_coalition: Mapping[frozenset[str], Tensor],
     labels: Tensor,
     convention: Convention,
@@ -138,7 +143,7 @@ def _measure(
         "metrics": task_metrics(task, inference.probabilities, inference.score, labels, convention),
         "subsets": {
             "+".join(name for name in task.modalities if name in subset): _metrics(
-                task, by_coalition[subset], labels, convention
+                task, by_subset[subset], labels, convention
             )
             for subset in subsets(task.modalities)
         },

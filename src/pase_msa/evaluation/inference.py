@@ -52,6 +52,7 @@ def predict_coalitions(
     *,
     batch_size: int = 256,
     workers: int = 0,
+    lost: bool = False,
 ) -> Float[Tensor, "c n k"]:
     """Logits of a dataset where the model is given only the modalities of a coalition.
 
@@ -61,6 +62,8 @@ def predict_coalitions(
         coalitions: sets of modality names; the empty one is the prediction without any modality.
         batch_size: utterances per pass.
         workers: processes that load batches.
+        lost: whether the other modalities are as if they had never been there, so that the model weighs what is left;
+            see `Model.predict_coalitions`. It makes no difference to a model without weights by what is there.
 
     Returns:
         Logits [C, N, K] on the CPU, one row per coalition.
@@ -70,7 +73,7 @@ def predict_coalitions(
     device = next(model.parameters()).device
     parts = []
     for batch in evaluation_loader(dataset, batch_size, workers):
-        outputs = model.predict_coalitions(batch.to(device), coalitions)
+        outputs = model.predict_coalitions(batch.to(device), coalitions, lost=lost)
         parts.append(torch.stack([output.logits.float() for output in outputs]).cpu())
     model.train(training)
     return torch.cat(parts, dim=1)

@@ -102,7 +102,7 @@ class LoadedRun:
         return outputs
 
     def given(self, coalitions: Sequence[frozenset[str]], imputation: Imputation) -> Float[Tensor, "c n k"]:
-        """Logits where the model is given only the modalities of a coalition, one row per coalition.
+        """Logits where all modalities but those of a coalition are lost, one row per coalition.
 
         They are kept, so that no coalition is predicted twice.
 
@@ -113,7 +113,7 @@ class LoadedRun:
         missing = [coalition for coalition in coalitions if (imputation, coalition) not in self._given]
         if missing:
             with imputation_switched(self.model, imputation):
-                logits = predict_coalitions(self.model, self.dataset, missing, batch_size=BATCH)
+                logits = predict_coalitions(self.model, self.dataset, missing, batch_size=BATCH, lost=True)
             self._given.update(zip(((imputation, coalition) for coalition in missing), logits, strict=True))
         return torch.stack([self._given[imputation, coalition] for coalition in coalitions])
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.contributions import SOURCES, estimate, gains
 from pase_msa.heldout.pooling import Pooling
+from pase_msa.heldout.presence import presence_patterns
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.heldout.ridge import RidgeSolver
 from pase_msa.heldout.verdict import EXCLUDED, Evidence, Verdict, judge, videos_needed
-from pase_msa.heldout.weights import coalition_weights, prediction_weights
+from pase_msa.heldout.weights import draw_likelihoods, mean_weights, prediction_weights, weights_by_presence
 from pase_msa.shapley import attribution
 from pase_msa.task import Task
 
@@ -130,11 +131,14 @@ def diagnose_features(
     all_gains = _CoalitionGains(task, solver, names, targets[:training], targets[training:])
     judged = _judge_and_exclude(all_gains, train_videos, valid_videos)
     coalitions, _, gains_of_all = all_gains.of(names)
-    weights = _weigh(coalitions, gains_of_all, judged, train_videos, valid_videos, seed)
+    samples = [(gains_of_all["grouped"], train_videos), (gains_of_all["valid"], valid_videos)]
+    drawn, allowed = draw_likelihoods(samples, seed=seed), _allowed(coalitions, judged)
+    weights = mean_weights(drawn, allowed)
     reference = None
     if poolings:
         by_coalition = dict(zip(coalitions, weights.tolist(), strict=True))
-        reference = RidgeReference.fit(task, solver, poolings, by_coalition, labels[:training])
+        given = weights_by_presence(drawn, coalitions, allowed, presence_patterns(names))
+        reference = RidgeReference.fit(task, solver, poolings, by_coalition, labels[:training], given)
     used = prediction_weights(weights, coalitions, names)
     return Diagnosis(
         {name: judged[name].diagnosis(used[name]) for name in names},
@@ -148,19 +152,10 @@ def diagnose_features(
     )
 
 
-def _weigh(
-    coalitions: Sequence[Coalition],
-    gains_of_all: Mapping[str, Array],
-    judged: Mapping[str, _Judged],
-    train_videos: NDArray[np.int64],
-    valid_videos: NDArray[np.int64],
-    seed: int,
-) -> Float[Array, " c"]:
-    """Coalition weights from folds by video and validation; zero for coalitions that hold an excluded modality."""
+def _allowed(coalitions: Sequence[Coalition], judged: Mapping[str, _Judged]) -> NDArray[np.bool_]:
+    """Coalitions that may have a weight: those without an excluded modality."""
     excluded = {name for name, row in judged.items() if row.verdict in EXCLUDED}
-    allowed = np.array([not (coalition & excluded) for coalition in coalitions])
-    samples = [(gains_of_all["grouped"], train_videos), (gains_of_all["valid"], valid_videos)]
-    return coalition_weights(samples, allowed, seed=seed)
+    return np.array([not (coalition & excluded) for coalition in coalitions])
 
 
 def _counts(**videos: NDArray[np.int64]) -> dict[str, int]:

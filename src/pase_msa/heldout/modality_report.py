@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 #: one-sided confidence that a modality contributes more to the reference than to the network
 MORE = 0.99
 _MINOR = 0.01  # a smaller part of the prediction is as good as none
+Value = TypeVar("Value")
 ModalityVerdict = Literal["under-trained"] | Verdict
 
 
@@ -112,7 +113,8 @@ def modality_report(
 
     Returns:
         "mode"; "unit"; "reference_weight", the part of every prediction that is the closed-form reference's;
-        "coalition_weights" of the network, by coalition, names joined by "+"; "counts"; and "modalities". By name,
+        "coalition_weights" of the network, by coalition, names joined by "+"; "given", both of these for utterances
+        that lack a modality, by what they have; "counts"; and "modalities". By name,
         these hold "verdict" and "why"; "diagnosis", the verdict before training; "more_videos";
         "prediction_weight", the part of the prediction that uses the modality, and its two parts "network_weight" and
         "reference_weight"; "learning_rate", a factor; "action", in words; "reference" and "network", estimates in nats
@@ -128,13 +130,22 @@ def modality_report(
         "mode": "held_out",
         "unit": "nats per utterance",
         "reference_weight": _reference_weight(model),
-        "coalition_weights": {
-            "+".join(name for name in names if name in coalition): weight
-            for coalition, weight in model.mixture.coalition_weights.items()
+        "coalition_weights": _joined(names, model.mixture.coalition_weights),
+        "given": {
+            joined: {
+                "reference_weight": share if model.reference is not None else 0.0,
+                "coalition_weights": _joined(names, weights),
+            }
+            for joined, (weights, share) in _joined(names, model.mixture.given).items()
         },
         "counts": {**diagnosis.counts, "network_training_utterances": min(len(train), len(valid))},
         "modalities": rows,
     }
+
+
+def _joined(names: Sequence[str], values: Mapping[frozenset[str], Value]) -> dict[str, Value]:
+    """By names joined by "+", in the order of the modalities."""
+    return {"+".join(name for name in names if name in part): value for part, value in values.items()}
 
 
 def _report_row(row: ModalityDiagnosis, evidence: NetworkEvidence, use: Use, rate: float) -> dict[str, Any]:

@@ -23,13 +23,15 @@ from pase_msa.batch import Batch
 from pase_msa.encoders.layout import step_mask
 from pase_msa.heldout.features import FOURIER, fourier_features, products
 from pase_msa.heldout.pooling import CLIP, Pooling
+from pase_msa.heldout.presence import pattern_rows, stacked_presence
 from pase_msa.heldout.ridge import RidgeSolver
+from pase_msa.heldout.weights import MOST_COALITIONS
 from pase_msa.objective import task_losses
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
 _LEAST_WEIGHT = 0.02  # a coalition of a smaller weight is not kept
-_MOST_COALITIONS = 8
+_MOST_OF_ONE = 8  # coalitions that one set of weights is divided among
 _UNSEEN = -20.0  # logit of a class without an example
 
 
@@ -39,12 +41,16 @@ class RidgeReference(nn.Module):
     Args:
         task: what is predicted.
         shapes: sizes of the buffers, as plain containers for a model's configuration: "modalities", by name the number
-            of pooled features and of components, whether there are deviations, and the number of top components; and
-            "coalitions", the names of each. The buffers are zero until a state is loaded; `fit` makes one with values.
+            of pooled features and of components, whether there are deviations, and the number of top components;
+            "coalitions", the names of each; and "patterns", the sets of modalities for which there are weights of
+            their own. The buffers are zero until a state is loaded; `fit` makes one with values.
 
     Attributes:
         coalitions: members of each coalition, in the task's order.
         coalition_weights: of the coalitions, which add up to one, [c].
+        pattern_weights: the same for utterances that have just one of the `patterns`, [p, c]. What is lacking to one
+            is the weight of the prior.
+        patterns: the modalities of each, [p, m].
         slopes: of the class logits over the targets that a coalition predicts, [c, o, k].
         intercepts: of the class logits, [c, k].
         prior: class frequencies of the training labels, [k].
@@ -56,6 +62,8 @@ class RidgeReference(nn.Module):
     """
 
     coalition_weights: Tensor
+    pattern_weights: Tensor
+    patterns: Tensor
     slopes: Tensor
     intercepts: Tensor
     prior: Tensor
@@ -87,6 +95,10 @@ class RidgeReference(nn.Module):
         self.register_buffer("slopes", torch.zeros(count, outputs, task.num_classes))
         self.register_buffer("intercepts", torch.zeros(count, task.num_classes))
         self.register_buffer("coalition_weights", torch.zeros(count))
+        patterns = [[name in names for name in task.modalities] for names in shapes.get("patterns", [])]
+        flags = torch.tensor(patterns, dtype=torch.bool).view(-1, len(task.modalities))
+        self.register_buffer("patterns", flags, persistent=False)
+        self.register_buffer("pattern_weights", torch.zeros(len(patterns), count))
         self.register_buffer("prior", torch.zeros(task.num_classes))
         self.register_buffer("offset", torch.zeros(FOURIER))
 
@@ -98,6 +110,7 @@ class RidgeReference(nn.Module):
         poolings: Mapping[str, Pooling],
         coalition_weights: Mapping[frozenset[str], float],
         labels: Float[Array, " n"],
+        given: Mapping[frozenset[str], Mapping[frozenset[str], float]] | None = None,
     ) -> RidgeReference | None:
         """The mixture of the coalitions with the largest weights; None where only the empty one has a weight.
 
@@ -107,23 +120,25 @@ class RidgeReference(nn.Module):
             poolings: how its features were made.
             coalition_weights: by coalition.
             labels: scores or class numbers of the training rows, [n].
+            given: weights for utterances that lack a modality, by the set of those that they have.
         """
-        listed = [item for item in coalition_weights.items() if item[0] and item[1] > _LEAST_WEIGHT]
-        heaviest = sorted(listed, key=lambda item: -item[1])
-        total = sum(weight for _, weight in heaviest[:_MOST_COALITIONS])
-        chosen = [
-            (tuple(name for name in poolings if name in coalition), weight / total)
-            for coalition, weight in heaviest[:_MOST_COALITIONS]
-        ]
-        if not chosen:
+        common = _heaviest(coalition_weights)
+        if not common:
             return None
-        result = cls(task, _shapes(solver, poolings, [names for names, _ in chosen]))
+        others = dict(reversed([(part, _heaviest(weights)) for part, weights in (given or {}).items()]))
+        # those of all utterances first, then those of who has least, as many as there is room for
+        listed = list(dict.fromkeys([*common, *(c for weights in others.values() for c in weights)]))[:MOST_COALITIONS]
+        chosen = [tuple(name for name in poolings if name in coalition) for coalition in listed]
+        result = cls(task, _shapes(solver, poolings, chosen, list(others)))
         for name, pooling in poolings.items():
             result._set_modality(name, pooling, solver)
-        for number, (names, weight) in enumerate(chosen):
+        result.coalition_weights.copy_(_scaled(common, listed, 1.0))
+        for place, (part, weights) in enumerate(others.items()):
+            # where nothing of what an utterance has tells anything, the prior does
+            result.pattern_weights[place] = _scaled(weights, listed, 1 - (given or {})[part].get(frozenset(), 0.0))
+        for number, names in enumerate(chosen):
             solved = solver.solve(names)
             slopes, intercepts = _class_logits(task, solved.grouped, labels)
-            result.coalition_weights[number] = weight
             result.slopes[number] = torch.as_tensor(slopes)
             result.intercepts[number] = torch.as_tensor(intercepts)
             getattr(result, f"weights_{number}").copy_(torch.as_tensor(solved.weights))
@@ -152,14 +167,28 @@ class RidgeReference(nn.Module):
         return sum(float(weight) for weight, names in weights if modality in names)
 
     @torch.no_grad()
-    def forward(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Float[Tensor, "n k"]]:
+    def forward(
+        self, batch: Batch, coalitions: Sequence[frozenset[str]], *, lost: bool = False
+    ) -> list[Float[Tensor, "n k"]]:
         """Class probabilities with only the named modalities, one per coalition.
 
         A modality that is masked or absent counts as average (its features are zero). A regression of which an
         utterance has no modality at all predicts the class prior.
+
+        Args:
+            batch: utterances.
+            coalitions: sets of modalities.
+            lost: whether the weights are those of what a coalition leaves of an utterance, and not those of what the
+                utterance has.
         """
         components = {name: self._components(batch, name) for name in self.modalities}
-        return [self._predict(components, batch.only(coalition).present) for coalition in coalitions]
+        results = []
+        for coalition in coalitions:
+            masked = batch.only(coalition).present
+            there = stacked_presence(masked if lost else batch.present, self.task.modalities)
+            weights = pattern_rows(there, self.patterns, self.pattern_weights, self.coalition_weights)
+            results.append(self._predict(components, masked, weights))
+        return results
 
     def _components(self, batch: Batch, name: str) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n q"]]:
         """Components of a modality, and its top components."""
@@ -174,9 +203,13 @@ class RidgeReference(nn.Module):
         self,
         components: Mapping[str, tuple[Tensor, Tensor]],
         present: Mapping[str, Bool[Tensor, " n"]],
+        weights: Float[Tensor, "n c"],
     ) -> Float[Tensor, "n k"]:
-        parts = []
+        total = (1 - weights.sum(1, keepdim=True)).clamp(min=0) * self.prior
+        used = [True] * len(self.coalitions) if torch.compiler.is_compiling() else weights.any(0).tolist()
         for number, names in enumerate(self.coalitions):
+            if not used[number]:
+                continue
             here = {name: present[name].unsqueeze(1) for name in names}
             linear, top = zip(*([part * here[name] for part in components[name]] for name in names), strict=True)
             phases = [part @ getattr(self, f"fourier_{name}") for part, name in zip(linear, names, strict=True)]
@@ -185,11 +218,28 @@ class RidgeReference(nn.Module):
             predicted = design @ getattr(self, f"weights_{number}")
             logits = predicted @ self.slopes[number] + self.intercepts[number]
             any_present = torch.cat(list(here.values()), dim=1).any(1, keepdim=True)
-            parts.append(self.coalition_weights[number] * torch.where(any_present, logits.softmax(1), self.prior))
-        return torch.stack(parts).sum(0)
+            total = total + weights[:, number : number + 1] * torch.where(any_present, logits.softmax(1), self.prior)
+        return total
 
 
-def _shapes(solver: RidgeSolver, poolings: Mapping[str, Pooling], coalitions: list[tuple[str, ...]]) -> dict[str, Any]:
+def _heaviest(weights: Mapping[frozenset[str], float]) -> dict[frozenset[str], float]:
+    """The coalitions of the largest weights that are worth a regression."""
+    listed = [item for item in weights.items() if item[0] and item[1] > _LEAST_WEIGHT]
+    return dict(sorted(listed, key=lambda item: -item[1])[:_MOST_OF_ONE])
+
+
+def _scaled(weights: Mapping[frozenset[str], float], listed: list[frozenset[str]], total: float) -> Float[Tensor, " c"]:
+    """The weights of the listed coalitions, scaled to add up to a total; zeros where none of them has any."""
+    row = torch.tensor([weights.get(coalition, 0.0) for coalition in listed])
+    return row * (total / max(float(row.sum()), 1e-12))
+
+
+def _shapes(
+    solver: RidgeSolver,
+    poolings: Mapping[str, Pooling],
+    coalitions: list[tuple[str, ...]],
+    patterns: list[frozenset[str]],
+) -> dict[str, Any]:
     """The `shapes` of the reference that these make."""
     return {
         "modalities": {
@@ -201,6 +251,7 @@ def _shapes(solver: RidgeSolver, poolings: Mapping[str, Pooling], coalitions: li
             for name, pooling in poolings.items()
         },
         "coalitions": [list(names) for names in coalitions],
+        "patterns": [sorted(names) for names in patterns],
     }
 
 

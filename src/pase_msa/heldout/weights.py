@@ -38,9 +38,18 @@ def coalition_weights(
         draws: of the bootstrap.
         seed: of the draws.
     """
+    return mean_weights(draw_likelihoods(samples, draws=draws, seed=seed), allowed)
+
+
+def draw_likelihoods(
+    samples: Sequence[tuple[Float[Array, "c n"], Int[NDArray[np.int64], " n"]]], *, draws: int = _DRAWS, seed: int = 0
+) -> Float[Array, "b c"]:
+    """Log-likelihood of every coalition in every draw of the bootstrap; the arguments are those of `coalition_weights`.
+
+    The weights of any set of coalitions follow from these, so that they need not be drawn again.
+    """
     generator = np.random.default_rng(seed)
-    count = len(samples[0][0])
-    total = np.zeros((draws, count))
+    total = np.zeros((draws, len(samples[0][0])))
     for values, videos in samples:
         member = np.unique(videos, return_inverse=True)[1]
         clusters = int(member.max(initial=-1)) + 1
@@ -49,12 +58,43 @@ def coalition_weights(
         sums = np.stack([np.bincount(member, weights=row, minlength=clusters) for row in values])  # [c, videos]
         # Dirichlet weights with a mean of 1 per video: each draw is a log-likelihood of as many videos as there are
         total += generator.dirichlet(np.ones(clusters), draws) * clusters @ sums.T
+    return total
+
+
+def mean_weights(total: Float[Array, "b c"], allowed: NDArray[np.bool_] | None = None) -> Float[Array, " c"]:
+    """Mean over draws of the softmax over the allowed coalitions; see `draw_likelihoods`."""
     if allowed is not None:
-        total[:, ~allowed] = -np.inf
-    total -= total.max(1, keepdims=True)  # exponents of 0 or less do not overflow
+        total = np.where(allowed, total, -np.inf)
+    total = total - total.max(1, keepdims=True)  # exponents of 0 or less do not overflow
     exponentials = np.exp(total)
     weights: Array = (exponentials / exponentials.sum(1, keepdims=True)).mean(0)
     return weights
+
+
+def weights_by_presence(
+    total: Float[Array, "b c"],
+    coalitions: Sequence[frozenset[str]],
+    allowed: NDArray[np.bool_],
+    patterns: Sequence[frozenset[str]],
+) -> dict[frozenset[str], dict[frozenset[str], float]]:
+    """Weights among the coalitions that are left, for each set of modalities that an utterance may have.
+
+    They are the posterior given that the others are lost: the same draws of the same evidence, over the coalitions
+    within the set. A set none of whose coalitions is allowed has no weights of its own.
+
+    Args:
+        total: from `draw_likelihoods`.
+        coalitions: in its order.
+        allowed: those that may have a weight.
+        patterns: sets of modalities.
+    """
+    result = {}
+    for pattern in patterns:
+        left = allowed & np.array([coalition <= pattern for coalition in coalitions])
+        if left.any():
+            weights = mean_weights(total, left).tolist()
+            result[pattern] = {c: w for c, w, here in zip(coalitions, weights, left, strict=True) if here}
+    return result
 
 
 def prediction_weights(

@@ -27,6 +27,7 @@ from pase_msa.encoders.base import Encoder, build_encoders
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
+from pase_msa.heldout.presence import stacked_presence
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.models.row_state import RowState
 from pase_msa.objective import Losses
@@ -130,30 +131,53 @@ class Model(nn.Module):
         """
         return [self.network(batch.only(coalition)) for coalition in coalitions]
 
-    def predict_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
+    def predict_coalitions(
+        self, batch: Batch, coalitions: Sequence[frozenset[str]], *, lost: bool = False
+    ) -> list[Outputs]:
         """The prediction with only the named modalities, one per coalition.
 
         With coalition weights, each weighted coalition is reduced to the modalities that it shares with the given one.
+
+        Args:
+            batch: utterances.
+            coalitions: sets of modalities.
+            lost: whether the others are as if the utterance had never had them, so that the weights are those of what
+                is left. Else the weights are those of what the utterance has: what is asked then is what each
+                modality contributes to the prediction that is made of it.
         """
-        weighted = self.mixture.coalition_weights
-        if not weighted:
+        if not self.mixture.coalition_weights:
             return self.network_coalitions(batch, coalitions)
-        weights: list[dict[frozenset[str], float]] = []
-        for coalition in coalitions:
-            parts: dict[frozenset[str], float] = {}
-            for members, weight in weighted.items():
-                parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
-            weights.append(parts)
-        needed = list(dict.fromkeys(members for parts in weights for members in parts))
+        mixed = [self._parts(batch, coalition, lost) for coalition in coalitions]
+        needed = list(dict.fromkeys(members for parts, _ in mixed for members in parts))
         outputs = dict(zip(needed, self.network_coalitions(batch, needed), strict=True))
-        share = float(self.mixture.reference)
         reference: Sequence[Tensor | None] = [None] * len(coalitions)
-        if self.reference is not None and share:
-            reference = self.reference(batch, coalitions)
+        if self.reference is not None and any(isinstance(share, Tensor) or share for _, share in mixed):
+            reference = self.reference(batch, coalitions, lost=lost)
         return [
             mix_outputs(self.task, [(weight, outputs[members]) for members, weight in parts.items()], other, share)
-            for parts, other in zip(weights, reference, strict=True)
+            for (parts, share), other in zip(mixed, reference, strict=True)
         ]
+
+    def _parts(
+        self, batch: Batch, coalition: frozenset[str], lost: bool
+    ) -> tuple[dict[frozenset[str], Any], float | Float[Tensor, " n"]]:
+        """What a prediction is made of: a weight per coalition, and that of the reference; [n] where they differ."""
+        names = self.task.modalities
+        there = stacked_presence(batch.only(coalition).present if lost else batch.present, names)
+        listed: Sequence[tuple[frozenset[str], Any]]
+        share: Any
+        # a compiled graph cannot look before it decides; where all is there, the tables give the common weights
+        if not self.mixture.given or (not torch.compiler.is_compiling() and bool(there.all())):
+            listed, share = list(self.mixture.coalition_weights.items()), float(self.mixture.reference)
+        else:
+            weights, share = self.mixture.rows(there)
+            columns = zip(self.mixture.coalitions, weights.unbind(1), strict=True)
+            used = self.mixture.used if torch.compiler.is_compiling() else weights.any(0).tolist()
+            listed = [column for column, some in zip(columns, used, strict=True) if some]
+        parts: dict[frozenset[str], Any] = {}
+        for members, weight in listed:
+            parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
+        return parts, share
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
         """Utility of a coalition from the epoch's mean detail losses, eq. 19.

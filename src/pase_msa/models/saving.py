@@ -21,9 +21,9 @@ from pase_msa.models.base import Model, build_model
 from pase_msa.task import Task
 
 # 2 since the reference has products, 3 since it has the class prior, 4 since the names below changed, 5 since the
-# reference has the limits of frames
-FORMAT = 5
-_READ = (3, 4, FORMAT)
+# reference has the limits of frames, 6 since there are weights by what an utterance has
+FORMAT = 6
+_READ = (3, 4, 5, FORMAT)
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 #: weights that have another name since format 4, by the beginning of the name: (format 3, format 4)
@@ -115,7 +115,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     with reading(root / WEIGHTS, f"the weights of the model in {CONFIG}", "save the model again"):
         tensors = load_file(root / WEIGHTS)
         if number != FORMAT:
-            tensors = _without_limits(model) | upgrade(tensors, task.modalities)
+            tensors = _later(model) | upgrade(tensors, task.modalities)
         try:
             model.load_state_dict(tensors)
         except RuntimeError as error:
@@ -142,10 +142,13 @@ def _check_size(root: Path, content: Mapping[str, Any], task: Task, inputs: Mapp
         )
 
 
-def _without_limits(model: Model) -> dict[str, Tensor]:
-    """The limits of a reference before format 5, which cut off no frame."""
-    new = ("reference.low_", "reference.high_")
-    return {name: value for name, value in model.state_dict().items() if name.startswith(new)}
+#: weights that older formats lack; as they are built they have no effect
+_ADDED = ("reference.low_", "reference.high_", "reference.pattern_", "mixture.pattern")
+
+
+def _later(model: Model) -> dict[str, Tensor]:
+    """The weights that an older format lacks, as they are in a new model: without limits of frames and patterns."""
+    return {name: value for name, value in model.state_dict().items() if name.startswith(_ADDED)}
 
 
 def upgrade(tensors: Mapping[str, Tensor], modalities: tuple[str, ...]) -> dict[str, Tensor]:

@@ -42,8 +42,11 @@ class _FixedMixture(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
+        self.table = copy.deepcopy(model.mixture).cpu()
         self.coalition_weights = model.mixture.coalition_weights
         self.reference = float(model.mixture.reference)
+        self.coalitions, self.given, self.used = self.table.coalitions, self.table.given, self.table.used
+        self.rows = self.table.rows
 
 
 class Graph(nn.Module):
@@ -149,6 +152,10 @@ def _metadata(model: Model) -> dict[str, Any]:
         "temperature": float(model.temperature),
         "coalitions": [[sorted(names), weight] for names, weight in model.mixture.coalition_weights.items()],
         "reference": float(model.mixture.reference) if model.reference is not None else 0.0,
+        "given": [
+            [sorted(part), [[sorted(names), weight] for names, weight in weights.items()], share]
+            for part, (weights, share) in model.mixture.given.items()
+        ],
     }
 
 

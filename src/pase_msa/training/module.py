@@ -172,8 +172,7 @@ class SentimentModule(lightning.LightningModule):
         if collected.coalitions:
             # the reference is not trained, so that its predictions of the first pass hold for all
             reference = self.model.reference if collected.reference is None else None
-            predicted = None if reference is None else reference(batch, [frozenset(self.modalities)])[0]
-            collected.add(self.model.network_coalitions(batch, collected.coalitions), batch, predicted)
+            collected.add(self.model.network_coalitions(batch, collected.coalitions), batch, reference)
         else:
             assert batch.labels is not None
             self._measure(self.model.network(batch), batch.labels)
@@ -199,7 +198,7 @@ class SentimentModule(lightning.LightningModule):
         if weights is None:
             probabilities = predictions.probabilities[coalitions.index(frozenset(self.modalities))]
         else:
-            self.model.mixture.set(weights.coalition_weights, weights.reference)
+            self.model.mixture.set(weights.coalition_weights, weights.reference, weights.given)
             probabilities = weights.cross_fitted
             if weights.progress is not None:
                 self.log(PROGRESS, weights.progress)
