@@ -368,7 +368,7 @@ def test_the_help_of_a_command_loads_its_parser_only():
         assert packages(modules) - {"jsonargparse"} <= HELP_LOADS[name], name
         assert {f"pase_msa.cli.{other}" for other in NAMES if other != name} & modules == set()
         assert printed.startswith(f"usage: pase {name} ")
-        assert not re.search(r"<\w", printed), "a Python object in place of words"
+        assert "<" not in printed, "a Python object in place of words"
         assert not [option for option in re.findall(r"^  (--\S+)", printed, re.M) if "_" in option], name
 
 

@@ -201,7 +201,6 @@ CHECKS = [
 BEYOND = {"check_methods_subset_invariance"}
 
 
-@pytest.mark.skipif(hasattr(estimator_checks, "estimator_checks_generator"), reason="all checks are run below")
 @pytest.mark.parametrize("name", [name for name in CHECKS if hasattr(estimator_checks, name)])
 @pytest.mark.parametrize("kind", [PaSERegressor, PaSEClassifier])
 def test_checks_of_scikit_learn(name, kind):
@@ -213,7 +212,7 @@ def test_checks_of_scikit_learn(name, kind):
 def test_every_check_of_scikit_learn(kind):
     """All checks that scikit-learn has for such an estimator, one after the other."""
     failed = {}
-    estimator = kind(epochs=1, columns={"audio": slice(None)})
+    estimator = kind(epochs=2, patience=2, columns={"audio": slice(None)})
     for each, check in estimator_checks.estimator_checks_generator(estimator):
         name = check.func.__name__
         try:

@@ -327,12 +327,10 @@ def test_an_unfinished_run_is_not_resumed_on_other_data(unfinished):
 
 
 def test_a_folder_that_is_no_run_is_left_alone(score_table, tmp_path):
-    folder = tmp_path / "thesis"  # not beside the cache
-    folder.mkdir()
-    (folder / "thesis.tex").write_text("precious")
+    (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(PaSEError, match="not empty and holds no run"):
-        train(short(folder), progress=False, table=score_table)
-    assert [file.name for file in folder.iterdir()] == ["thesis.tex"]
+        train(short(tmp_path), progress=False, table=score_table)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_unfinished_run_is_not_taken_for_a_complete_one(unfinished, tmp_path):

@@ -177,6 +177,7 @@ def train(config: RunConfig, *, progress: bool = True, table: FeatureTable | Non
     """
     if config.out:
         check_out(config.out, folder=True)
+        RunFolder(config.out).check_free()
     check_hardware(config.training)
     if table is None:
         table = open_data(config.data, config.split, config.label, training_part(config.to_dict()))

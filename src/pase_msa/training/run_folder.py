@@ -81,6 +81,24 @@ class RunFolder:
             raise PaSEError(f"{folder.path} holds {what}.")
         return folder
 
+    def check_free(self) -> None:
+        """Refuse a folder in which no run can begin or go on, whatever its options and data.
+
+        Errors:
+            PaSEError: the folder holds a finished run, or files that belong to no run.
+        """
+        if self.results.is_file():
+            raise PaSEError(f"{self.path} holds a finished run already; give another --out, or remove the folder.")
+        if self.config.is_file() and self.data.is_file():
+            return
+        # A kill while the three files of `start` are written leaves a folder that holds some of them and nothing else.
+        # The run may begin in it again.
+        begun = {self.environment.name, self.data.name, LOCK, HOLDER}
+        if self.path.exists() and any(
+            file.name not in begun and file.suffix != ".partial" for file in self.path.iterdir()
+        ):
+            raise PaSEError(f"{self.path} is not empty and holds no run; give another --out.")
+
     def start(self, config: dict[str, Any], data: dict[str, Any], environment: dict[str, Any]) -> bool:
         """Begin a run in this folder, or find that it is to be resumed there.
 
@@ -96,8 +114,7 @@ class RunFolder:
             PaSEError: the folder holds a finished run, a run of another configuration or of other data, or files that
                 belong to no run.
         """
-        if self.results.is_file():
-            raise PaSEError(f"{self.path} holds a finished run already; give another --out, or remove the folder.")
+        self.check_free()
         if self.config.is_file() and self.data.is_file():
             before = self.read_config()
             mine = {key: value for key, value in config.items() if key not in ("out", "data")}
@@ -111,14 +128,6 @@ class RunFolder:
                     f"{self.path} holds an unfinished run on other data; give the same --data, or another --out."
                 )
             return self.last.is_file()
-        # A kill while the three files below are written leaves a folder that holds some of them and nothing else. The
-        # run may begin in it again.
-        begun = {self.environment.name, self.data.name}
-        begun |= {LOCK, HOLDER}
-        if self.path.exists() and any(
-            file.name not in begun and file.suffix != ".partial" for file in self.path.iterdir()
-        ):
-            raise PaSEError(f"{self.path} is not empty and holds no run; give another --out.")
         make_folder(self.path)
         write_json(self.environment, environment)
         write_json(self.data, data)
