@@ -20,6 +20,7 @@ from tests.reference import ridge
 from tests.toys import NAMES, rows_of, tiny_spec, toy_batch, toy_model, toy_reference
 
 EVERYONE = frozenset(NAMES)
+AUDIO = frozenset({"audio"})
 COALITIONS = [EVERYONE, frozenset({"text"}), frozenset({"audio", "vision"}), frozenset()]
 KINDS = {"scores": "regression", "three classes": "classification", "two classes": "classification"}
 each_kind = pytest.mark.parametrize("kind", KINDS)
@@ -54,7 +55,13 @@ def naive(task, reference, batch, coalition):
     state = {name: value.double().numpy() for name, value in reference.state_dict().items()}
     result = np.zeros((len(batch), task.num_classes))
     for row in range(len(batch)):
-        for number, (members, weight) in enumerate(zip(reference.coalitions, state["coalition_weights"], strict=True)):
+        has = [name for name in task.modalities if batch.present[name][row]]
+        weights = state["coalition_weights"]
+        for place, pattern in enumerate(reference.shapes["patterns"]):
+            if set(pattern) == set(has):
+                weights = state["pattern_weights"][place]
+        result[row] += (1 - weights.sum()) * state["prior"]
+        for number, (members, weight) in enumerate(zip(reference.coalitions, weights, strict=True)):
             if not any(name in coalition and batch.present[name][row] for name in members):
                 result[row] += weight * state["prior"]
                 continue
@@ -88,6 +95,25 @@ def test_it_predicts_what_a_naive_computation_does(kind, diagnosed):
     assert not batch.present["vision"].all()
     for coalition, predicted in zip(COALITIONS, reference(batch, COALITIONS), strict=True):
         np.testing.assert_allclose(predicted.numpy(), naive(task, reference, batch, coalition), atol=1e-4)
+
+
+@each_kind
+def test_what_an_utterance_lost_is_as_if_it_had_never_been_there(kind, diagnosed):
+    task, _, valid, reference = diagnosed(kind)
+    batch = whole(valid)
+    for coalition, predicted in zip(COALITIONS, reference(batch, COALITIONS, lost=True), strict=True):
+        masked = batch.only(coalition)
+        np.testing.assert_allclose(predicted.numpy(), naive(task, reference, masked, EVERYONE), atol=1e-4)
+
+
+def test_who_lost_the_best_modality_is_predicted_from_another(diagnosed):
+    task, _, valid, reference = diagnosed("scores")
+    batch = whole(valid)
+    kept, lost = (
+        np.corrcoef(task.score(part[0]).numpy(), batch.labels.numpy())[0, 1]
+        for part in (reference(batch, [AUDIO]), reference(batch, [AUDIO], lost=True))
+    )
+    assert lost > max(kept, 0.3)
 
 
 @each_kind
@@ -152,7 +178,8 @@ def test_a_masked_modality_counts_as_absent_and_as_average(name, diagnosed):
     _, _, valid, reference = diagnosed("scores")
     batch = whole(valid)
     masked = reference(batch, [EVERYONE - {name}])[0]
-    assert torch.equal(reference(batch.only(EVERYONE - {name}), [EVERYONE])[0], masked)
+    alone = reference(batch.only(EVERYONE - {name}), [EVERYONE])[0]
+    assert torch.equal(alone, reference(batch, [EVERYONE - {name}], lost=True)[0])
     # two frames whose mean and deviation are those of the training split
     mean, deviation = getattr(reference, f"center_{name}").chunk(2)
     frames = torch.stack([mean - deviation, mean + deviation]).expand(len(batch), 2, len(mean))
@@ -205,5 +232,5 @@ def test_a_model_of_another_format_is_refused(tmp_path):
     folder = toy_model().save_pretrained(tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "format": 1}))
-    with pytest.raises(PaSEError, match=r"model was to hold a model of format 3 to 5, found 1.*train it again\.$"):
+    with pytest.raises(PaSEError, match=r"model was to hold a model of format 3 to 6, found 1.*train it again\.$"):
         Model.from_pretrained(folder)

@@ -43,6 +43,25 @@ class MixtureWeights:
     given: Given = field(default_factory=dict)
 
 
+@dataclasses.dataclass(frozen=True)
+class MixtureValues:
+    """What the buffers of a mixture hold.
+
+    Attributes:
+        coalitions: of every row of weights.
+        used: whether anything gives a weight to it.
+        weights: of the coalitions.
+        reference: weight of the closed-form reference.
+        given: both by the set of modalities of utterances that lack one.
+    """
+
+    coalitions: list[frozenset[str]]
+    used: list[bool]
+    weights: list[float]
+    reference: float
+    given: dict[frozenset[str], tuple[dict[frozenset[str], float], float]]
+
+
 class CoalitionMixture(nn.Module):
     """Weights of coalitions of modalities, part of a model's state.
 
@@ -125,34 +144,32 @@ class CoalitionMixture(nn.Module):
         return torch.tensor([name in part for name in self.modalities])
 
     @property
-    def coalition_weights(self) -> dict[frozenset[str], float]:
-        """Weight of each coalition that has one, the heaviest first; empty where the mixture is off."""
-        rows = zip(self.coalitions, self.weights.tolist(), strict=True)
-        return {coalition: weight for coalition, weight in rows if weight > 0}
-
-    @property
-    def coalitions(self) -> list[frozenset[str]]:
-        """The coalition of every row of weights, used or not."""
-        return [self._names(row) for row in self.members.tolist()]
-
-    @property
-    def given(self) -> dict[frozenset[str], tuple[dict[frozenset[str], float], float]]:
-        """Weights of coalitions and of the reference, by the set of modalities of utterances that lack one."""
-        listed = self.coalitions
-        rows = zip(self.patterns.tolist(), self.pattern_weights.tolist(), self.pattern_reference.tolist(), strict=True)
-        return {
-            self._names(flags): ({c: w for c, w in zip(listed, weights, strict=True) if w > 0}, share)
-            for flags, weights, share in rows
+    def values(self) -> MixtureValues:
+        """The buffers as plain values."""
+        coalitions = [self._names(flags) for flags in self.members.tolist()]
+        given = {
+            self._names(flags): (_positive(coalitions, weights), share)
+            for flags, weights, share in zip(
+                self.patterns.tolist(), self.pattern_weights.tolist(), self.pattern_reference.tolist(), strict=True
+            )
             if any(flags)
         }
+        used = (self.weights > 0) | (self.pattern_weights > 0).any(0)
+        return MixtureValues(coalitions, used.tolist(), self.weights.tolist(), float(self.reference), given)
 
     def _names(self, flags: Sequence[bool]) -> frozenset[str]:
         return frozenset(name for name, flag in zip(self.modalities, flags, strict=True) if flag)
 
     @property
-    def used(self) -> list[bool]:
-        """Whether anything gives a weight to the coalition of each row."""
-        return ((self.weights > 0) | (self.pattern_weights > 0).any(0)).tolist()
+    def coalition_weights(self) -> dict[frozenset[str], float]:
+        """Weight of each coalition that has one, the heaviest first; empty where the mixture is off."""
+        values = self.values
+        return _positive(values.coalitions, values.weights)
+
+    @property
+    def given(self) -> dict[frozenset[str], tuple[dict[frozenset[str], float], float]]:
+        """Weights of coalitions and of the reference, by the set of modalities of utterances that lack one."""
+        return self.values.given
 
     def rows(self, present: Bool[Tensor, "n m"]) -> tuple[Float[Tensor, "n c"], Float[Tensor, " n"]]:
         """Weights of the coalitions, in the order of `coalitions`, and of the reference, for each utterance.
@@ -165,6 +182,33 @@ class CoalitionMixture(nn.Module):
         values = pattern_rows(present, self.patterns, own, common)
         return values[:, :-1], values[:, -1]
 
+    def parts(
+        self, coalition: frozenset[str], present: Bool[Tensor, "n m"]
+    ) -> tuple[dict[frozenset[str], Any], float | Float[Tensor, " n"]]:
+        """What a prediction from a coalition is made of: a weight per part of it, and that of the reference.
+
+        The weights are numbers where every utterance has everything, and [n] else.
+
+        Args:
+            coalition: the modalities that are shown.
+            present: what each utterance has, which the weights follow.
+        """
+        values = self.values
+        rows: list[Any]
+        share: Any
+        compiled = torch.compiler.is_compiling()  # such a graph cannot look at a tensor before it decides
+        if not values.given or (not compiled and bool(present.all())):
+            rows, share = list(values.weights), values.reference
+            used = [weight > 0 for weight in values.weights]
+        else:
+            weights, share = self.rows(present)
+            rows, used = list(weights.unbind(1)), values.used if compiled else weights.any(0).tolist()
+        parts: dict[frozenset[str], Any] = {}
+        for members, weight, some in zip(values.coalitions, rows, used, strict=True):
+            if some:
+                parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
+        return parts, share
+
     def prediction_weight(self, modality: str) -> float:
         """Part of the network's prediction that uses a modality, in [0, 1]; 1 where the mixture is off."""
         weights = self.coalition_weights
@@ -176,6 +220,10 @@ def _used(weights: Mapping[frozenset[str], float]) -> dict[frozenset[str], float
     used = {coalition: float(weight) for coalition, weight in weights.items() if weight > _NEGLIGIBLE}
     total = sum(used.values())
     return {coalition: weight / total for coalition, weight in sorted(used.items(), key=lambda item: -item[1])}
+
+
+def _positive(coalitions: Sequence[frozenset[str]], weights: Sequence[float]) -> dict[frozenset[str], float]:
+    return {coalition: weight for coalition, weight in zip(coalitions, weights, strict=True) if weight > 0}
 
 
 def _share(reference: float) -> float:

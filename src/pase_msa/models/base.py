@@ -147,7 +147,10 @@ class Model(nn.Module):
         """
         if not self.mixture.coalition_weights:
             return self.network_coalitions(batch, coalitions)
-        mixed = [self._parts(batch, coalition, lost) for coalition in coalitions]
+        mixed = []
+        for coalition in coalitions:
+            there = stacked_presence(batch.only(coalition).present if lost else batch.present, self.task.modalities)
+            mixed.append(self.mixture.parts(coalition, there))
         needed = list(dict.fromkeys(members for parts, _ in mixed for members in parts))
         outputs = dict(zip(needed, self.network_coalitions(batch, needed), strict=True))
         reference: Sequence[Tensor | None] = [None] * len(coalitions)
@@ -157,27 +160,6 @@ class Model(nn.Module):
             mix_outputs(self.task, [(weight, outputs[members]) for members, weight in parts.items()], other, share)
             for (parts, share), other in zip(mixed, reference, strict=True)
         ]
-
-    def _parts(
-        self, batch: Batch, coalition: frozenset[str], lost: bool
-    ) -> tuple[dict[frozenset[str], Any], float | Float[Tensor, " n"]]:
-        """What a prediction is made of: a weight per coalition, and that of the reference; [n] where they differ."""
-        names = self.task.modalities
-        there = stacked_presence(batch.only(coalition).present if lost else batch.present, names)
-        listed: Sequence[tuple[frozenset[str], Any]]
-        share: Any
-        # a compiled graph cannot look before it decides; where all is there, the tables give the common weights
-        if not self.mixture.given or (not torch.compiler.is_compiling() and bool(there.all())):
-            listed, share = list(self.mixture.coalition_weights.items()), float(self.mixture.reference)
-        else:
-            weights, share = self.mixture.rows(there)
-            columns = zip(self.mixture.coalitions, weights.unbind(1), strict=True)
-            used = self.mixture.used if torch.compiler.is_compiling() else weights.any(0).tolist()
-            listed = [column for column, some in zip(columns, used, strict=True) if some]
-        parts: dict[frozenset[str], Any] = {}
-        for members, weight in listed:
-            parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
-        return parts, share
 
     def coalition_utility(self, losses: Mapping[str, float], coalition: frozenset[str]) -> float:
         """Utility of a coalition from the epoch's mean detail losses, eq. 19.

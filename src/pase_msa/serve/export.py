@@ -27,6 +27,7 @@ from pase_msa.calibration import unchecked_confidence
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, replacing
+from pase_msa.heldout.mixture import CoalitionMixture, MixtureValues
 from pase_msa.models.base import Model
 from pase_msa.serve.onnx_model import FEATURES, LENGTH, METADATA, OnnxModel
 from pase_msa.serve.predictor import Predictor
@@ -37,16 +38,18 @@ _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _SIZES = ((1, 1), (2, 3), (9, 8), (4, 40))  # utterances and steps of the rows that a file is checked on
 
 
-class _FixedMixture(nn.Module):
-    """The mixture's weights as plain numbers, since the coalitions are fixed when the graph is made."""
+class _FixedMixture(CoalitionMixture):
+    """A mixture whose values are plain numbers, since the coalitions are fixed when the graph is made."""
 
-    def __init__(self, model: Model) -> None:
-        super().__init__()
-        self.table = copy.deepcopy(model.mixture).cpu()
-        self.coalition_weights = model.mixture.coalition_weights
-        self.reference = float(model.mixture.reference)
-        self.coalitions, self.given, self.used = self.table.coalitions, self.table.given, self.table.used
-        self.rows = self.table.rows
+    def __init__(self, mixture: CoalitionMixture) -> None:
+        super().__init__(mixture.modalities)
+        self.load_state_dict(mixture.state_dict())
+        self._fixed = mixture.values
+
+    @property
+    def values(self) -> MixtureValues:
+        """Those of the mixture that it was made from."""
+        return self._fixed
 
 
 class Graph(nn.Module):
@@ -59,7 +62,7 @@ class Graph(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).cpu().float().eval()
-        self.model.mixture = _FixedMixture(model)  # type: ignore[assignment]
+        self.model.mixture = _FixedMixture(self.model.mixture)
         self.temperature = float(model.temperature)
         self.eval()
 
