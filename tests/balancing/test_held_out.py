@@ -15,7 +15,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.heldout.diagnosis import Diagnosis, ModalityDiagnosis
 from pase_msa.heldout.presence import presence_patterns
 from pase_msa.heldout.validation import CoalitionPredictions
-from pase_msa.heldout.weights import MOST_COALITIONS, coalition_weights
+from pase_msa.heldout.weights import MOST_COALITIONS, coalition_weights, draw_likelihoods
 from pase_msa.shapley import attribution
 from pase_msa.task import Task
 from tests.toys import NAMES, toy_batch
@@ -38,7 +38,7 @@ def diagnosis(gains, names=NAMES, excluded=()):
     return Diagnosis(
         {name: ModalityDiagnosis(None, verdict, "", None, 0.0) for name, verdict in verdicts.items()},
         coalitions,
-        coalition_weights([(gains, VIDEOS)], allowed),
+        coalition_weights(draw_likelihoods([(gains, VIDEOS)]), allowed),
         gains,
         VIDEOS,
     )

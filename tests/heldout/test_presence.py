@@ -51,7 +51,7 @@ def test_the_weights_of_a_set_are_those_of_a_posterior_that_knows_its_coalitions
     result = weights_by_presence(draw_likelihoods([(values, videos)]), listed, allowed, presence_patterns(NAMES))
     for pattern, own in result.items():
         inside = [row for row, part in enumerate(listed) if part <= pattern and allowed[row]]
-        wanted = coalition_weights([(values[inside], videos)])
+        wanted = coalition_weights(draw_likelihoods([(values[inside], videos)]))
         assert own == pytest.approx({listed[row]: w for row, w in zip(inside, wanted, strict=True)})
     assert set(result) == set(presence_patterns(NAMES))
 

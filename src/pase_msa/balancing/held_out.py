@@ -41,8 +41,8 @@ from pase_msa.heldout.temperature import calibrated, log_likelihood, most_likely
 from pase_msa.heldout.validation import CoalitionPredictions
 from pase_msa.heldout.weights import (
     MOST_COALITIONS,
+    coalition_weights,
     draw_likelihoods,
-    mean_weights,
     prediction_weights,
     selection_frequency,
     weights_by_presence,
@@ -147,7 +147,7 @@ class HeldOutBalancing(BalancingMethod):
         self.coalitions = [c for c in diagnosis.coalitions if c in set(chosen[:MOST_COALITIONS])]
         self._rows = [diagnosis.coalitions.index(coalition) for coalition in self.coalitions]
         self._allowed = np.array([not (coalition & set(self.excluded)) for coalition in self.coalitions])
-        self._set_weights(mean_weights(self._draw([]), self._allowed))
+        self._set_weights(coalition_weights(self._draw([]), self._allowed))
 
     def _draw(self, samples: Sequence[tuple[Any, Any]]) -> Float[np.ndarray, "b c"]:
         """Draws from the folds of the reference and from samples of the network's own likelihoods."""
@@ -202,6 +202,7 @@ class HeldOutBalancing(BalancingMethod):
         self._averaged = newest if before is None else memory * before + (1 - memory) * newest
         candidates = tempered(self._averaged)
         patterns = presence_patterns(self.modalities)
+        occurring = _occurring(predictions, self.modalities)
         everything = np.ones(len(predictions.videos), dtype=bool)
         fit = self._fit_mixture(predictions, candidates, everything, patterns)
         weights, self.reference_weight, cross_fitted = fit.weights, fit.reference, fit.probabilities
@@ -209,7 +210,7 @@ class HeldOutBalancing(BalancingMethod):
             mine = (predictions.halves == half).numpy()
             if mine.any() and not mine.all():
                 # each half is predicted with what is fitted on the other one
-                other = self._fit_mixture(predictions, candidates, ~mine, _occurring(predictions, patterns))
+                other = self._fit_mixture(predictions, candidates, ~mine, occurring)
                 cross_fitted[mine] = other.probabilities[mine]
         self._set_weights(weights)
         return MixtureWeights(
@@ -239,7 +240,7 @@ class HeldOutBalancing(BalancingMethod):
         # at the temperature that suits each: good predictions that are too sure of themselves should not count as bad
         likelihoods = log_likelihood(most_likely(candidates, membership, rows), membership)
         drawn = self._draw([(likelihoods.numpy()[:, rows], videos[rows])])
-        weights = mean_weights(drawn, self._allowed)
+        weights = coalition_weights(drawn, self._allowed)
         share, probabilities = self._with_reference(predictions, weights, 0, rows)
         given: dict[frozenset[str], tuple[dict[frozenset[str], float], float]] = {}
         by_presence = weights_by_presence(drawn, self.coalitions, self._allowed, patterns)
@@ -354,9 +355,14 @@ class HeldOutBalancing(BalancingMethod):
         self._set_weights(np.array(state_dict["coalition_weights"]))
 
 
-def _occurring(predictions: CoalitionPredictions, patterns: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    """Nothing where all utterances have all modalities, which is the rule; else all patterns."""
-    return [] if predictions.present is None or bool(predictions.present.all()) else list(patterns)
+def _occurring(predictions: CoalitionPredictions, modalities: Sequence[str]) -> list[frozenset[str]]:
+    """The sets of modalities that utterances have which lack one; none where all have everything, which is the rule."""
+    if predictions.present is None or bool(predictions.present.all()):
+        return []
+    sets = {
+        frozenset(n for n, flag in zip(modalities, row, strict=True) if flag) for row in predictions.present.tolist()
+    }
+    return [pattern for pattern in presence_patterns(modalities) if pattern in sets]
 
 
 def build(config: Config) -> HeldOutBalancing:

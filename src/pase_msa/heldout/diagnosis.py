@@ -17,7 +17,7 @@ from pase_msa.heldout.presence import presence_patterns
 from pase_msa.heldout.reference import RidgeReference
 from pase_msa.heldout.ridge import RidgeSolver
 from pase_msa.heldout.verdict import EXCLUDED, Evidence, Verdict, judge, videos_needed
-from pase_msa.heldout.weights import draw_likelihoods, mean_weights, prediction_weights, weights_by_presence
+from pase_msa.heldout.weights import coalition_weights, draw_likelihoods, prediction_weights, weights_by_presence
 from pase_msa.shapley import attribution
 from pase_msa.task import Task
 
@@ -133,7 +133,7 @@ def diagnose_features(
     coalitions, _, gains_of_all = all_gains.of(names)
     samples = [(gains_of_all["grouped"], train_videos), (gains_of_all["valid"], valid_videos)]
     drawn, allowed = draw_likelihoods(samples, seed=seed), _allowed(coalitions, judged)
-    weights = mean_weights(drawn, allowed)
+    weights = coalition_weights(drawn, allowed)
     reference = None
     if poolings:
         by_coalition = dict(zip(coalitions, weights.tolist(), strict=True))

@@ -182,32 +182,30 @@ class CoalitionMixture(nn.Module):
         values = pattern_rows(present, self.patterns, own, common)
         return values[:, :-1], values[:, -1]
 
-    def parts(
-        self, coalition: frozenset[str], present: Bool[Tensor, "n m"]
-    ) -> tuple[dict[frozenset[str], Any], float | Float[Tensor, " n"]]:
-        """What a prediction from a coalition is made of: a weight per part of it, and that of the reference.
+    def weigh(
+        self, presences: Sequence[Bool[Tensor, "n m"]]
+    ) -> list[tuple[list[tuple[frozenset[str], Any]], float | Float[Tensor, " n"]]]:
+        """The coalitions that have a weight, each with it, and the weight of the reference.
 
-        The weights are numbers where every utterance has everything, and [n] else.
+        They are numbers where every utterance has everything, and [n] else.
 
         Args:
-            coalition: the modalities that are shown.
-            present: what each utterance has, which the weights follow.
+            presences: what each utterance has; there is one result for each of these.
         """
-        values = self.values
-        rows: list[Any]
-        share: Any
-        compiled = torch.compiler.is_compiling()  # such a graph cannot look at a tensor before it decides
-        if not values.given or (not compiled and bool(present.all())):
-            rows, share = list(values.weights), values.reference
-            used = [weight > 0 for weight in values.weights]
-        else:
-            weights, share = self.rows(present)
-            rows, used = list(weights.unbind(1)), values.used if compiled else weights.any(0).tolist()
-        parts: dict[frozenset[str], Any] = {}
-        for members, weight, some in zip(values.coalitions, rows, used, strict=True):
-            if some:
-                parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
-        return parts, share
+        values, compiled = self.values, torch.compiler.is_compiling()
+        results: list[tuple[list[tuple[frozenset[str], Any]], Any]] = []
+        for present in presences:
+            rows: Sequence[Any]
+            share: Any
+            # a compiled graph cannot look at a tensor before it decides
+            if not values.given or (not compiled and bool(present.all())):
+                rows, share, used = values.weights, values.reference, [weight > 0 for weight in values.weights]
+            else:
+                weights, share = self.rows(present)
+                rows, used = weights.unbind(1), values.used if compiled else weights.any(0).tolist()
+            listed = zip(values.coalitions, rows, used, strict=True)
+            results.append(([(coalition, weight) for coalition, weight, some in listed if some], share))
+        return results
 
     def prediction_weight(self, modality: str) -> float:
         """Part of the network's prediction that uses a modality, in [0, 1]; 1 where the mixture is off."""

@@ -182,13 +182,17 @@ class RidgeReference(nn.Module):
                 utterance has.
         """
         components = {name: self._components(batch, name) for name in self.modalities}
-        results = []
-        for coalition in coalitions:
-            masked = batch.only(coalition).present
-            there = stacked_presence(masked if lost else batch.present, self.task.modalities)
-            weights = pattern_rows(there, self.patterns, self.pattern_weights, self.coalition_weights)
-            results.append(self._predict(components, masked, weights))
-        return results
+        masked = [batch.only(coalition).present for coalition in coalitions]
+        weights = [self._weights(present) for present in (masked if lost else [batch.present])]
+        return [
+            self._predict(components, present, own)
+            for present, own in zip(masked, weights if lost else weights * len(masked), strict=True)
+        ]
+
+    def _weights(self, present: Mapping[str, Bool[Tensor, " n"]]) -> Float[Tensor, "n c"]:
+        """Weights of the coalitions for what each utterance has."""
+        there = stacked_presence(present, self.task.modalities)
+        return pattern_rows(there, self.patterns, self.pattern_weights, self.coalition_weights)
 
     def _components(self, batch: Batch, name: str) -> tuple[Float[Tensor, "n c"], Float[Tensor, "n q"]]:
         """Components of a modality, and its top components."""

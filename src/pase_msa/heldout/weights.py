@@ -18,35 +18,18 @@ MOST_COALITIONS = 16
 _DRAWS = 400
 
 
-def coalition_weights(
-    samples: Sequence[tuple[Float[Array, "c n"], Int[NDArray[np.int64], " n"]]],
-    allowed: NDArray[np.bool_] | None = None,
-    *,
-    draws: int = _DRAWS,
-    seed: int = 0,
-) -> Float[Array, " c"]:
-    """Weights of coalitions that add up to one (pseudo-BMA+, Yao et al. 2018, clustered by video).
+def draw_likelihoods(
+    samples: Sequence[tuple[Float[Array, "c n"], Int[NDArray[np.int64], " n"]]], *, draws: int = _DRAWS, seed: int = 0
+) -> Float[Array, "b c"]:
+    """Log-likelihood of every coalition in every draw of a Bayesian bootstrap over videos (Rubin 1981).
 
-    Each draw of a Bayesian bootstrap over videos (Rubin 1981) weighs every video of every sample. The weights of that
-    draw are the softmax of the coalitions' weighted log-likelihoods, and the result is the mean over draws. A coalition
-    that is clearly best has a weight near 1; coalitions that the data cannot tell apart have similar weights.
+    Each draw weighs every video of every sample. The weights of any set of coalitions follow from these.
 
     Args:
         samples: log-likelihood of every coalition on every utterance, and the video of each utterance; one pair per
             independent set of utterances (validation, folds of the training split).
-        allowed: coalitions that may have a weight; all if left out.
         draws: of the bootstrap.
         seed: of the draws.
-    """
-    return mean_weights(draw_likelihoods(samples, draws=draws, seed=seed), allowed)
-
-
-def draw_likelihoods(
-    samples: Sequence[tuple[Float[Array, "c n"], Int[NDArray[np.int64], " n"]]], *, draws: int = _DRAWS, seed: int = 0
-) -> Float[Array, "b c"]:
-    """Log-likelihood of every coalition in every draw of the bootstrap; the arguments are those of `coalition_weights`.
-
-    The weights of any set of coalitions follow from these, so that they need not be drawn again.
     """
     generator = np.random.default_rng(seed)
     total = np.zeros((draws, len(samples[0][0])))
@@ -61,8 +44,17 @@ def draw_likelihoods(
     return total
 
 
-def mean_weights(total: Float[Array, "b c"], allowed: NDArray[np.bool_] | None = None) -> Float[Array, " c"]:
-    """Mean over draws of the softmax over the allowed coalitions; see `draw_likelihoods`."""
+def coalition_weights(total: Float[Array, "b c"], allowed: NDArray[np.bool_] | None = None) -> Float[Array, " c"]:
+    """Weights of coalitions that add up to one (pseudo-BMA+, Yao et al. 2018, clustered by video).
+
+    The weights of a draw are the softmax of the coalitions' log-likelihoods in it, and the result is the mean over
+    draws. A coalition that is clearly best has a weight near 1; coalitions that the data cannot tell apart have similar
+    weights.
+
+    Args:
+        total: from `draw_likelihoods`.
+        allowed: coalitions that may have a weight; all if left out.
+    """
     if allowed is not None:
         total = np.where(allowed, total, -np.inf)
     total = total - total.max(1, keepdims=True)  # exponents of 0 or less do not overflow
@@ -92,7 +84,7 @@ def weights_by_presence(
     for pattern in patterns:
         left = allowed & np.array([coalition <= pattern for coalition in coalitions])
         if left.any():
-            weights = mean_weights(total, left).tolist()
+            weights = coalition_weights(total, left).tolist()
             result[pattern] = {c: w for c, w, here in zip(coalitions, weights, left, strict=True) if here}
     return result
 

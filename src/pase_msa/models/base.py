@@ -147,10 +147,17 @@ class Model(nn.Module):
         """
         if not self.mixture.coalition_weights:
             return self.network_coalitions(batch, coalitions)
-        mixed = []
-        for coalition in coalitions:
-            there = stacked_presence(batch.only(coalition).present if lost else batch.present, self.task.modalities)
-            mixed.append(self.mixture.parts(coalition, there))
+        names = self.task.modalities
+        if lost:
+            weighed = self.mixture.weigh([stacked_presence(batch.only(c).present, names) for c in coalitions])
+        else:
+            weighed = self.mixture.weigh([stacked_presence(batch.present, names)]) * len(coalitions)
+        mixed: list[tuple[dict[frozenset[str], Any], Any]] = []
+        for coalition, (listed, share) in zip(coalitions, weighed, strict=True):
+            parts: dict[frozenset[str], Any] = {}
+            for members, weight in listed:
+                parts[members & coalition] = parts.get(members & coalition, 0.0) + weight
+            mixed.append((parts, share))
         needed = list(dict.fromkeys(members for parts, _ in mixed for members in parts))
         outputs = dict(zip(needed, self.network_coalitions(batch, needed), strict=True))
         reference: Sequence[Tensor | None] = [None] * len(coalitions)
