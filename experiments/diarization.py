@@ -61,8 +61,8 @@ class Voice:
 MATERIAL: dict[str, tuple[Voice, ...]] = {
     "one voice": (Voice("en-us"),),
     "two that are alike": (Voice("en-us+m1"), Voice("en-us+m3")),
-    "two that differ": (Voice("en-us+m3", 25, 150), Voice("en-gb+f4", 85, 190)),
-    "three that differ": (Voice("en-us+m3", 20, 150), Voice("en-gb+f4", 90, 190), Voice("en-us+croak", 50, 170)),
+    "two that differ": (Voice("en-us+m3", 25, 150), Voice("en+f4", 85, 190)),
+    "three that differ": (Voice("en-us+m3", 20, 150), Voice("en+f4", 90, 190), Voice("en-us+croak", 50, 170)),
 }
 CALL = "two that differ, a channel each"
 

@@ -42,7 +42,7 @@ from pase_msa.serve.summary import render_result
 from pase_msa.serve.units import units_of
 
 RATE = 22_050  # Hz, eSpeak NG's
-VOICES = (("en-us+m3", {"pitch": 25, "speed": 150}), ("en-gb+f4", {"pitch": 85, "speed": 185}))
+VOICES = (("en-us+m3", {"pitch": 25, "speed": 150}), ("en+f4", {"pitch": 85, "speed": 185}))
 GERMAN = (
     "Ich habe diesen Film am ersten Wochenende mit meinem Bruder gesehen.",
     "Der Anfang war sehr langweilig, und eine halbe Stunde lang passiert nichts.",

@@ -65,13 +65,13 @@ def test_a_text_in_another_language_is_spread_over_the_speech(multilingual, medi
 
 def test_the_table_records_the_languages(multilingual, media, tmp_path):
     (tmp_path / "clips.csv").write_text(
-        f"path,id,language\n{media / 'sound.wav'},a,de\n{media / 'sound.wav'},b,en\n{media / 'sound.wav'},c,\n"
+        f"path,id,language\n{media / 'sound.wav'},a,de\n{media / 'sound.wav'},b,en\n{media / 'sound.wav'},c,French\n"
     )
     table, _ = extract_table(tmp_path / "clips.csv", tmp_path / "out", config("de"), jobs=1)
-    assert multilingual == [("multilingual", "de"), ("multilingual", "en"), ("multilingual", "de")]
-    assert table.meta["extraction"]["languages"] == {"de": 2, "en": 1}
-    assert trained_languages(table.meta["extraction"]) == ["de", "en"]
-    assert table.labels("language") == ["de", "en", None]  # for `pase evaluate --by language`
+    assert multilingual == [("multilingual", "de"), ("multilingual", "en"), ("multilingual", "fr")]
+    assert table.meta["extraction"]["languages"] == {"de": 1, "en": 1, "fr": 1}
+    assert trained_languages(table.meta["extraction"]) == ["de", "en", "fr"]
+    assert table.labels("language") == ["de", "en", "French"]  # for `pase evaluate --by language`
 
 
 def test_a_record_without_languages_has_the_declared_one(multilingual):

@@ -71,7 +71,7 @@ def said():
     for text, voice, pitch in (
         ("The whole story was really wonderful, and I loved it.", "en-us+m3", 20),
         ("Honestly, the ending was a little boring for me.", "en-us+m3", 20),
-        ("The music was good, and I would watch it again.", "en-gb+f4", 90),
+        ("The music was good, and I would watch it again.", "en+f4", 90),
     ):
         sound, rate = speak(text, voice, pitch=pitch)
         times = np.arange(round(len(sound) / rate * RATE)) / RATE

@@ -79,7 +79,7 @@ def predict(
     if without:
         raise PaSEError("--without masks modalities of a clip; from data, leave their columns out.")
     if options := request.options():
-        raise PaSEError(f"{options[0]} divides a clip, and rows of data are predicted one by one; leave it out.")
+        raise PaSEError(f"{options[0]} is about a clip, and rows of data are predicted one by one; leave it out.")
     _predict_features(run, data, split, out, as_json=json)
 
 
@@ -131,10 +131,8 @@ class ClipRequest:
             raise PaSEError("Windows cut a recording, and the transcript of --text is of the whole; leave out one.")
         self.recording().check()
         if self.speakers is not None and (self.text is not None or self.unit == "window"):
-            other = "--text" if self.text is not None else "--unit window"
-            raise PaSEError(
-                f"--speakers divides the clip where the speaker changes, and {other} does not; leave one out."
-            )
+            what = "the transcript of --text is of the whole" if self.text is not None else "--unit window does not"
+            raise PaSEError(f"--speakers divides the clip where the speaker changes, and {what}; leave one out.")
         if self.unit == "turn" and self.segments is None and self.speakers is None:
             raise PaSEError(NO_SPEAKERS)
         if self.tiers and self.segments is None:

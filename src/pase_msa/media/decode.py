@@ -110,6 +110,11 @@ def duration_of(path: str | Path) -> float:
     return probe(path).duration
 
 
+def channels_of(path: str | Path) -> int:
+    """Channels of the sound of a media file, 0 where it has none; the errors are those of `probe`."""
+    return probe(path).channels
+
+
 def _duration(container: Any, *streams: Any) -> float:
     if container.duration and container.duration > 0:
         return float(container.duration) / 1e6

@@ -41,9 +41,13 @@ def name_of(language: str) -> str:
     return "English" if language == ENGLISH else language_names().get(language, language)
 
 
-def is_language(code: str) -> bool:
-    """Whether a word is the code of a language that the recogniser knows."""
-    return code == ENGLISH or (2 <= len(code) <= 3 and code in language_names())
+def code_of(word: str) -> str | None:
+    """The code of a language that is written as its code or its English name; None where it is neither."""
+    language = word.strip().lower()
+    if not language or language == ENGLISH:
+        return language or None
+    names = language_names()
+    return language if language in names else next((code for code in names if names[code].lower() == language), None)
 
 
 def check_language(language: str) -> None:

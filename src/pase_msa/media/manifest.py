@@ -9,7 +9,7 @@ from pathlib import Path
 from pase_msa.data.cells import CsvFile, Row, is_unknown, read_csv
 from pase_msa.data.table import LabelKind
 from pase_msa.errors import PaSEError
-from pase_msa.media.languages import is_language
+from pase_msa.media.languages import code_of
 from pase_msa.media.pipeline import TEXT_SUFFIX
 from pase_msa.media.timelines.files import is_timeline, read_segments
 
@@ -174,7 +174,6 @@ def _item(manifest: CsvFile, number: int, line: Row, kinds: dict[str, LabelKind]
     labels = {label: manifest.label(line, label, kind) for label, kind in kinds.items()}
     file = manifest.path.parent / written if written else None
     video, split, speaker = row.get("video") or stem, row.get("split") or "", row.get("speaker", "")
-    language = row.get("language", "").lower()
     return Item(
         name,
         file,
@@ -186,7 +185,7 @@ def _item(manifest: CsvFile, number: int, line: Row, kinds: dict[str, LabelKind]
         times[1],
         labels,
         None if is_unknown(speaker) else speaker,
-        language if is_language(language) else None,
+        code_of(row.get("language", "")),
     )
 
 

@@ -12,7 +12,7 @@ from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Span
 from pase_msa.media.config import CHANNELS, ExtractConfig, RecordingOptions
-from pase_msa.media.decode import RATE, probe
+from pase_msa.media.decode import RATE, channels_of
 from pase_msa.media.speakers import Talk, find_speakers, read_voices
 from pase_msa.media.speech import speech_blocks
 from pase_msa.media.timelines.base import Segment
@@ -50,7 +50,7 @@ def _name(talk: Talk, names: Sequence[str]) -> str:
 
 
 def _by_channel(path: str | Path, names: Sequence[str], config: ExtractConfig) -> list[Segment]:
-    count = probe(path).channels
+    count = channels_of(path)
     if count < 2:
         raise PaSEError(
             f"{path} has {count or 'no'} channel of sound, so it has not one per speaker; take --speakers auto."

@@ -10,7 +10,7 @@ from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Span
 from pase_msa.media.config import ExtractConfig
-from pase_msa.media.decode import RATE, probe, read_audio
+from pase_msa.media.decode import RATE, duration_of, read_audio
 from pase_msa.media.weights import Weights, require
 
 VOICE = Weights(
@@ -58,8 +58,8 @@ def speech_blocks(
     The sound is searched in blocks, so that the length of the file does not matter. Times of speech are from the
     beginning of the block, and none of it is longer than `config.longest`.
     """
-    info, begin = probe(path), 0.0
-    while info.audio and (begin == 0 or begin < info.duration):
+    duration, begin = duration_of(path), 0.0
+    while begin == 0 or begin < duration:
         block = read_audio(path, begin, begin + _BLOCK, channel=channel)
         if not len(block):
             return
