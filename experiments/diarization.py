@@ -201,9 +201,7 @@ def measure(path: Path, turns: Sequence[Turn], speakers: str) -> dict[str, Any]:
     return {**asdict(error), "speakers": there, "found": len({part.speaker for part in found})}
 
 
-def recordings(
-    turns: Sequence[Sequence[Turn]], folder: Path
-) -> Iterator[tuple[str, Path, list[Turn], tuple[str, ...]]]:
+def mixtures(turns: Sequence[Sequence[Turn]], folder: Path) -> Iterator[tuple[str, Path, list[Turn], tuple[str, ...]]]:
     """Mixtures, as (kind, file, turns, options of speakers)."""
     for number, dialogue in enumerate(turns):
         for kind, voices in MATERIAL.items():

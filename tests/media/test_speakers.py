@@ -173,7 +173,7 @@ def test_a_table_has_the_speakers_of_a_recording(call, heard, tmp_path):
     table, _ = extract_table(call, tmp_path / "out", config, jobs=1)
     assert table.ids == ["call_0001", "call_0002", "call_0003"]
     assert table.speakers == ["channel 2", "channel 2", "channel 1"]
-    assert len(set(table.videos.tolist())) == 1
+    assert len(set(table.videos)) == 1
     assert min(heard) > 0.01  # of the speaker's own channel, not of what leaks into the other one
     whole, _ = extract_table(call, tmp_path / "whole", CONFIG, jobs=1)
     assert (len(whole), whole.speakers) == (1, None)

@@ -176,7 +176,7 @@ def test_events_of_a_text_alone_are_refused():
 def test_units_and_events_are_printed(result):
     rules = parse_rules("score < -1", SCORES)
     printed = render_result(result, units_of(result, "turn"))
-    assert [line.split()[:4] for line in printed.splitlines()[3:6]] == [
+    assert [line.split()[:4] for line in printed.splitlines()[5:8]] == [
         ["0:00.0", "0:05.5", "Ann", "-2.10"],
         ["0:05.0", "0:08.0", "Bob", "+1.00"],
         ["0:08.0", "0:10.0", "Ann", "-1.20"],

@@ -31,7 +31,7 @@ def key(item: Item, cut: str, record: Mapping[str, Any], speakers: Sequence[str]
     if item.path is not None and item.path.is_file():
         stat = item.path.stat()
         size = [stat.st_size, stat.st_mtime_ns]
-    facts = [item.written, *size, item.text, item.start, item.end, cut, item.labelled, record]
+    facts: list[Any] = [item.written, *size, item.text, item.start, item.end, cut, item.labelled, record]
     if speakers is not None:
         facts += [speakers, item.speaker]
     if item.language is not None:

@@ -14,8 +14,11 @@ from pase_msa.media.config import MOST_SPEAKERS
 from pase_msa.media.decode import RATE
 from pase_msa.media.voices import STEP, WINDOW, load_voices
 
-_SAME = 0.15  # cosine distance of two mean voices below which they are one speaker
+_SAME = 0.105  # cosine distance of two mean voices below which they are one speaker
 _LEAST = 1.5  # seconds that a speaker talks at least
+_BETTER = 0.02  # silhouette by which more speakers must be better than fewer
+_SHORT = 1.0  # seconds; shorter stretches, such as a cough, are no speakers of their own
+_ROUNDS = 5  # in which windows move to the nearest mean voice
 _WINDOWS = 1500  # that are clustered at most, since the distances of all pairs are in memory
 _SHARPNESS = 15.0  # nats per unit of cosine
 _CHANGE = 3.0  # nats that a change of speaker within a stretch costs
@@ -74,9 +77,9 @@ def read_voices(sound: Array, spans: Sequence[Span], begin: float = 0.0) -> list
 def find_speakers(stretches: Sequence[Stretch], count: int | None = None) -> list[Talk]:
     """Who talks when, in order.
 
-    The windows of all stretches are clustered (average linkage of cosine distances). Within a stretch the speaker of
-    each window is the most likely sequence, where a change has a price, and a change is moved to the quietest moment
-    near it.
+    The windows of all stretches are clustered by Ward's linkage, then some rounds of k-means. Vectors have unit length,
+    so squared distances are twice the cosine distances. Within a stretch the speaker of each window is the most likely
+    sequence, where a change has a price, and a change is moved to the quietest moment near it.
 
     Args:
         stretches: of speech, in order.
@@ -84,7 +87,8 @@ def find_speakers(stretches: Sequence[Stretch], count: int | None = None) -> lis
     """
     if not stretches:
         return []
-    vectors = np.concatenate([stretch.vectors for stretch in stretches])
+    long = [stretch for stretch in stretches if stretch.span.end - stretch.span.start >= _SHORT] or stretches
+    vectors = np.concatenate([stretch.vectors for stretch in long])
     if len(vectors) > _WINDOWS:
         vectors = vectors[np.linspace(0, len(vectors) - 1, _WINDOWS).astype(int)]
     centres = _clustered(vectors, count) if count is not None else _found(vectors)
@@ -100,19 +104,31 @@ def _clustered(vectors: Array, count: int) -> Array:
     count = min(count, len(vectors))
     if count == 1:
         return _unit(vectors.mean(0, keepdims=True))
-    labels = AgglomerativeClustering(count, metric="cosine", linkage="average").fit_predict(vectors)
-    return _unit(np.stack([vectors[labels == label].mean(0) for label in range(count)]))
+    labels = AgglomerativeClustering(count, linkage="ward").fit_predict(vectors)
+    centres = _unit(np.stack([vectors[labels == label].mean(0) for label in range(count)]))
+    for _ in range(_ROUNDS):
+        labels = (vectors @ centres.T).argmax(1)
+        own = [vectors[labels == label] for label in range(count)]
+        centres = _unit(np.stack([part.mean(0) if len(part) else centres[i] for i, part in enumerate(own)]))
+    return centres
 
 
 def _found(vectors: Array) -> Array:
-    """The mean voices, as many as differ from each other and talk for long enough."""
-    for count in range(min(MOST_SPEAKERS, len(vectors)), 1, -1):
+    """The mean voices: as many as differ from each other, talk for long enough, and part the windows best."""
+    from sklearn.metrics import silhouette_score
+
+    best, found = 0.0, _clustered(vectors, 1)
+    for count in range(2, min(MOST_SPEAKERS, len(vectors) - 1) + 1):
         centres = _clustered(vectors, count)
-        distances = 1 - centres @ centres.T + 2 * np.eye(count)
-        sizes = np.bincount((vectors @ centres.T).argmax(1), minlength=count)
-        if distances.min() >= _SAME and sizes.min() * STEP >= _LEAST:
-            return centres
-    return _clustered(vectors, 1)
+        labels = (vectors @ centres.T).argmax(1)
+        if (1 - centres @ centres.T + 2 * np.eye(count)).min() < _SAME:
+            break
+        if np.bincount(labels, minlength=count).min() * STEP < _LEAST:
+            continue
+        silhouette = float(silhouette_score(vectors, labels, metric="cosine"))
+        if silhouette > best + _BETTER:
+            best, found = silhouette, centres
+    return found
 
 
 def _unit(vectors: Array) -> Array:

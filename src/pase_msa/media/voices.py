@@ -72,7 +72,8 @@ class VoiceReader:
         step = round(STEP * RATE / _HOP)
         starts = range(0, len(mels) - _FRAMES + 1, step)
         windows = torch.from_numpy(np.stack([mels[start : start + _FRAMES] for start in starts]))
-        return np.concatenate([self.network(part).numpy() for part in windows.split(_BATCH)])
+        batches = range(0, len(windows), _BATCH)
+        return np.concatenate([self.network(windows[first : first + _BATCH]).numpy() for first in batches])
 
 
 def _mels(sound: Array) -> Array:
