@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Span
-from pase_msa.media.decode import RATE
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.decode import RATE, duration_of, read_audio
 from pase_msa.media.weights import Weights, require
 
 VOICE = Weights(
@@ -20,6 +22,7 @@ VOICE = Weights(
     "MIT",
 )
 _PAD = 0.1  # seconds kept on both sides of speech
+_BLOCK = 300.0  # seconds of sound that are searched for speech at once
 
 
 def find_speech(audio: Array, *, threshold: float, pause: float, longest: float = math.inf) -> list[Span]:
@@ -45,6 +48,23 @@ def find_speech(audio: Array, *, threshold: float, pause: float, longest: float 
     stretches = vad.get_speech_timestamps(audio, options, sampling_rate=RATE)
     seconds = len(audio) / RATE
     return [Span(item["start"] / RATE, min(item["end"] / RATE, seconds)) for item in stretches]
+
+
+def speech_blocks(
+    path: str | Path, config: ExtractConfig, channel: int | None = None
+) -> Iterator[tuple[float, Array, list[Span]]]:
+    """Blocks of the sound of a file: where each begins, its sound, and where somebody speaks in it.
+
+    The sound is searched in blocks, so that the length of the file does not matter. Times of speech are from the
+    beginning of the block, and none of it is longer than `config.longest`.
+    """
+    duration, begin = duration_of(path), 0.0
+    while begin == 0 or begin < duration:
+        block = read_audio(path, begin, begin + _BLOCK, channel=channel)
+        if not len(block):
+            return
+        yield begin, block, find_speech(block, threshold=config.voice, pause=config.pause, longest=config.longest)
+        begin += _BLOCK
 
 
 def cut(duration: float, speech: Iterable[Span], longest: float) -> list[Span]:

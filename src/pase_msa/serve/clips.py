@@ -12,8 +12,12 @@ from pase_msa.data.columns import Array
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip, Word
+from pase_msa.media.config import RecordingOptions
 from pase_msa.media.decode import duration_of
+from pase_msa.media.languages import AUTO, MULTILINGUAL, name_of, recogniser_for, require_multilingual
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
+from pase_msa.media.record import trained_languages
+from pase_msa.media.recordings import divide, with_speakers
 from pase_msa.media.running import LONG
 from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
@@ -38,6 +42,7 @@ class ClipPredictor:
         predictor: the model, which predicts from features.
         modalities: that the model reads, in the task's order.
         extractor: makes features as in training.
+        languages: of the utterances that it was trained on, the most frequent first; empty where they are not known.
 
     Errors:
         PaSEError: the model has no record of how its features were extracted, or they cannot be extracted so here.
@@ -64,6 +69,7 @@ class ClipPredictor:
         # an extraction without any modality is refused
         extracted = {name: record["modalities"][name] for name in read} or record["modalities"]
         self.extractor = Extractor.from_record({**record, "modalities": extracted})
+        self.languages = trained_languages(record)
         self._dims = {name: model.inputs[name].dim for name in read}
         self._transcripts = len(read) < len(self.modalities)
 
@@ -77,6 +83,7 @@ class ClipPredictor:
         words: bool = True,
         name: str | None = None,
         progress: Progress | None = None,
+        options: RecordingOptions | None = None,
     ) -> ClipResult:
         """Extract a clip and predict it.
 
@@ -89,11 +96,12 @@ class ClipPredictor:
             words: compute the influence of each word and the curve, which takes some more readings of the text.
             name: of the clip in the result; the file's if left out.
             progress: called with the number of utterances that are done, and of all.
+            options: who speaks, and in which language; neither is looked for if left out.
 
         Errors:
-            PaSEError: the file cannot be read, or has nothing that the model reads.
+            PaSEError: the file cannot be read, has nothing that the model reads, or the options contradict each other.
         """
-        clips = self.extract(path, text, segments=segments, progress=progress)
+        clips = self.extract(path, text, segments=segments, progress=progress, options=options)
         title = name or (Path(path).name if path is not None else "text")
         return self.predict_utterances(clips, without=without, words=words, name=title)
 
@@ -104,28 +112,81 @@ class ClipPredictor:
         *,
         segments: Sequence[Segment] | None = None,
         progress: Progress | None = None,
+        options: RecordingOptions | None = None,
     ) -> list[Clip]:
-        """The utterances of a clip: its segments, if they are given.
+        """The utterances of a clip: its segments, if they are given, or what each speaker says, if that is asked.
 
         Otherwise a clip of more than 30 s without a text is cut at pauses, as `pase extract` cuts.
         """
         report = progress or (lambda done, of: None)
+        options = options or RecordingOptions()
+        options.check()
         media = path is not None and Path(path).suffix.lower() != TEXT_SUFFIX
-        if segments is not None:
-            if path is None or not media:
-                raise PaSEError("Segments divide a recording, and a text alone has no times; give video or audio.")
-            return self._extract_segments(path, segments, report)
-        if path is None or not media or (text and text.strip()) or duration_of(path) <= LONG:
+        for asked, what in (
+            (segments is not None, "Segments divide"),
+            (options.speakers, "Speakers are told apart in"),
+        ):
+            if asked and (path is None or not media):
+                raise PaSEError(f"{what} a recording, and a text alone has no times; give video or audio.")
+        if options.speakers and text and text.strip():
+            raise PaSEError("The transcript is of the whole recording, and not of each speaker; leave out one of them.")
+        language = self._language(path if media else None, options.language)
+        if path is None or not media or (text and text.strip()):
             report(0, 1)
-            return [self.extractor.extract_clip(path, text)]
-        spans = self.extractor.segments(path)
-        clips = []
-        for done, span in enumerate(spans):
-            report(done, len(spans))
-            clips.append(self.extractor.extract_clip(path, start=span.start, end=span.end))
+            clips = [self.extractor.extract_clip(path, text, language=language)]
+        else:
+            clips = self._extract_parts(path, self._parts(path, segments, options), language, report)
+        self._compare_languages(clips)
         return clips
 
-    def _extract_segments(self, path: str | Path, segments: Sequence[Segment], report: Progress) -> list[Clip]:
+    def _language(self, path: str | Path | None, language: str | None) -> str:
+        """The language of a request, detected once per recording; that of the training where nothing is asked.
+
+        Args:
+            path: of a recording; None for text alone, whose language is not detected.
+            language: that was asked for.
+        """
+        several = AUTO if len(self.languages) > 1 else self.extractor.config.language
+        wanted = language or (self.languages[0] if len(self.languages) == 1 else several)
+        if path is None:
+            return wanted
+        if wanted == AUTO or recogniser_for(wanted, self.extractor.config.recogniser) == MULTILINGUAL:
+            require_multilingual(wanted)
+        return self.extractor.language_of(path, wanted)
+
+    def _parts(
+        self, path: str | Path, segments: Sequence[Segment] | None, options: RecordingOptions
+    ) -> Sequence[Segment] | None:
+        """Where a recording is divided; None where it is one utterance."""
+        if options.speakers is not None:
+            if segments is not None and any(segment.speaker for segment in segments):
+                raise PaSEError("The segments say who speaks; leave --speakers out, or take segments without speakers.")
+            found = divide(path, options, self.extractor.config)
+            if segments is not None:
+                return with_speakers(segments, found)
+            if found:
+                return found
+        if segments is not None or duration_of(path) <= LONG:
+            return segments
+        return [Segment(span.start, span.end) for span in self.extractor.segments(path)]
+
+    def _compare_languages(self, clips: Sequence[Clip]) -> None:
+        """Note that utterances are in another language than those that the model was trained on."""
+        for clip in clips:
+            if clip.language is not None and self.languages and clip.language not in self.languages:
+                known = " and ".join(name_of(language) for language in self.languages)
+                clip.notes.append(
+                    f"The words are {name_of(clip.language)}, and the model was trained on {known}: its scores do not "
+                    f"carry over unless they were evaluated on {name_of(clip.language)}."
+                )
+
+    def _extract_parts(
+        self, path: str | Path, segments: Sequence[Segment] | None, language: str, report: Progress
+    ) -> list[Clip]:
+        """The segments of a recording, or all of it, one clip each."""
+        if segments is None:
+            report(0, 1)
+            return [self.extractor.extract_clip(path, language=language)]
         duration = duration_of(path)
         if beyond := [segment for segment in segments if duration and segment.start >= duration]:
             raise PaSEError(
@@ -135,7 +196,14 @@ class ClipPredictor:
         clips = []
         for done, segment in enumerate(segments):
             report(done, len(segments))
-            clip = self.extractor.extract_clip(path, segment.text, start=segment.start, end=segment.end)
+            clip = self.extractor.extract_clip(
+                path,
+                segment.text,
+                start=segment.start,
+                end=segment.end,
+                channel=segment.channel,
+                language=language,
+            )
             clip.speaker = segment.speaker
             clips.append(clip)
         return clips
@@ -169,7 +237,8 @@ class ClipPredictor:
         seconds["predict"] = time.perf_counter() - began
         prediction, base = overall(name, results)
         ends = [clip.start + clip.duration for clip in clips if clip.duration is not None]
-        return ClipResult(name, max(ends, default=None), prediction, base, results, seconds, masked)
+        languages = list(dict.fromkeys(clip.language for clip in clips if clip.language is not None))
+        return ClipResult(name, max(ends, default=None), prediction, base, results, seconds, masked, languages)
 
     def _check_masked(self, without: Collection[str]) -> None:
         if unknown := sorted(set(without) - set(self.modalities)):
