@@ -25,6 +25,7 @@ def predict(
     stride: float | None = None,
     events: str | None = None,
     without: list[str] | None = None,
+    modalities: list[str] | None = None,
     data: str | None = None,
     out: str | None = None,
     split: str | None = None,
@@ -45,6 +46,7 @@ def predict(
         events: stretches to look for, such as "score > 1.5 for 5s" or "class == happy and confidence > 0.8", divided by
             semicolons.
         without: modalities of the clip to mask, divided by commas.
+        modalities: to read, divided by commas, such as text; nothing else is extracted or used. All if left out.
         data: features, in any format that PaSE reads; no labels are needed.
         out: file to write, of a clip in the format of its ending (.csv, .json, .jsonl, .eaf, .TextGrid, .srt, .vtt);
             standard output if left out.
@@ -56,7 +58,7 @@ def predict(
 
     if out is not None:
         check_out(out)
-    request = ClipRequest(clip, text, segments, tiers or [], unit, window, stride, events, without or [])
+    request = ClipRequest(clip, text, segments, tiers or [], unit, window, stride, events, without or [], modalities)
     if clip is not None or text is not None:
         if data is not None or split is not None:
             raise PaSEError("`pase predict` takes a clip or features; leave out --data and --split, or the clip.")
@@ -69,7 +71,7 @@ def predict(
         raise PaSEError("--without masks modalities of a clip; from data, leave their columns out.")
     if options := request.options():
         raise PaSEError(f"{options[0]} divides a clip, and rows of data are predicted one by one; leave it out.")
-    _predict_features(run, data, split, out, as_json=json)
+    _predict_features(run, data, split, out, modalities, as_json=json)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class ClipRequest:
     stride: float | None
     events: str | None
     without: list[str]
+    modalities: list[str] | None
 
     def options(self) -> list[str]:
         """The options that were given and that only a clip has."""
@@ -137,7 +140,9 @@ class ClipRequest:
         return None
 
 
-def _predict_features(run: str, data: str, split: str | None, out: str | None, *, as_json: bool) -> None:
+def _predict_features(
+    run: str, data: str, split: str | None, out: str | None, modalities: list[str] | None, *, as_json: bool
+) -> None:
     """Predict feature rows; CSV, or with `as_json` one JSON object per line."""
     from pase_msa.data.opening import open_data
     from pase_msa.errors import PaSEError
@@ -152,7 +157,8 @@ def _predict_features(run: str, data: str, split: str | None, out: str | None, *
         )
     as_json = as_json or ending == ".jsonl"
     drawn = RunFolder(run).drawn_splits() if split is not None else None
-    predictions = Predictor(run).predict(data if drawn is None else open_data(data, "auto", drawn), split=split)
+    predictor = Predictor(run, modalities=modalities)
+    predictions = predictor.predict(data if drawn is None else open_data(data, "auto", drawn), split=split)
     if out is None:
         write_predictions(predictions, sys.stdout, as_json=as_json)
         return
@@ -174,7 +180,7 @@ def _predict_clip(run: str, request: ClipRequest, out: str | None, *, as_json: b
     if out is not None and not as_json:
         check_ending(out)
     divided = request.divided()
-    predictor = ClipPredictor(run)
+    predictor = ClipPredictor(run, modalities=request.modalities)
     rules = [] if request.events is None else parse_rules(request.events, predictor.predictor.model.task)
     result = predictor.predict(request.clip, request.text, segments=divided, without=request.without)
     units = units_of(result, request.unit)

@@ -100,7 +100,7 @@ class ClipResponse(PredictionFields):
     clip: str
     duration: float | None = Field(description="seconds")
     base: float
-    masked: list[str] = Field(description="modalities that were masked on request; the server masks none")
+    masked: list[str] = Field(description="modalities that the server was told not to read (--modalities)")
     utterances: list[UtteranceFields]
     seconds: dict[str, float] = Field(description="time by stage")
 
