@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.tryout_sentences import sentence
+from pase_msa.cards.card import write_card
 from pase_msa.errors import PaSEError
+from pase_msa.evaluation.card import run_card
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.example_clip import speak, write_clip, write_example
@@ -25,6 +27,7 @@ from pase_msa.media.table import extract_table
 from pase_msa.report.run_page import report_run
 from pase_msa.training.config import RunConfig, TrainingConfig
 from pase_msa.training.run import train
+from pase_msa.training.run_folder import RunFolder
 
 SPOKEN = {"train": 240, "valid": 60, "test": 60}  # utterances with a voice; all others have text alone
 MADE_UP = {"train": 600, "valid": 120, "test": 120}
@@ -124,8 +127,8 @@ def examples(folder: Path) -> None:
         write_clip(path, sound=whole, rate=rate, frames=frames, frame_rate=10)
 
 
-def card(rows: list[dict[str, Any]], real: bool, spoken: int, evaluation: dict[str, Any]) -> str:
-    """The model card."""
+def about(rows: list[dict[str, Any]], real: bool, spoken: int) -> str:
+    """What the card says of the data."""
     counts = {split: sum(row["split"] == split for row in rows) for split in SPOKEN}
     words = "the transcripts of CMU-MOSI (real; Zadeh et al., 2016)" if real else "made-up sentences (synthetic)"
     audio = (
@@ -135,21 +138,15 @@ def card(rows: list[dict[str, Any]], real: bool, spoken: int, evaluation: dict[s
         else "absent, because no speech synthesis is installed"
     )
     licence = "CMU-MOSI is distributed for research, and so is what is trained on it." if real else ""
-    numbers = {key: value for key, value in evaluation["metrics"].items() if isinstance(value, float)}
-    metrics = ", ".join(f"{key} {value:.3f}" for key, value in numbers.items())
-    return f"""# A model to try
-
-PaSE on features that `pase extract` makes, so that clips can be predicted. It shows the way from a clip to a prediction
-and is not to be relied on.
+    return f"""A model to try, on features that `pase extract` makes, so that clips can be predicted. It shows the way
+from a clip to a prediction and is not to be relied on.
 
 - **Text: {words}.** {len(rows)} utterances ({counts["train"]} train, {counts["valid"]} valid, {counts["test"]} test),
   read word by word by MiniLM.
 - **Audio: {audio}.** What the model has learned about voices is what was put in, so it does not hold for people.
 - **Vision: absent.** The model was trained without faces.
 - **Labels:** sentiment from -3 to 3{", as annotated in CMU-MOSI" if real else ", by the rule that made the sentences"}.
-- **Test split**, read once after training: {metrics}.{" The audio in it is synthetic, too." if spoken else ""}
 - English only. Transcripts of new clips come from a small recogniser, which makes mistakes.
-- Not for decisions about people.
 
 Made by `python -m experiments.tryout`. {licence}
 """
@@ -163,7 +160,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
     run, work = options.out, options.out.with_name(options.out.name + "_data")
-    if (run / "model" / "README.md").is_file():
+    folder = RunFolder(run)
+    if folder.about.is_file():
         print(f"{run} is there already; remove it to make it anew")
         return
     rows = transcripts(options.mosi)
@@ -192,8 +190,8 @@ def main() -> None:
     report_run(run)
     if spoken:
         examples(run / "examples")
-    # last, since it marks the run as complete
-    (run / "model" / "README.md").write_text(card(rows, real, spoken, evaluation))
+    folder.about.write_text(about(rows, real, spoken))  # late, since it marks the run as complete
+    write_card(folder.model, run_card(run))
     print(json.dumps(evaluation["metrics"]))
     print(f"next: pase demo {run}")
 

@@ -97,3 +97,31 @@ def test_other_weights_are_found(monkeypatch):
 def test_an_unknown_extra_is_refused(capsys):
     assert main(["doctor", "--need", "medai"]) == 2
     assert "did you mean 'media'?" in capsys.readouterr().err
+
+
+def test_the_end_has_the_commands_that_bring_all_that_is_missing(monkeypatch, capsys):
+    hide(monkeypatch, "optuna", "opensmile")
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out.partition("what brings the rest\n")[2].splitlines()
+    # that of `all` brings optuna, which `studies` lacks; openSMILE is in no other extra
+    assert printed[:printed.index("")] == [
+        "  pip install 'pase-msa[all]'", "  pip install 'pase-msa[dev]'", "  pip install 'pase-msa[egemaps]'"
+    ]  # fmt: skip
+
+
+def test_it_says_where_things_are_kept(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PASE_CACHE", str(tmp_path / "kept"))
+    main(["doctor"])
+    assert f"  cache: {tmp_path / 'kept'}, " in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PASE_CACHE", str(tmp_path / "file"))
+    main(["doctor"])
+    assert "cannot be written to, so nothing is kept between runs; export PASE_CACHE=" in capsys.readouterr().out
+
+
+def test_a_gpu_that_pytorch_does_not_see_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    main(["doctor"])
+    assert "an NVIDIA driver is there, but this PyTorch is built without CUDA; pip install" in capsys.readouterr().out

@@ -34,6 +34,7 @@ LAYERS = (
     "objective",
     "heldout",
     "balancing",
+    "cards",
     "models",
     "training",
     "evaluation",

@@ -55,3 +55,40 @@ def test_nothing_there(tmp_path):
         read_clips(tmp_path / "clips")
     with pytest.raises(PaSEError, match="holds no video, audio or text"):
         read_clips(tmp_path)
+
+
+CONSENT = "path,id,consent\na.mp4,a,yes\nb.mp4,b,no\nc.mp4,c,\nd.mp4,d,TRUE\n"
+
+
+def test_rows_without_consent_are_left_out_and_named(tmp_path, caplog):
+    path = tmp_path / "clips.csv"
+    path.write_text(CONSENT)
+    with caplog.at_level("INFO", "pase_msa"):
+        items, kinds = read_clips(path, require_consent=True)
+    assert ([item.id for item in items], kinds) == (["a", "d"], {})
+    assert caplog.messages == ["2 of 4 rows are left out, since they have no consent: line 3, line 4"]
+
+
+def test_without_the_option_all_rows_are_read_and_said(tmp_path, caplog):
+    path = tmp_path / "clips.csv"
+    path.write_text(CONSENT)
+    assert len(read_clips(path)[0]) == 4
+    assert "2 of 4 rows have no consent (line 3, line 4) and are read all the same" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("path\na.mp4\n", "has no column 'consent'; add it"),
+        ("path,consent\na.mp4,maybe\n", "line 2: consent is yes or no, found 'maybe'"),
+        ("path,consent\na.mp4,no\n", "No clip of .* has consent"),
+        (None, "Consent is stated in a manifest"),
+    ],
+)
+def test_consent_that_is_required_must_be_stated(content, sentence, tmp_path):
+    path = tmp_path
+    if content is not None:
+        path = tmp_path / "clips.csv"
+        path.write_text(content)
+    with pytest.raises(PaSEError, match=sentence):
+        read_clips(path, require_consent=True)

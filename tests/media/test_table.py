@@ -249,3 +249,17 @@ def test_ray_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PaSEError, match="needs Ray"):
         extract_table(clips, tmp_path / "out", loudness(), backend="ray")
+
+
+def test_a_clip_whose_consent_is_withdrawn_leaves_nothing_behind(tmp_path, capsys):
+    clips = tones(tmp_path / "clips", 2)
+    manifest = tmp_path / "clips.csv"
+    rows = "path,consent\n" + "".join(f"{file.relative_to(tmp_path)},yes\n" for file in sorted(clips.iterdir()))
+    manifest.write_text(rows)
+    extract_table(manifest, tmp_path / "out", loudness(), jobs=1, require_consent=True)
+    assert len(finished(tmp_path / "out")) == 2
+    manifest.write_text(rows[:-4] + "no\n")
+    table, _ = extract_table(manifest, tmp_path / "out", loudness(), jobs=1, require_consent=True)
+    assert table.ids == ["clips/tone0"]
+    assert len(finished(tmp_path / "out")) == 1
+    assert list(report(tmp_path / "out")) == ["clips/tone0"]

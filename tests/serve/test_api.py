@@ -17,10 +17,11 @@ pytest.importorskip("python_multipart")
 from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 
+from pase_msa.data.inputs import InputSpec
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.config import RecordingOptions
-from pase_msa.models.base import Model
+from pase_msa.models.base import Model, build_model
 from pase_msa.serve.api import build_app
 from pase_msa.serve.batching import Batcher, QueueFull
 from pase_msa.serve.hosts import HostCheck, allowed_hosts
@@ -28,6 +29,7 @@ from pase_msa.serve.limits import Limits
 from pase_msa.serve.predictor import Predictor
 from pase_msa.serve.results import SCHEMA_VERSION
 from pase_msa.serve.temporary import temporary_files
+from pase_msa.task import Task
 
 LIMITS = Limits(max_seconds=10, max_megabytes=2, clips=1, waiting=0, batch=4, wait=0.01, queue=8, max_steps=5)
 SIZES = {"text": 384, "audio": 114}
@@ -100,6 +102,66 @@ def test_a_response_has_the_fields_of_the_result(client, clip_predictor, video):
         return [fields(item) for item in value] if isinstance(value, list) else type(value)
 
     assert fields(result) == fields(expected)
+
+
+def test_a_server_of_text_alone_takes_nothing_else(run, video):
+    with TestClient(build_app(run, LIMITS, modalities=["text"]), "http://localhost") as client:
+        assert client.get("/health").json()["modalities"] == ["text"]
+        sentence = refusal(client.post("/predict/features", json={"utterances": rows(1)}), 422)
+        assert sentence == "The model reads features of text, not 'audio'; leave it out."
+        with video.open("rb") as file:
+            form = {"text": "It was good.", "explain": "false"}
+            result = client.post("/predict/clip", files={"file": file}, data=form).json()
+        assert result["masked"] == ["audio"]
+        assert result["utterances"][0]["modalities"] == ["text"]
+    with pytest.raises(PaSEError, match="The model reads text, audio, not 'vision'"):
+        build_app(run, LIMITS, modalities=["vision"])
+
+
+def files_of(*folders):
+    return {file for folder in folders for file in folder.rglob("*") if file.is_file()}
+
+
+def test_nothing_of_an_upload_is_kept(run, temporary, tmp_path, monkeypatch, video):
+    """Neither the file, nor what was made of it, nor a transcript in a log: whether the prediction ends well or not."""
+    monkeypatch.setenv("PASE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    there, seen = files_of(run, tmp_path), []
+    with TestClient(build_app(run, LIMITS), "http://localhost", raise_server_exceptions=False) as client:
+        service = client.app.state.service
+
+        def read(path, *given, **more):
+            seen.append(path)
+            assert files_of(temporary) == {path}  # while it is read it is there, under a name of ours
+            if len(seen) == 2:
+                raise RuntimeError("a fault in the middle")
+            return service.clips.predict_utterances([service.clips.extractor.extract_clip(None, "Good.")])
+
+        monkeypatch.setattr(service.clips, "predict", read)
+        for status in (200, 500):
+            with video.open("rb") as file:
+                assert client.post("/predict/clip", files={"file": ("secret.mp4", file)}).status_code == status
+            assert files_of(temporary) == set()
+    assert len(seen) == 2
+    assert {path.name for path in seen} == {"clip"}
+    assert files_of(run, tmp_path) == there
+
+
+def test_states_of_texts_that_were_sent_are_not_cached(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PASE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        "pase_msa.data.transcripts._states",
+        lambda texts, _: {"values": np.ones((len(texts), 4), np.float32), "lengths": np.ones(len(texts), np.int64)},
+    )
+    text = {"model": "minilm", "pooling": "mean", "lowercase": True, "max_length": 16}
+    build_model(
+        "concat", Task.regression(["text"], -3, 3), {"text": InputSpec(4, text=text)}, {"width": 4}
+    ).save_pretrained(tmp_path / "model")
+    with TestClient(build_app(tmp_path), "http://localhost") as client:
+        given = [{"id": str(i), "text": f"My name is number {i}."} for i in range(40)]
+        assert client.post("/predict/features", json={"utterances": given}).status_code == 200
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,31 @@ def test_a_masked_modality_is_predicted_like_an_absent_one(clip_predictor, utter
     assert masked.overall.score != pytest.approx(result.overall.score, abs=1e-4)
 
 
+def test_only_the_modalities_that_were_asked_for_are_read(run, video, monkeypatch, result):
+    predictor = ClipPredictor(run, modalities=["text"])
+    assert list(predictor.extractor.extractors) == ["text"]
+    monkeypatch.setattr("pase_msa.media.audio.build", lambda *_: pytest.fail("the voice was read"))
+    given = predictor.predict(video, "I really love this movie, the story is wonderful.")
+    assert (given.masked, given.utterances[0].modalities) == (["audio"], ["text"])
+    assert given.overall.contributions["audio"] == pytest.approx(0, abs=1e-6)
+    assert given.overall.score != pytest.approx(result.overall.score, abs=1e-4)
+    assert "masked: audio" in render_result(given)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("txet", "The model reads text, audio, not 'txet'; did you mean 'text'?"),
+        ("vision", "The model reads text, audio, not 'vision'; "),
+    ],
+)
+def test_unknown_modalities_are_refused_with_one_sentence(run, names, sentence, capsys):
+    assert cli.main(["predict", str(run), "--text", "Good.", "--modalities", names]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
 def test_influence_that_was_not_computed_is_none(clip_predictor, utterances):
     (plain,) = clip_predictor.predict_utterances(utterances, words=False).utterances
     assert {word.influence for word in plain.words} == {None}

@@ -39,6 +39,16 @@ def test_a_modality_that_the_data_lack_contributes_zero(predictor):
     assert all(row.contributions["audio"] == pytest.approx(0, abs=1e-6) for row in predictions)
 
 
+def test_modalities_that_are_not_used_are_absent_whatever_the_data_hold(predictor, tmp_path):
+    rng = np.random.default_rng(0)
+    text, audio = (rng.normal(size=(4, 2, DIMS[name])) for name in ("text", "audio"))
+    alone = [row.score for row in predictor.predict(_table(text=text))]
+    only = Predictor(tmp_path, modalities=["text"])
+    assert [row.score for row in only.predict(_table(text=text, audio=audio))] == pytest.approx(alone, abs=1e-6)
+    with pytest.raises(PaSEError, match="reads text, and the data hold none of these"):
+        only.predict(_table(audio=audio))
+
+
 def test_an_utterance_without_any_modality_is_predicted_without_contributions(predictor):
     predictions = list(predictor.predict(_table(text=[None, *np.ones((3, DIMS["text"]))])))
     assert np.isfinite(predictions[0].score)

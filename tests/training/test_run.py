@@ -149,7 +149,7 @@ def test_a_complete_run_has_every_file(whole):
     folder = RunFolder(whole)
     for file in (folder.config, folder.data, folder.environment, folder.last, folder.best, folder.results):
         assert file.is_file(), file
-    assert {file.name for file in folder.model.iterdir()} == {"config.json", "model.safetensors"}
+    assert {file.name for file in folder.model.iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert list(folder.logs.glob("version_0/metrics.csv"))
     assert list(folder.logs.glob("version_0/events.out.tfevents*"))
     assert not list(folder.path.rglob("*.partial"))

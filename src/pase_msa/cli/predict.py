@@ -29,6 +29,7 @@ def predict(
     stride: float | None = None,
     events: str | None = None,
     without: list[str] | None = None,
+    modalities: list[str] | None = None,
     data: str | None = None,
     out: str | None = None,
     split: str | None = None,
@@ -53,6 +54,7 @@ def predict(
         events: stretches to look for, such as "score > 1.5 for 5s" or "class == happy and confidence > 0.8", divided by
             semicolons.
         without: modalities of the clip to mask, divided by commas.
+        modalities: to read, divided by commas, such as text; nothing else is extracted or used. All if left out.
         data: features, in any format that PaSE reads; no labels are needed.
         out: file to write, of a clip in the format of its ending (.csv, .json, .jsonl, .eaf, .TextGrid, .srt, .vtt);
             standard output if left out.
@@ -66,7 +68,19 @@ def predict(
         check_out(out)
     names = speaker_names or []
     request = ClipRequest(
-        clip, text, segments, tiers or [], speakers, names, language, unit, window, stride, events, without or []
+        clip,
+        text,
+        segments,
+        tiers or [],
+        speakers,
+        names,
+        language,
+        unit,
+        window,
+        stride,
+        events,
+        without or [],
+        modalities,
     )
     if clip is not None or text is not None:
         if data is not None or split is not None:
@@ -80,7 +94,7 @@ def predict(
         raise PaSEError("--without masks modalities of a clip; from data, leave their columns out.")
     if options := request.options():
         raise PaSEError(f"{options[0]} is about a clip, and rows of data are predicted one by one; leave it out.")
-    _predict_features(run, data, split, out, as_json=json)
+    _predict_features(run, data, split, out, modalities, as_json=json)
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,7 @@ class ClipRequest:
     stride: float | None
     events: str | None
     without: list[str]
+    modalities: list[str] | None
 
     def options(self) -> list[str]:
         """The options that were given and that only a clip has."""
@@ -164,7 +179,9 @@ class ClipRequest:
         return None
 
 
-def _predict_features(run: str, data: str, split: str | None, out: str | None, *, as_json: bool) -> None:
+def _predict_features(
+    run: str, data: str, split: str | None, out: str | None, modalities: list[str] | None, *, as_json: bool
+) -> None:
     """Predict feature rows; CSV, or with `as_json` one JSON object per line."""
     from pase_msa.data.opening import open_data
     from pase_msa.errors import PaSEError
@@ -179,7 +196,8 @@ def _predict_features(run: str, data: str, split: str | None, out: str | None, *
         )
     as_json = as_json or ending == ".jsonl"
     drawn = RunFolder(run).drawn_splits() if split is not None else None
-    predictions = Predictor(run).predict(data if drawn is None else open_data(data, "auto", drawn), split=split)
+    predictor = Predictor(run, modalities=modalities)
+    predictions = predictor.predict(data if drawn is None else open_data(data, "auto", drawn), split=split)
     if out is None:
         write_predictions(predictions, sys.stdout, as_json=as_json)
         return
@@ -201,7 +219,7 @@ def _predict_clip(run: str, request: ClipRequest, out: str | None, *, as_json: b
     if out is not None and not as_json:
         check_ending(out)
     divided = request.divided()
-    predictor = ClipPredictor(run)
+    predictor = ClipPredictor(run, modalities=request.modalities)
     rules = [] if request.events is None else parse_rules(request.events, predictor.predictor.model.task)
     result = predictor.predict(
         request.clip, request.text, segments=divided, without=request.without, options=request.recording()

@@ -9,6 +9,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     allowed_host: list[str] | None = None,
+    modalities: list[str] | None = None,
     max_seconds: float = 120.0,
     max_megabytes: float = 50.0,
     clips: int = 1,
@@ -25,6 +26,7 @@ def serve(
         port: port to listen on.
         allowed_host: further names by which it is reached, such as pase.example.org; requests under other names are
             refused. Addresses are always taken.
+        modalities: to read, divided by commas, such as text; nothing else is extracted or used. All if left out.
         max_seconds: length of the longest clip.
         max_megabytes: size of the largest request.
         clips: number that are read at the same time; each takes a core, and the first of each some memory.
@@ -40,4 +42,4 @@ def serve(
     from pase_msa.serve.limits import Limits
 
     limits = Limits(max_seconds, max_megabytes, clips, waiting, batch, wait, queue)
-    run_server(run, limits, host=host, port=port, further_hosts=allowed_host or [])
+    run_server(run, limits, host=host, port=port, further_hosts=allowed_host or [], modalities=modalities)

@@ -24,6 +24,8 @@ from pase_msa.errors import PaSEError
 from pase_msa.ranges import nearest
 from pase_msa.task import Task
 
+TRANSIENT = "transient"
+"""In the description of a table: nothing that is made of it may stay on the disk."""
 _PREFERRED = ("sentiment", "label", "emotion", "rating")
 
 
@@ -268,7 +270,9 @@ def _load_column(table: FeatureTable, name: str, spec: InputSpec) -> SequenceCol
     """The column of one modality that is the utterances' own."""
     if spec.text is not None:
         texts = table.texts or [None] * len(table)
-        return frozen_column(texts, spec.text) if spec.dim else token_column(texts, spec.text)
+        if not spec.dim:
+            return token_column(texts, spec.text)
+        return frozen_column(texts, spec.text, keep=not table.meta.get(TRANSIENT, False))
     if name not in table.modalities:
         return SequenceColumn.from_arrays([None] * len(table), spec.dim)
     if table.modalities[name] != spec.dim:

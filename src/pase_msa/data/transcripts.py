@@ -136,7 +136,7 @@ def count_cut(texts: Sequence[str | None], resolved: dict[str, Any]) -> tuple[in
     return sum(len(row) > resolved["max_length"] for row in ids), len(filled)
 
 
-def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> SequenceColumn:
+def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any], *, keep: bool = True) -> SequenceColumn:
     """States of the frozen model, a ragged column: one vector per text, or one per token where pooling is "tokens".
 
     They are computed once, and cached under a hash of model, options and texts in `$PASE_CACHE` or `~/.cache/pase-msa`.
@@ -144,10 +144,11 @@ def frozen_column(texts: Sequence[str | None], resolved: dict[str, Any]) -> Sequ
     Args:
         texts: one per row of a table, [N]; a missing or empty text is absent.
         resolved: what `resolve_text` returned.
+        keep: whether they may be cached. What users of a server send must not stay on its disk.
     """
     file = cache_folder("text") / f"{text_key(texts, resolved)}.safetensors"
-    stored = _cached(file)
-    if stored is None and len(texts) < _CACHED_FROM:
+    stored = _cached(file) if keep else None
+    if not keep or (stored is None and len(texts) < _CACHED_FROM):
         stored = _states(texts, resolved)
     elif stored is None:
         with one_after_the_other(file):  # the workers of a study begin with the same texts

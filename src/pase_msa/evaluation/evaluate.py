@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from pase_msa.calibration import confidence, correct, expected_calibration_error, reliability, risk_coverage
+from pase_msa.cards.card import write_card
 from pase_msa.data.dataset import UtteranceDataset
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.opening import evaluated_part, open_data
@@ -19,6 +20,7 @@ from pase_msa.data.synthetic.ground_truth import true_contributions
 from pase_msa.data.synthetic.spec import SyntheticSpec
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
+from pase_msa.evaluation.card import run_card
 from pase_msa.evaluation.inference import Inference, attribute, predict_coalitions
 from pase_msa.evaluation.predictions import write_utterances
 from pase_msa.files import read_json, write_json
@@ -39,8 +41,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate a run on its test split: metrics, subsets of modalities, contributions, calibration.
 
-    The result goes to `evaluation.json` in the run folder, and the prediction of each utterance to `predictions.csv`. A
-    second call returns the result from there and does not read the test split again. `report_run` makes a page of it.
+    The result goes to `evaluation.json` in the run folder, the prediction of each utterance to `predictions.csv`, and a
+    new card to the folder of the model. A second call returns the result from there and does not read the test split
+    again. `report_run` makes a page of it.
 
     Args:
         run: folder of a complete run.
@@ -91,6 +94,7 @@ def evaluate(
     if is_own:  # evaluation.json is written last: where it is there, the predictions are too
         write_utterances(folder.predictions, model.task, table, dataset.rows, dataset.targets(), inference)
         write_json(folder.evaluation, result)
+        write_card(folder.model, run_card(folder.path, data=table))
     return result
 
 

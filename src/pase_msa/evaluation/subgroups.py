@@ -24,11 +24,12 @@ LEAST = 10
 """Utterances that a group has at least if it may be the worst: the metrics of fewer are mostly chance."""
 UNKNOWN = "unknown"
 _MOST_GROUPS = 200
+_MOST_NUMBERS = 12  # of a column, each a group of its own
 _QUANTILES = (0.025, 0.975)
 
 
 def subgroup_metrics(
-    run: str | Path, by: str, *, data: str | None = None, draws: int = 2000, seed: int = 0
+    run: str | Path, by: str, *, data: str | FeatureTable | None = None, draws: int = 2000, seed: int = 0
 ) -> dict[str, Any]:
     """Metrics of each subgroup of the test utterances of an evaluated run; the model is not run again.
 
@@ -37,8 +38,9 @@ def subgroup_metrics(
 
     Args:
         run: evaluated run folder.
-        by: column of the data: "speaker", "video", or a label.
-        data: where the data are now, if they have moved.
+        by: column of the data: "speaker", "video", or a label. A column of many numbers, such as an age, is divided at
+            the quartiles of the test split.
+        data: where the data are now, if they have moved; or the table.
         draws: bootstrap samples.
         seed: of the bootstrap.
 
@@ -57,13 +59,13 @@ def subgroup_metrics(
     table = _table(folder, data)
     rows = _rows(table, predictions, task)
     values = _column(table, by)
-    groups = [_named(values[row]) for row in rows]
+    groups = _group_names([values[row] for row in rows])
     names = sorted(set(groups), key=lambda name: (name == UNKNOWN, name))
     if len(names) > _MOST_GROUPS:
         raise PaSEError(f"The column {by!r} has {len(names)} values in the test split; name one with groups.")
     members = np.array(groups)
     convention: Convention = evaluation["convention"]
-    found = {name: _measure(task, predictions, members == name, convention, draws, seed) for name in names}
+    found = {name: measure_members(task, predictions, members == name, convention, draws, seed) for name in names}
     metric, mode = headline(task)
     able = {
         name: group["metrics"][metric]["value"]
@@ -74,7 +76,9 @@ def subgroup_metrics(
     return {"by": by, "convention": convention, "headline": metric, "worst": worst, "groups": found}
 
 
-def _table(folder: RunFolder, data: str | None) -> FeatureTable:
+def _table(folder: RunFolder, data: str | FeatureTable | None) -> FeatureTable:
+    if isinstance(data, FeatureTable):
+        return data
     config = folder.read_config()
     path = data if data is not None else folder.read_data()["path"]
     return open_data(path, config.get("split", "given"), config.get("label"), evaluated_part(config, "test"))
@@ -109,6 +113,22 @@ def _column(table: FeatureTable, by: str) -> Sequence[Any]:
     raise PaSEError(f"The data have no column {by!r} to divide utterances by; they have {', '.join(known)}.")
 
 
+def _group_names(values: Sequence[Any]) -> list[str]:
+    """The name of each utterance's group, [N]."""
+    numbers = [value for value in values if isinstance(value, float) and value == value]
+    several = sorted(set(numbers))
+    if len(several) <= _MOST_NUMBERS:
+        return [_named(value) for value in values]
+    edges = np.quantile(numbers, (0.25, 0.5, 0.75))
+    # a band is named by the smallest and the largest number in it
+    bands = [np.array(several)[np.digitize(several, edges) == band] for band in range(len(edges) + 1)]
+    names = [f"{band[0]:g} to {band[-1]:g}" if len(band) else "" for band in bands]
+    return [
+        names[int(np.digitize(value, edges))] if isinstance(value, float) and value == value else UNKNOWN
+        for value in values
+    ]
+
+
 def _named(value: Any) -> str:
     """A cell as the name of a group."""
     if value is None or value == "" or value != value:  # NaN differs from itself
@@ -116,15 +136,27 @@ def _named(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _measure(
+def measure_members(
     task: Task,
     predictions: Predictions,
     members: NDArray[np.bool_],
     convention: Convention,
-    draws: int,
-    seed: int,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Size and metrics of the utterances that are members, [N]."""
+    """Size and metrics of some utterances, with intervals by a bootstrap over their videos.
+
+    Args:
+        task: what was predicted.
+        predictions: of N utterances.
+        members: which of them to measure, [N]; one at least.
+        convention: of the metrics.
+        draws: bootstrap samples.
+        seed: of the bootstrap.
+
+    Returns:
+        "utterances", "videos", and "metrics" as `subgroup_metrics` returns them for a group.
+    """
     score = None if predictions.score is None else predictions.score[members]
     names, moments = utterance_moments(
         task, predictions.probabilities[members], score, predictions.truth[members], convention

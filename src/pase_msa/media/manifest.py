@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,10 @@ MEDIA = frozenset(
     )
     for suffix in kinds.split()
 )
-_COLUMNS = ("path", "id", "video", "split", "text", "speaker", "start", "end", "timeline")
+_COLUMNS = ("path", "id", "video", "split", "text", "speaker", "start", "end", "timeline", "consent")
+_YES = frozenset(("yes", "y", "true", "1", "x", "given", "granted"))
+_NO = frozenset(("no", "n", "false", "0", "refused", "withdrawn"))
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,24 +64,32 @@ class Item:
         return bool(self.labels.keys() - {"language"})
 
 
-def read_clips(source: str | Path) -> tuple[list[Item], dict[str, LabelKind]]:
+def read_clips(source: str | Path, *, require_consent: bool = False) -> tuple[list[Item], dict[str, LabelKind]]:
     """Clips and the kinds of their labels.
 
     Args:
         source: a folder, searched at any depth (`a.txt` beside `a.mp4` is its transcript, and where there is none, a
             timeline such as `a.eaf` or `a.srt` divides it into segments); a CSV with a column `path` and optionally id,
-            video, split, text, speaker, start, end, timeline and labels; or one file.
+            video, split, text, speaker, start, end, timeline, consent and labels; or one file.
+        require_consent: leave out the rows of a manifest whose column `consent` does not say yes. Their files are not
+            opened.
 
     Errors:
-        PaSEError: the source does not exist, holds no clip, is a manifest with a mistake, or a timeline cannot be read.
+        PaSEError: the source does not exist, holds no clip, is a manifest with a mistake, or a timeline cannot be read;
+            or consent is required and is stated nowhere.
     """
     path = Path(source)
+    if require_consent and path.suffix.lower() != ".csv" and path.exists():
+        raise PaSEError(
+            f"Consent is stated in a manifest (CSV) with a column 'consent', and {path} is none; write one, or leave "
+            "--require-consent out."
+        )
     if path.is_dir():
         return _folder(path), {}
     if not path.is_file():
         raise PaSEError(f"There is no {path}; give a folder of clips, a manifest (CSV) or a file.")
     if path.suffix.lower() == ".csv":
-        return _manifest(path)
+        return _manifest(path, require_consent)
     return [Item(path.stem, path, path.name, path.stem)], {}
 
 
@@ -119,15 +131,49 @@ def _timelines(folder: Path) -> dict[Path, list[Path]]:
     return found
 
 
-def _manifest(path: Path) -> tuple[list[Item], dict[str, LabelKind]]:
+def _manifest(path: Path, require_consent: bool) -> tuple[list[Item], dict[str, LabelKind]]:
     file = read_csv(path)
     if "path" not in file.columns and "text" not in file.columns:
         found = ", ".join(file.columns)
         raise PaSEError(f"{path} needs a column 'path' (or 'text', for text alone), found {found}; add it.")
     kinds = {name: file.kind(name) for name in file.columns if name not in _COLUMNS}
-    items = [item for i, row in enumerate(file.rows) for item in _items(file, i, row, kinds)]
+    numbered = _with_consent(file, require_consent)
+    items = [item for i, row in numbered for item in _items(file, i, row, kinds)]
     _check_unique(path, [item.id for item in items])
     return items, kinds
+
+
+def _with_consent(manifest: CsvFile, required: bool) -> list[tuple[int, Row]]:
+    """The numbered lines of a manifest; where consent is required, those that have it. The others are named."""
+    numbered = list(enumerate(manifest.rows))
+    if "consent" not in manifest.columns:
+        if required:
+            raise PaSEError(f"{manifest.path} has no column 'consent'; add it, or leave --require-consent out.")
+        return numbered
+    given = [(i, row) for i, row in numbered if _has_consent(manifest, row)]
+    without = [row for _, row in numbered if not _has_consent(manifest, row)]
+    names = ", ".join(f"line {row.line}" for row in without[:5]) + (" ..." if len(without) > 5 else "")
+    if required and not given:
+        raise PaSEError(
+            f"No clip of {manifest.path} has consent ('yes' in the column 'consent'); there is none to read."
+        )
+    if without and required:
+        _log.info("%d of %d rows are left out, since they have no consent: %s", len(without), len(numbered), names)
+    elif without:
+        _log.warning(
+            "%d of %d rows have no consent (%s) and are read all the same; --require-consent leaves them out",
+            len(without),
+            len(numbered),
+            names,
+        )
+    return given if required else numbered
+
+
+def _has_consent(manifest: CsvFile, row: Row) -> bool:
+    cell = row.cells.get("consent", "").strip().lower()
+    if cell not in _YES | _NO and not is_unknown(cell):
+        raise PaSEError(f"{manifest.path}, line {row.line}: consent is yes or no, found {cell!r}; write one of these.")
+    return cell in _YES
 
 
 def _items(manifest: CsvFile, number: int, line: Row, kinds: dict[str, LabelKind]) -> list[Item]:

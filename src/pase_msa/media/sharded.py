@@ -107,6 +107,7 @@ def extract_shards(
     cut: Cut = "auto",
     progress: bool = False,
     timeout: float | None = None,
+    require_consent: bool = False,
 ) -> tuple[Shards, list[Summary]]:
     """Extract clips into a feature table in shards, equal to that of `extract_table`.
 
@@ -123,6 +124,7 @@ def extract_shards(
         cut: see `extract_table`.
         progress: show a progress bar.
         timeout: longest duration of a clip in seconds; one that takes longer has failed. None: no limit.
+        require_consent: leave out the rows of a manifest that have no consent, see `read_clips`.
 
     Returns:
         The shards, and what became of every clip in the order of the manifest.
@@ -135,7 +137,7 @@ def extract_shards(
     if shards < 1:
         raise PaSEError(f"A table has one shard or more, found --shards {shards}; give a larger number.")
     config = config or ExtractConfig()
-    items, kinds = read_clips(clips)
+    items, kinds = read_clips(clips, require_consent=require_consent)
     if not is_address(out):
         check_out(out, folder=True)
     place = Place(out)

@@ -35,6 +35,7 @@ def extract_table(
     cut: Cut = "auto",
     progress: bool = False,
     timeout: float | None = None,
+    require_consent: bool = False,
 ) -> tuple[FeatureTable, list[Outcome]]:
     """Extract clips into a feature table.
 
@@ -49,6 +50,8 @@ def extract_table(
         cut: "auto" cuts clips of more than 30 s that have neither labels nor a text of their own into utterances.
         progress: show a progress bar.
         timeout: longest duration of a clip in seconds; one that takes longer has failed. None: no limit.
+        require_consent: leave out the rows of a manifest that have no consent, see `read_clips`. What an earlier run
+            has kept of clips that are not in the table is removed.
 
     Returns:
         The table, and the outcome of every clip in the order of the manifest.
@@ -58,7 +61,7 @@ def extract_table(
     """
     check_limit(timeout)
     config = config or ExtractConfig()
-    items, kinds = read_clips(clips)
+    items, kinds = read_clips(clips, require_consent=require_consent)
     folder = Path(out)
     _check_folder(folder)
     check_out(folder, folder=True)
@@ -76,6 +79,9 @@ def extract_table(
         write_text(folder / REPORT, report_text(done.summary() for done in ordered))
         if all(done.status == "failed" for done in ordered):
             raise PaSEError(f"None of the {len(ordered)} clips could be read: {ordered[0].reason}")
+        if require_consent:  # it may have been withdrawn since an earlier run
+            for file in set((folder / PARTS).glob("*.safetensors")) - set(targets):
+                file.unlink()
         return _build(folder, items, ordered, targets, kinds, extractor), ordered
 
 

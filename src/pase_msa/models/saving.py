@@ -1,4 +1,7 @@
-"""A model as a folder: `config.json` describes how to build it, `model.safetensors` holds its weights."""
+"""A model as a folder: `config.json` describes how to build it, `model.safetensors` holds its weights.
+
+`README.md` is its card.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pase_msa.cards.card import model_card, write_card
 from pase_msa.data.guard import reading
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
@@ -55,6 +59,7 @@ def save_model(model: Model, folder: str | Path) -> Path:
     with replacing(target / WEIGHTS) as weights:
         save_file(tensors, weights)
     write_json(target / CONFIG, content)
+    write_card(target, model_card(content))
     return target
 
 
@@ -73,6 +78,16 @@ def _saved_inputs(model: Model, target: Path) -> dict[str, dict[str, Any]]:
                 load_tokenizer(spec["text"]["model"]).save_pretrained(path)
             spec["text"] |= {"model": f"encoders/{name}", "pretrained": False}
     return inputs
+
+
+def read_description(folder: str | Path) -> dict[str, Any]:
+    """The description of a saved model, without its weights.
+
+    Errors:
+        PaSEError: the folder holds no description of a model, or a damaged one.
+    """
+    keys = ("format", "task", "inputs", "recipe", "reference")
+    return dict(read_json(Path(folder) / CONFIG, keys=keys, remedy="save the model again"))
 
 
 def read_task(folder: str | Path) -> Task:

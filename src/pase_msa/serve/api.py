@@ -35,19 +35,25 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def build_app(run: str | Path, limits: Limits | None = None, hosts: Sequence[str] = ("localhost",)) -> FastAPI:
+def build_app(
+    run: str | Path,
+    limits: Limits | None = None,
+    hosts: Sequence[str] = ("localhost",),
+    modalities: Sequence[str] | None = None,
+) -> FastAPI:
     """The application.
 
     Args:
         run: run folder, or a folder with a saved model.
         limits: how much is taken on.
         hosts: names by which it is reached, see `pase_msa.serve.hosts.allowed_hosts`; addresses always do.
+        modalities: to read; all that the model reads if None.
 
     Errors:
-        PaSEError: there is no model.
+        PaSEError: there is no model, or it does not read the modalities.
     """
     limits = limits or Limits()
-    service = Service(run, limits)
+    service = Service(run, limits, modalities)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,11 +78,10 @@ def _add_state_routes(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> Health:
         """Whether the server runs, and what its model reads."""
-        task, inputs = service.predictor.model.task, service.predictor.model.inputs
+        task = service.predictor.model.task
         return Health(
             status="ok",
-            # what is said around an utterance is no part of a request
-            modalities=[name for name in task.modalities if inputs[name].context is None],
+            modalities=list(service.inputs),
             label=task.label,
             classes=list(task.classes),
             clips=service.clips is not None,
@@ -113,8 +118,7 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
     @app.post("/predict/features", response_model=FeatureResponse, **options)
     async def features(request: FeatureRequest) -> dict[str, Any]:
         """Predict utterances from features that were made as in training."""
-        inputs = service.predictor.model.inputs
-        rows = [utterance(row, inputs, service.limits.max_steps) for row in request.utterances]
+        rows = [utterance(row, service.inputs, service.limits.max_steps) for row in request.utterances]
         predictions = await service.batcher.submit(rows)
         return {
             "schema_version": SCHEMA_VERSION,
@@ -160,7 +164,15 @@ def _add_measuring(app: FastAPI, service: Service) -> None:
             service.latency.labels(path).observe(time.perf_counter() - began)
 
 
-def run_server(run: str | Path, limits: Limits, *, host: str, port: int, further_hosts: Sequence[str] = ()) -> None:
+def run_server(
+    run: str | Path,
+    limits: Limits,
+    *,
+    host: str,
+    port: int,
+    further_hosts: Sequence[str] = (),
+    modalities: Sequence[str] | None = None,
+) -> None:
     """Serve until stopped.
 
     Args:
@@ -169,13 +181,14 @@ def run_server(run: str | Path, limits: Limits, *, host: str, port: int, further
         host: address to listen on.
         port: to listen on.
         further_hosts: names by which the server is reached, beside this machine's own.
+        modalities: to read; all that the model reads if None.
 
     Errors:
-        PaSEError: there is no model, or a name that is none.
+        PaSEError: there is no model, it does not read the modalities, or a name is none.
     """
     import uvicorn
 
-    app = build_app(run, limits, allowed_hosts(host, further_hosts))
+    app = build_app(run, limits, allowed_hosts(host, further_hosts), modalities)
     if app.state.service.no_clips:
         _log.info("%s", app.state.service.no_clips)
     print(

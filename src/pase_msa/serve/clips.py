@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pase_msa.data.columns import Array
+from pase_msa.data.inputs import TRANSIENT
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip, Word
@@ -21,7 +22,7 @@ from pase_msa.media.recordings import divide, with_speakers
 from pase_msa.media.running import LONG
 from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
-from pase_msa.serve.predictor import Prediction, Predictor
+from pase_msa.serve.predictor import Prediction, Predictor, chosen_modalities
 from pase_msa.serve.results import ClipResult, CurvePoint, UtteranceResult, WordInfluence, overall, value_of
 from pase_msa.shapley import attribution
 
@@ -37,22 +38,30 @@ class ClipPredictor:
     Args:
         source: run folder, or a folder with a saved model.
         device: torch device of the model; extraction runs on the CPU.
+        modalities: to read; nothing else is extracted from a clip, and the others are absent to the model. All that
+            the model reads if None.
 
     Attributes:
         predictor: the model, which predicts from features.
-        modalities: that the model reads, in the task's order.
+        modalities: that are read, in the task's order.
+        unread: those of the model that are not.
         extractor: makes features as in training.
         languages: of the utterances that it was trained on, the most frequent first; empty where they are not known.
 
     Errors:
-        PaSEError: the model has no record of how its features were extracted, or they cannot be extracted so here.
+        PaSEError: the model has no record of how its features were extracted, they cannot be extracted so here, or the
+            model does not read the modalities.
     """
 
-    def __init__(self, source: str | Path, device: str = "cpu") -> None:
+    def __init__(self, source: str | Path, device: str = "cpu", modalities: Sequence[str] | None = None) -> None:
         self.predictor = Predictor(source, device)
         model = self.predictor.model
         # a clip is predicted by itself, and what was said around it is not known
-        self.modalities = tuple(name for name in model.task.modalities if model.inputs[name].context is None)
+        known = tuple(name for name in model.task.modalities if model.inputs[name].context is None)
+        self.modalities = chosen_modalities(known, modalities)
+        self.unread = tuple(name for name in known if name not in self.modalities)
+        if self.unread:
+            self.predictor.modalities = self.modalities
         record = self.predictor.extraction
         if record is None:
             raise PaSEError(
@@ -65,11 +74,16 @@ class ClipPredictor:
                 f"The model reads {unknown[0]}, which its record of the extraction does not name; train it on a "
                 "table of `pase extract`, or give features with --data."
             )
-        # what the model does not read is not extracted; a model of transcripts alone still needs one extractor, since
-        # an extraction without any modality is refused
-        extracted = {name: record["modalities"][name] for name in read} or record["modalities"]
-        self.extractor = Extractor.from_record({**record, "modalities": extracted})
+        # What is not read is not extracted. For transcripts alone the record needs an extractor, since an extraction
+        # without any modality is refused, but it is not used.
+        recorded = record["modalities"]
+        some = "text" if "text" in recorded else next(iter(recorded))
+        self.extractor = Extractor.from_record(
+            {**record, "modalities": {name: recorded[name] for name in read or [some]}}
+        )
         self.languages = trained_languages(record)
+        if not read:
+            self.extractor.extractors = {}
         self._dims = {name: model.inputs[name].dim for name in read}
         self._transcripts = len(read) < len(self.modalities)
 
@@ -223,7 +237,7 @@ class ClipPredictor:
         Errors:
             PaSEError: `without` names an unknown modality or all of them, or no utterance has one of the others.
         """
-        masked = [modality for modality in self.modalities if modality in without]
+        masked = [m for m in self.predictor.model.task.modalities if m in self.unread or m in without]
         self._check_masked(without)
         began = time.perf_counter()
         available = [self._available(clip, without) for clip in clips]
@@ -250,7 +264,7 @@ class ClipPredictor:
         """The sentence for a clip that has none of the modalities: what was looked for, and why it is absent."""
         missing = []
         for modality in self.modalities:
-            if modality not in masked:
+            if modality not in masked:  # of those that are read
                 extractor = self.extractor.extractors.get(modality) if modality in self._dims else None
                 missing.append(f"no {'words' if extractor is None else extractor.looks_for} for {modality}")
         others = f", and {', '.join(masked)} masked" if masked else ""
@@ -319,7 +333,7 @@ class ClipPredictor:
             )
             for i, (features, text) in enumerate(variants)
         )
-        meta = {"extraction": self.extractor.record}
+        meta = {"extraction": self.extractor.record, TRANSIENT: True}
         table = FeatureTable.build(utterances, Schema(dict(dims), {}, texts), meta=meta)
         return list(self.predictor.predict(table, empty=True))
 

@@ -42,12 +42,13 @@ class Page:
     Args:
         run: run folder, or a folder with a saved model.
         max_seconds: longest clip.
+        modalities: to read; all that the model reads if None.
     """
 
-    def __init__(self, run: str | Path, max_seconds: float) -> None:
+    def __init__(self, run: str | Path, max_seconds: float, modalities: Sequence[str] | None = None) -> None:
         self.root = Path(run)
         self.max_seconds = max_seconds
-        self.predictor = ClipPredictor(run)
+        self.predictor = ClipPredictor(run, modalities=modalities)
         folder = self.root / "examples"
         self.examples = sorted(p.resolve() for p in folder.glob("*") if p.suffix in MEDIA) if folder.is_dir() else []
         self.written = tempfile.TemporaryDirectory(prefix="pase_page_")
@@ -61,12 +62,16 @@ class Page:
         """The model card, or a sentence where there is none."""
         for place in (self.root / "model" / "README.md", self.root / "README.md"):
             if place.is_file():
-                return place.read_text(encoding="utf-8")
+                return _without_front_matter(place.read_text(encoding="utf-8"))
         return f"A model that reads {', '.join(self.predictor.modalities)}. It has no model card."
 
     def provenance(self) -> str:
         """The lines of the card in bold, which state what data the model was made of."""
-        lines = [line.removeprefix("- ") for line in self.card.split("\n- ") if line.startswith("**")][:3]
+        items = self.card.partition("\n## The law")[0].split("\n- ")
+        lines = [item.partition("\n\n")[0] for item in items if item.startswith("**")][:3]
+        if self.predictor.unread:
+            used, unread = ", ".join(self.predictor.modalities), ", ".join(self.predictor.unread)
+            lines.insert(0, f"**This page reads {used} only.** Nothing is made of {unread}.")
         return "\n\n".join(" ".join(line.split()) for line in lines)
 
     def read(
@@ -130,6 +135,11 @@ class Page:
         predicted = "score" if self.predictor.predictor.model.task.values is not None else "label"
         contributions = [f"contribution_{name}" for name in self.predictor.modalities]
         return ["clip", "start", "end", predicted, "confidence", *contributions, "text"]
+
+
+def _without_front_matter(card: str) -> str:
+    """A card without its YAML, which is for machines."""
+    return card.partition("\n---\n")[2].lstrip() if card.startswith("---\n") else card
 
 
 def _cell(value: Any) -> Any:
@@ -272,6 +282,7 @@ def launch(
     max_seconds: float = 600.0,
     max_megabytes: int = 200,
     further_hosts: Sequence[str] = (),
+    modalities: Sequence[str] | None = None,
 ) -> None:
     """Serve the page until it is stopped.
 
@@ -282,16 +293,17 @@ def launch(
         max_seconds: longest clip.
         max_megabytes: largest upload.
         further_hosts: names by which the page is reached, beside this machine's own.
+        modalities: to read; all that the model reads if None.
 
     Errors:
-        PaSEError: there is no model, or a name that is none.
+        PaSEError: there is no model, it does not read the modalities, or a name is none.
     """
     hosts = allowed_hosts(host, further_hosts)
     root = files("pase_msa.serve")
     fonts = ["system-ui", "sans-serif"]  # of the reader's own machine: nothing is fetched from elsewhere
     with temporary_files() as folder:
         os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")  # read when components are made
-        page = Page(run, max_seconds)
+        page = Page(run, max_seconds, modalities)
         blocks = build(page)
         try:
             blocks.launch(

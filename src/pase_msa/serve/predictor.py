@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 
+from pase_msa.data.columns import SequenceColumn
 from pase_msa.data.opening import open_table
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.inference import Inference, infer
 from pase_msa.models.base import Model
+from pase_msa.ranges import nearest
 
 
 @dataclass
@@ -50,20 +53,44 @@ class Prediction:
         }
 
 
+def chosen_modalities(known: Sequence[str], wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The modalities to use, in the order of `known`: those that are wanted, or all if None.
+
+    Errors:
+        PaSEError: none is wanted, or one that is not known.
+    """
+    if wanted is None:
+        return tuple(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise PaSEError(
+            f"The model reads {', '.join(known)}, not {unknown[0]!r}; "
+            f"{nearest(unknown[0], known, 'name some of these with --modalities.')}"
+        )
+    if not wanted:
+        raise PaSEError(f"Nothing is left to predict from; name one or more of {', '.join(known)} with --modalities.")
+    return tuple(name for name in known if name in wanted)
+
+
 class Predictor:
     """A saved model that predicts feature tables.
 
     Args:
         source: a run folder or a folder that `save_pretrained` wrote.
         device: torch device.
+        modalities: to use; the others are absent to the model, whatever the data hold. All if None.
+
+    Attributes:
+        model: the model.
+        modalities: that are used, in the task's order.
 
     Errors:
-        PaSEError: there is no model, or one of another version.
+        PaSEError: there is no model, one of another version, or one that does not read the modalities.
     """
 
-    def __init__(self, source: str | Path, device: str = "cpu") -> None:
+    def __init__(self, source: str | Path, device: str = "cpu", modalities: Sequence[str] | None = None) -> None:
         root = Path(source)
         self.model = Model.from_pretrained(root / "model" if (root / "model").is_dir() else root, device=device)
+        self.modalities = chosen_modalities(self.model.task.modalities, modalities)
 
     @property
     def extraction(self) -> dict[str, Any] | None:
@@ -86,9 +113,13 @@ class Predictor:
         """
         table = data if isinstance(data, FeatureTable) else open_table(data)
         dataset = self.model.dataset(table, split)
+        for name in set(dataset.columns) - set(self.modalities):
+            column = dataset.columns[name]
+            nothing = np.int64 if column.dim == 0 else np.float32  # token ids are whole numbers
+            dataset.columns[name] = SequenceColumn.from_arrays([None] * len(column.present), column.dim, nothing)
         if not empty and not any(column.present.any() for column in dataset.columns.values()):
             raise PaSEError(
-                f"The model reads {', '.join(dataset.columns)}, and the data hold none of these (they hold "
+                f"The model reads {', '.join(self.modalities)}, and the data hold none of these (they hold "
                 f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."
             )
         return self._rows(table, dataset.rows, infer(self.model, dataset))

@@ -125,7 +125,8 @@ class ClipResult:
         base: the prediction without any modality, weighted alike.
         utterances: in order.
         seconds: time that each stage took.
-        masked: modalities that the caller masked. They are not absent from the clip; the prediction does not use them.
+        masked: modalities that the caller masked, or that are not read at all. The clip may have them; the prediction
+            does not use them.
         languages: of the words, as given or detected, by their codes.
     """
 

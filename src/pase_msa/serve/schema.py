@@ -111,7 +111,7 @@ class ClipResponse(PredictionFields):
     clip: str
     duration: float | None = Field(description="seconds")
     base: float
-    masked: list[str] = Field(description="modalities that were masked on request; the server masks none")
+    masked: list[str] = Field(description="modalities that the server was told not to read (--modalities)")
     languages: list[str] = Field(
         default_factory=list, description="of the words, as given or detected, by code; left out where not known"
     )

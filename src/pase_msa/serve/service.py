@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from fastapi import UploadFile
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from pase_msa.data.inputs import TRANSIENT
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.config import RecordingOptions
@@ -30,24 +32,30 @@ class Service:
     Args:
         run: run folder, or a folder with a saved model.
         limits: how much is taken on.
+        modalities: to read; the others are absent to the model. All that it reads if None.
 
     Attributes:
         clips: predicts clips; None for a model that was trained on other features than `pase extract` makes.
         no_clips: why `clips` is None, in a sentence.
         predictor: predicts from features.
+        inputs: what requests may hold, by modality.
         batcher: gathers features of several requests into one batch.
         registry: of the metrics for Prometheus.
     """
 
-    def __init__(self, run: str | Path, limits: Limits) -> None:
+    def __init__(self, run: str | Path, limits: Limits, modalities: Sequence[str] | None = None) -> None:
         self.limits = limits
         self.clips: ClipPredictor | None = None
         self.no_clips = ""
         try:
-            self.clips = ClipPredictor(run)
+            self.clips = ClipPredictor(run, modalities=modalities)
             self.predictor = self.clips.predictor
         except PaSEError as error:  # features can still be predicted
-            self.predictor, self.no_clips = Predictor(run), f"This model takes features only: {error}"
+            self.predictor = Predictor(run, modalities=modalities)
+            self.no_clips = f"This model takes features only: {error}"
+        # what is said around an utterance is no part of a request
+        own = self.predictor.model.inputs.items()
+        self.inputs = {name: spec for name, spec in own if name in self.predictor.modalities and spec.context is None}
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "pase_requests", "Requests by path and status", ["path", "status"], registry=self.registry
@@ -71,11 +79,11 @@ class Service:
 
         Each is a video of its own, since utterances of several users are no context of each other.
         """
-        inputs = self.predictor.model.inputs
+        inputs = self.inputs
         numbered = [Utterance(str(i), str(i), "", {}, row.features, row.text) for i, row in enumerate(rows)]
         dims = {name: spec.dim for name, spec in inputs.items() if not spec.made}
         schema = Schema(dims, {}, any(spec.text is not None for spec in inputs.values()))
-        predictions = list(self.predictor.predict(FeatureTable.build(numbered, schema)))
+        predictions = list(self.predictor.predict(FeatureTable.build(numbered, schema, meta={TRANSIENT: True})))
         for row, prediction in zip(rows, predictions, strict=True):
             prediction.id = row.id
         return predictions

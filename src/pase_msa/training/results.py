@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.calibration import fit_temperature
+from pase_msa.cards.card import RunFacts
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.heldout.modality_report import modality_report
 from pase_msa.models.base import Model
+from pase_msa.training.run_folder import RunFolder
 
 
 def calibrate(
@@ -72,3 +75,13 @@ def run_modality_report(
     row = history.get(epoch, {"active": False})
     rates = row["phi"] if row["active"] else {}
     return modality_report(model, diagnosis, train, valid, rates=rates, batch_size=batch_size)
+
+
+def run_facts(folder: RunFolder, results: Mapping[str, Any]) -> RunFacts:
+    """What a card says of a run that is trained and not evaluated.
+
+    Args:
+        folder: of the run, with its configuration and the description of its data.
+        results: of the training, as in `results.json`.
+    """
+    return RunFacts(folder.path.name, folder.read_config(), folder.read_data(), results, about=folder.read_about())

@@ -16,6 +16,7 @@ from lightning import Callback
 
 from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
+from pase_msa.cards.card import model_card, write_card
 from pase_msa.data.inputs import describe_data
 from pase_msa.data.leaks import refuse_leaks
 from pase_msa.data.opening import open_data, training_part
@@ -27,13 +28,14 @@ from pase_msa.heldout.diagnose import diagnose_problem
 from pase_msa.heldout.diagnosis import Diagnosis
 from pase_msa.metrics import resolve_convention, task_metrics
 from pase_msa.models.base import Model, build_model
+from pase_msa.models.saving import read_description
 from pase_msa.training.config import RunConfig
 from pase_msa.training.environment import environment
 from pase_msa.training.fitting import Prepared, fit, run_threads
 from pase_msa.training.naming import default_folder
 from pase_msa.training.phases import DualPhase
 from pase_msa.training.processes import computed_once, rank
-from pase_msa.training.results import calibrate, run_modality_report
+from pase_msa.training.results import calibrate, run_facts, run_modality_report
 from pase_msa.training.run_folder import RunFolder
 from pase_msa.training.selection import monitored_metric
 from pase_msa.training.trainer import build_trainer, check_hardware, quiet_lightning
@@ -260,21 +262,20 @@ def save_results(
         report = run_modality_report(
             model, prepared.balancing, prepared.train, prepared.valid, epoch=best, batch_size=batch_size
         )
-        write_json(
-            folder.results,
-            {
-                "status": "complete",
-                "epochs": trainer.current_epoch,
-                "best_epoch": best,
-                "seconds": round(seconds, 2),
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
-                "balancing": getattr(prepared.balancing, "history", []),
-                "convention": resolve_convention(prepared.task, config.convention),
-                "validation": task_metrics(prepared.task, probabilities, score, labels, config.convention),
-                **({} if report is None else {"modality_report": report}),
-            },
-        )
+        results = {
+            "status": "complete",
+            "epochs": trainer.current_epoch,
+            "best_epoch": best,
+            "seconds": round(seconds, 2),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
+            "balancing": getattr(prepared.balancing, "history", []),
+            "convention": resolve_convention(prepared.task, config.convention),
+            "validation": task_metrics(prepared.task, probabilities, score, labels, config.convention),
+            **({} if report is None else {"modality_report": report}),
+        }
+        write_card(folder.model, model_card(read_description(folder.model), run_facts(folder, results)))
+        write_json(folder.results, results)  # last, since it marks the run as finished
     trainer.strategy.barrier()  # the callers in the other processes read what the first one has written
 
 

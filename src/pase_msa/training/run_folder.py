@@ -29,8 +29,9 @@ class RunFolder:
     - at the start: `config.yaml`, `data.json` and `environment.json`;
     - in training: `logs/` (CSV and TensorBoard, one version per session) and `checkpoints/`;
     - at the end: `model/` and `results.json`, which marks the run as finished;
-    - by the evaluation: `predictions.csv` and `evaluation.json`;
-    - by the report: `report.html`.
+    - by the evaluation: `predictions.csv` and `evaluation.json`, and a new card in `model/`;
+    - by the report: `report.html`;
+    - by hand: `about.md`, what is known of the data, which every card of the run takes up.
 
     Args:
         path: of the folder; nothing is read or written before a method is called.
@@ -46,6 +47,8 @@ class RunFolder:
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
         self.model = self.path / "model"
+        self.card = self.model / "README.md"
+        self.about = self.path / "about.md"
         self.results = self.path / "results.json"
         self.evaluation = self.path / "evaluation.json"
         self.predictions = self.path / "predictions.csv"
@@ -159,6 +162,14 @@ class RunFolder:
         if not self.evaluation.is_file():
             raise PaSEError(f"{self.path} is not evaluated yet; give `pase evaluate {self.path}` first.")
         return dict(read_json(self.evaluation, keys=_EVALUATED, remedy="remove it and evaluate the run again"))
+
+    def read_about(self) -> str:
+        """What somebody has written about the data of the run; "" where nothing is written.
+
+        Errors:
+            PaSEError: the file cannot be read.
+        """
+        return read_text(self.about) if self.about.is_file() else ""
 
     def drawn_splits(self) -> str | None:
         """The label by which `--split auto` drew the splits of this run ("" is the only one); None if it drew none."""
