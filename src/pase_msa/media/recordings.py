@@ -10,17 +10,19 @@ import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
-from pase_msa.media.clip import Span
 from pase_msa.media.config import CHANNELS, ExtractConfig, RecordingOptions
 from pase_msa.media.decode import RATE, channels_of
 from pase_msa.media.speakers import Talk, find_speakers, read_voices
-from pase_msa.media.speech import speech_blocks
+from pase_msa.media.speech import sound_blocks, speech_blocks, speech_in
 from pase_msa.media.timelines.base import Segment
+from pase_msa.parallel import threads
 
 _LEAKED = 0.25  # of the loudness of another channel, -12 dB: what is quieter is that channel's sound
+_FRAME, _SMOOTH = RATE // 100, 20  # samples of a measurement of loudness, and measurements that are averaged
 _EQUAL = 0.02  # of the loudness of the first channel, -34 dB: a channel that differs by less holds the same
 
 
+@threads(1, numpy=True)
 def divide(path: str | Path, options: RecordingOptions, config: ExtractConfig) -> list[Segment]:
     """The utterances of a recording with their speakers, in order of time; none where nobody speaks.
 
@@ -58,17 +60,15 @@ def _by_channel(path: str | Path, names: Sequence[str], config: ExtractConfig) -
     if names and len(names) != count:
         raise PaSEError(f"{path} has {count} channels, found {len(names)} names; give a name for each channel.")
     segments: list[Segment] = []
-    blocks = zip(*(speech_blocks(path, config, channel) for channel in range(count)), strict=False)
-    for block in blocks:
-        begin, sounds = block[0][0], [sound for _, sound, _ in block]
+    for blocks in zip(*(sound_blocks(path, channel) for channel in range(count)), strict=False):
+        begin, sounds = blocks[0][0], [sound for _, sound in blocks]
         if begin == 0 and _same(sounds):
             raise PaSEError(f"The {count} channels of {path} hold the same sound; take --speakers auto.")
-        for channel, (_, _, spans) in enumerate(block):
+        for channel, sound in enumerate(_without_leaks(sounds)):
             name = names[channel] if names else f"channel {channel + 1}"
             segments += [
                 Segment(begin + span.start, begin + span.end, speaker=name, channel=channel)
-                for span in spans
-                if not _leaked(sounds, channel, span)
+                for span in speech_in(sound, config)
             ]
     return sorted(segments, key=lambda segment: (segment.start, segment.end))
 
@@ -84,10 +84,14 @@ def _same(sounds: Sequence[Array]) -> bool:
     return all(_loudness(sound[:shortest] - first) <= _EQUAL * _loudness(first) for sound in sounds[1:])
 
 
-def _leaked(sounds: Sequence[Array], channel: int, span: Span) -> bool:
-    """Whether what is heard in a channel is another one's sound, which a microphone or a line lets through."""
-    parts = [_loudness(sound[round(span.start * RATE) : round(span.end * RATE)]) for sound in sounds]
-    return parts[channel] < _LEAKED * max(parts)
+def _without_leaks(sounds: Sequence[Array]) -> list[Array]:
+    """The channels, silent where another one is much louder: what a microphone or a line lets through of it."""
+    frames = min(map(len, sounds)) // _FRAME
+    parts = np.stack([sound[: frames * _FRAME].reshape(frames, _FRAME) for sound in sounds])
+    mean = np.ones(_SMOOTH) / _SMOOTH
+    power = np.stack([np.convolve(row, mean, mode="same") for row in np.square(parts, dtype=np.float64).mean(2)])
+    heard = power >= _LEAKED**2 * power.max(0)
+    return [(part * own[:, None]).reshape(-1) for part, own in zip(parts, heard, strict=True)]
 
 
 def with_speakers(segments: Sequence[Segment], found: Sequence[Segment]) -> list[Segment]:

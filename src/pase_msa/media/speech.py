@@ -50,21 +50,31 @@ def find_speech(audio: Array, *, threshold: float, pause: float, longest: float 
     return [Span(item["start"] / RATE, min(item["end"] / RATE, seconds)) for item in stretches]
 
 
-def speech_blocks(
-    path: str | Path, config: ExtractConfig, channel: int | None = None
-) -> Iterator[tuple[float, Array, list[Span]]]:
-    """Blocks of the sound of a file: where each begins, its sound, and where somebody speaks in it.
+def sound_blocks(path: str | Path, channel: int | None = None) -> Iterator[tuple[float, Array]]:
+    """The sound of a file in blocks, with the time at which each begins, so that the length of the file is no matter.
 
-    The sound is searched in blocks, so that the length of the file does not matter. Times of speech are from the
-    beginning of the block, and none of it is longer than `config.longest`.
+    Args:
+        path: of the file.
+        channel: that is read, from 0; the mix of all if left out.
     """
     duration, begin = duration_of(path), 0.0
     while begin == 0 or begin < duration:
         block = read_audio(path, begin, begin + _BLOCK, channel=channel)
         if not len(block):
             return
-        yield begin, block, find_speech(block, threshold=config.voice, pause=config.pause, longest=config.longest)
+        yield begin, block
         begin += _BLOCK
+
+
+def speech_in(sound: Array, config: ExtractConfig) -> list[Span]:
+    """Stretches of speech as long media are cut into them, in seconds from the beginning of the sound."""
+    return find_speech(sound, threshold=config.voice, pause=config.pause, longest=config.longest)
+
+
+def speech_blocks(path: str | Path, config: ExtractConfig) -> Iterator[tuple[float, Array, list[Span]]]:
+    """Blocks of the sound of a file: where each begins, its sound, and where somebody speaks in it."""
+    for begin, sound in sound_blocks(path):
+        yield begin, sound, speech_in(sound, config)
 
 
 def cut(duration: float, speech: Iterable[Span], longest: float) -> list[Span]:
