@@ -42,8 +42,8 @@ class TrainingConfig:
         schedule: of the learning rate after the warm-up: "constant", "linear" to zero, or "cosine" to zero.
         warmup: share of all steps over which the learning rate rises.
         gradient_clip: largest norm of the gradient; 0 does not clip.
-        averaging: length of an exponential average of the weights, as a share of all steps; the average is validated and
-            saved. 0 does not average.
+        averaging: length of an exponential average of the weights, as a share of all steps; the average is what is
+            validated and saved. 0 does not average.
         modality_dropout: probability that a modality of a training utterance is masked (never all of them).
         monitor: validation metric that selects the epoch; "auto" is mae for scores and f1_weighted for classes.
         group_by_length: whether a batch holds utterances of similar length; None is yes where a language model is
