@@ -85,3 +85,16 @@ def test_attention_in_bfloat16_on_a_processor_is_not_the_slow_kernel():
         attended = torch.nn.functional.scaled_dot_product_attention(states, states, states)
     assert attended.dtype == torch.bfloat16
     assert "ScaledDotProduct" not in type(attended.grad_fn).__name__
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_auto_is_bfloat16_where_the_processor_has_it(there, score_table, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": there, "avx512_bf16": False})
+    training = TrainingConfig(epochs=1, batch_size=16, accelerator="cpu", precision="auto")
+    prepared = prepare(RunConfig(model={"name": "concat", "width": 8}, training=training), score_table)
+    seen = set()
+    encoder = next(iter(prepared.model.encoders.values()))
+    last = [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)][-1]
+    last.register_forward_hook(lambda module, given, result: seen.add(result.dtype))
+    fit(RunConfig(training=training), prepared, None, progress=False)
+    assert seen == {torch.bfloat16 if there else torch.float32}

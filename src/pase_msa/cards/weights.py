@@ -78,13 +78,19 @@ def _language_model(text: Mapping[str, Any], modality: str, config: Mapping[str,
     name = str(text["model"])
     if not text.get("pretrained", True) and config:  # a copy in the model's folder: the run knows what it was
         name = str((config.get("text") or {}).get("model", name))
+    licence = language_model_licence(name) or UNKNOWN
     if name == "minilm":
-        return Network("MiniLM (all-MiniLM-L6-v2)", modality, place, "Apache-2.0", MINILM)
+        return Network("MiniLM (all-MiniLM-L6-v2)", modality, place, licence, MINILM)
     folder = Path(name)
-    stated = _stated(folder) if folder.is_dir() else None
-    licence = stated or _LANGUAGE_MODELS.get(folder.name.lower(), UNKNOWN)
     is_hub_name = not folder.is_absolute() and not folder.is_dir() and name.count("/") <= 1
     return Network(folder.name, modality, place, licence, name if is_hub_name else None)
+
+
+def language_model_licence(name: str) -> str | None:
+    """The licence of a language model, by its hub name or folder; None where it is not known."""
+    folder = Path(MINILM if name == "minilm" else name)
+    stated = _stated(folder) if folder.is_dir() else None
+    return stated or _LANGUAGE_MODELS.get(folder.name.lower())
 
 
 def _stated(folder: Path) -> str | None:

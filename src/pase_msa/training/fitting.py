@@ -16,11 +16,13 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.data.dataset import UtteranceDataset
+from pase_msa.encoders.precision import has_bfloat16
 from pase_msa.errors import PaSEError
 from pase_msa.models.base import Model
 from pase_msa.optional import installed
 from pase_msa.parallel import threads
 from pase_msa.task import Task
+from pase_msa.training.averaging import WeightAverage
 from pase_msa.training.callbacks import BestWeights, EpochLog, Patience, WholeCheckpoints, checkpoints
 from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import SentimentData
@@ -79,11 +81,11 @@ def fit(
     patience = Patience(metric, mode=mode, patience=config.training.patience, check_on_train_epoch_end=True)
     selection = _selection(folder, metric, mode)
     bar = [RichProgressBar(leave=False)] if progress else []
-    callbacks = [phases, prepared.balancing, EpochLog(), patience, *extra, *selection, *bar]
+    averaging = [WeightAverage(config.training.averaging)] if config.training.averaging else []
+    callbacks = [*averaging, phases, prepared.balancing, EpochLog(), patience, *extra, *selection, *bar]
     module = SentimentModule(
         prepared.model, config.training, prepared.balancing, seed=config.seed, convention=config.convention
     )
-    prepared.model.mixed_precision = config.training.precision == "bf16-mixed"
     with quiet_lightning():
         trainer = build_trainer(
             config.training,
@@ -95,7 +97,10 @@ def fit(
             reload_dataloaders_every_n_epochs=int(prepared.stream is not None),  # a loader is of one epoch
         )
         _refuse_row_state_in_parts(prepared.model, trainer)
-        if prepared.model.mixed_precision and trainer.strategy.root_device.type == "cpu":
+        device = trainer.strategy.root_device.type
+        asked = config.training.precision
+        prepared.model.mixed_precision = asked == "bf16-mixed" or (asked == "auto" and has_bfloat16(device))
+        if prepared.model.mixed_precision and device == "cpu":
             _note_slow_bfloat16()
         checkpoint = str(folder.last) if folder is not None and resume else None
         # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
