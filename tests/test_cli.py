@@ -338,8 +338,8 @@ def test_the_configuration_can_be_printed(capsys):
 
 
 NAMES = [
-    *("ask", "compare", "convert", "demo", "diagnose", "doctor", "evaluate", "export", "extract", "inspect"),
-    *("predict", "report", "reproduce", "serve", "study", "sweep", "train"),
+    *("adapt", "ask", "card", "compare", "convert", "demo", "diagnose", "doctor", "evaluate", "export", "extract"),
+    *("inspect", "predict", "report", "reproduce", "serve", "study", "sweep", "train"),
 ]
 #: command -> packages that its `--help` may load beside jsonargparse
 HELP_LOADS = {
