@@ -14,6 +14,8 @@ EXTRAS = {
     "jinja2": "report",
     "optuna": "studies",
     "requests": "ask",
+    "gguf": "gguf",
+    "accelerate": "gguf",
     "tensorboard": "tensorboard",
     "ray": "ray",
     "onnx": "onnx",

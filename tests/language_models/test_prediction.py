@@ -1,19 +1,27 @@
 """Language models over HTTP and on this machine: retries, refusals, the cache, the cost."""
 
 import base64
+import dataclasses
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from pase_msa.calibration import confidence
 from pase_msa.cli.main import main
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.language_models import endpoint, prediction
+from pase_msa.language_models.choices import answers_of
+from pase_msa.language_models.local import Local, _gguf_file
 from pase_msa.language_models.prediction import predict_split, summary
+from pase_msa.language_models.prompts import messages
 from pase_msa.metrics import regression_metrics
 from pase_msa.task import Task
 
@@ -348,3 +356,145 @@ def test_a_local_model_takes_no_media(tiny_model, tmp_path):
     (tmp_path / "test0.png").write_bytes(b"picture")
     with pytest.raises(PaSEError, match="takes text only"):
         predict_split(table(), "test", str(tiny_model), base_url="local", media=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    """A Llama of two layers with random weights; its tokenizer divides numbers into a sign and a digit."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = ["<unk>", "<end>", "\n", "-", "Utterance", "Answer", ":", "test", "train", "text", *"0123456789"]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(" "), "removed"), pre_tokenizers.Split(Regex(r"\n|-|:|\d"), "isolated")]
+    )
+    folder = tmp_path_factory.mktemp("llama")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=1, eos_token_id=1, initializer_range=0.5,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_the_likelihood_of_an_answer_is_that_of_its_tokens_one_by_one(llama):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(llama), AutoModelForCausalLM.from_pretrained(llama).eval()
+    conversation = messages(TASK, "test text 1", [("train text 0", "-3")])
+    answers = answers_of(TASK)
+    assert answers == ["-3", "-2", "-1", "0", "1", "2", "3"]
+    found = Local(str(llama), {"max_tokens": 4}).log_likelihoods(conversation, answers)
+    prompt = conversation[0]["content"] + "\nUtterance: train text 0\nAnswer: -3\nUtterance: test text 1\nAnswer:"
+    start = tokenizer(prompt)["input_ids"]
+    for answer, value in zip(answers, found, strict=True):
+        ids = [*start, *tokenizer(f" {answer}\n", add_special_tokens=False)["input_ids"]]
+        with torch.inference_mode():
+            logs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        expected = sum(float(logs[i - 1, ids[i]]) for i in range(len(start), len(ids)))
+        assert len(ids) - len(start) == (3 if answer[0] == "-" else 2)
+        assert value == pytest.approx(expected, abs=1e-3)
+
+
+def with_validation(path):
+    rows = [table().utterance(row) for row in range(len(table()))]
+    rows += [
+        Utterance(f"valid{i}", f"valid{i}", "valid", {"sentiment": float(i % 7) - 3}, text=f"train test {i}")
+        for i in range(9)
+    ]
+    FeatureTable.build(rows, Schema.of(rows), path=path, meta={"label_range": [-3, 3]})
+    return path
+
+
+def test_choices_are_calibrated_on_validation_and_repeat(llama, tmp_path, capsys):
+    data = str(with_validation(tmp_path / "data"))
+    words = ["ask", "--data", data, "--model-folder", str(llama), "--choices", "--shots", "1", "--json"]
+    results = []
+    for name in ("first.csv", "second.csv"):
+        assert main([*words, "--out", str(tmp_path / name)]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    first, second = results
+    assert (first["new_requests"], second["new_requests"]) == (5, 0)
+    assert first["calibration"] == second["calibration"]
+    assert first["calibration"]["count"] == 9
+    assert first["counts"]["answered"] == 5
+    assert first["seconds"] > 0
+    frame = pd.read_csv(tmp_path / "first.csv")
+    probabilities = frame[[f"probability/{name}" for name in answers_of(TASK)]].to_numpy()
+    assert probabilities.sum(1) == pytest.approx(1, abs=1e-5)
+    assert frame["prediction"].to_numpy() == pytest.approx(probabilities @ np.arange(-3, 4), abs=1e-5)
+    logits = torch.tensor(probabilities).log().float()
+    sure = confidence(TASK, logits, first["calibration"]["temperature"]).numpy()
+    assert frame["confidence"].to_numpy() == pytest.approx(sure, abs=1e-4)
+
+
+def test_a_model_without_a_template_answers_with_its_first_line(llama):
+    chat = Local(str(llama), {"max_tokens": 20})
+    reply = chat.complete(messages(TASK, "test text 1"))
+    assert "\n" not in reply.text
+    assert reply == dataclasses.replace(chat.complete(messages(TASK, "test text 1")), seconds=reply.seconds)
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "found"),
+    [
+        (["a.gguf"], None, "a.gguf"),
+        (["a.gguf", "config.json"], None, None),
+        (["a.gguf", "b.gguf"], "b.gguf", "b.gguf"),
+        (["a.gguf", "b.gguf"], None, "holds a.gguf, b.gguf; name one with --gguf"),
+        (["config.json"], "c.gguf", "holds no c.gguf; it has no GGUF file"),
+    ],
+)
+def test_the_gguf_file_of_a_folder(files, wanted, found, tmp_path):
+    for name in files:
+        (tmp_path / name).touch()
+    if found and not found.endswith(".gguf"):
+        with pytest.raises(PaSEError, match=found):
+            _gguf_file(str(tmp_path), wanted)
+    else:
+        assert _gguf_file(str(tmp_path), wanted) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--model-folder", "x", "--model", "m"], "leave out --model and --base-url, or it"),
+        (["--model", "m", "--base-url", "http://x", "--choices"], "Choices are graded by a local model"),
+        (["--model", "m", "--base-url", "http://x", "--gguf", "a.gguf"], "is read from the folder of a local model"),
+    ],
+)
+def test_options_of_local_models_that_clash(words, sentence, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table("data")
+    assert main(["ask", "--data", "data", *words]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_server_that_refuses_connections_is_told_of_at_once(caplog):
+    with serving(truth) as server:
+        pass
+    began = time.monotonic()
+    with caplog.at_level("WARNING", "pase_msa"), pytest.raises(PaSEError, match="did not answer"):
+        predict_split(table(), "test", "m", base_url=server.url, retries=2, pause=0.01)
+    assert time.monotonic() - began < 5
+    assert "the server does not answer; trying again in" in caplog.text
+
+
+def test_a_server_that_accepts_and_is_silent_is_told_of(caplog, monkeypatch):
+    monkeypatch.setattr("pase_msa.language_models.prediction._SILENCE", 0.05)
+
+    def slow(body):
+        time.sleep(0.2)
+        return truth(body)
+
+    with serving(slow) as server, caplog.at_level("WARNING", "pase_msa"):
+        predict_split(table(), "test", "m", base_url=server.url, max_tokens=61)
+    assert f"no answer from {server.url} after 0 s; waiting" in caplog.text
+
+
+def test_silence_is_told_of_within_five_seconds():
+    assert prediction._SILENCE < 5
+    assert endpoint._CONNECT < 5

@@ -38,7 +38,7 @@ def sentences(tmp_path_factory):
     (root / "stars.train").write_text(lines(40, "01234"))
     (root / "stars.dev").write_text("2 Good  one !\n" + lines(9, "01234"))
     (root / "stars.test").write_text(lines(5, "01234"))
-    (root / "polar.all").write_bytes("0 caf\xe9\n1 good one\n".encode("latin-1"))
+    (root / "polar.all").write_bytes("0 caf\xe9\n1 \n1 good one\n".encode("latin-1"))
     (root / "README.md").write_text("# not sentences\n")
     return root
 

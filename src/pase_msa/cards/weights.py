@@ -110,6 +110,8 @@ def _of_media(record: Mapping[str, Any] | None) -> Iterator[Network]:
         return
     parts = {**record.get("modalities", {}), "words": record.get("words", {})}
     for use, part in parts.items():
+        if part.get("extractor") == "text" and (model := part.get("options", {}).get("model")):
+            yield _language_model({"model": model}, use, None, _NEEDED)
         packages = [str(weights["package"]) for weights in part.get("weights", [])]
         packages += [name for name in part.get("versions", {}) if name == "opensmile"]
         for package in dict.fromkeys(packages):

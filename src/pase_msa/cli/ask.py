@@ -12,6 +12,9 @@ def ask(
     data: str | None = None,
     *,
     model: str | None = None,
+    model_folder: str | None = None,
+    gguf: str | None = None,
+    choices: bool = False,
     base_url: str | None = None,
     key_variable: str = "OPENAI_API_KEY",
     split: str = "test",
@@ -34,6 +37,10 @@ def ask(
     Args:
         data: folder or file with transcripts, in any format that PaSE reads.
         model: its name at the server, or a transformers folder or hub name.
+        model_folder: folder of a transformers model on this machine, in place of model and base_url.
+        gguf: name of a GGUF file in that folder; the only one there if left out.
+        choices: of a local model, grade all answers by their likelihood and calibrate them on validation, in place of a
+            written answer.
         base_url: URL of an OpenAI-compatible server, or "local" for transformers here; $OPENAI_BASE_URL, else OpenAI's.
         key_variable: environment variable that holds the server's key.
         split: the split whose utterances are put to the model.
@@ -54,8 +61,14 @@ def ask(
     from pase_msa.errors import PaSEError
     from pase_msa.files import check_out, make_folder, replacing, strict_json
 
+    if model_folder is not None:
+        if model is not None or base_url is not None:
+            raise PaSEError("--model-folder is a model on this machine; leave out --model and --base-url, or it.")
+        model, base_url = model_folder, "local"
     if data is None or model is None:
-        raise PaSEError("`pase ask` needs data and a language model; name them with --data and --model.")
+        raise PaSEError(
+            "`pase ask` needs data and a language model; name them with --data and --model (or --model-folder)."
+        )
     if out is not None:
         check_out(out)
     import rich.console
@@ -80,6 +93,8 @@ def ask(
             seed=seed,
             limit=limit,
             media=media,
+            gguf=gguf,
+            choices=choices,
             max_tokens=max_tokens,
             options=options,
             concurrency=concurrency,
@@ -112,5 +127,14 @@ def _render(result: dict[str, Any]) -> str:
     if result["tokens_in"] is not None:
         cost = "" if result["cost"] is None else f", cost {result['cost']:.4f}"
         lines.append(f"tokens: {result['tokens_in']} read, {result['tokens_out']} written{cost}")
+    if result["seconds"] is not None:
+        lines.append(
+            f"seconds: {result['seconds']:.1f}, {result['seconds'] / max(result['count'], 1):.2f} per utterance"
+        )
+    if found := result["calibration"]:
+        lines.append(
+            f"calibrated on {found['count']} utterances: temperature {found['temperature']:.2f}, calibration error "
+            f"{found['ece']:.3f} ({found['ece_uncalibrated']:.3f} without)"
+        )
     lines.append(f"new requests: {result['new_requests']}")
     return "\n".join(lines)

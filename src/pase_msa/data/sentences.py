@@ -95,9 +95,9 @@ def _read(file: Path) -> Iterator[tuple[str, str]]:
         lines = raw.decode("latin-1")  # older corpora
     for number, line in enumerate(lines.split("\n"), 1):
         label, _, text = line.strip().partition(" ")
-        if not line.strip():
-            continue
-        if not is_number(label) or not text.strip():
+        if not line.strip() or (is_number(label) and not text.strip()):
+            continue  # published corpora have labels without a text
+        if not is_number(label):
             raise PaSEError(
                 f"{file}, line {number}: a label, a blank and a text were wanted, found {line[:60]!r}; mend it, or "
                 "write a CSV file with the columns text and label."

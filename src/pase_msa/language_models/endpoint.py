@@ -1,20 +1,24 @@
-"""Chat completions: over HTTP from a server with OpenAI's protocol, or from a `transformers` model on this machine."""
+"""Chat completions over HTTP from a server with OpenAI's protocol; `local` has those of a model on this machine."""
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from pase_msa.data.pretrained import load_quietly, model_hash
 from pase_msa.errors import PaSEError
 from pase_msa.language_models.prompts import Message
 
 _RETRIED = (408, 409, 429, 500, 502, 503, 504, 529)
+_CONNECT = 4.0  # seconds until a server that cannot be reached is said to be so
+_OFTEN = 2.0  # seconds between two notes, since several requests are under way
+_log = logging.getLogger(__name__)
 _RESUMES = "answers so far are kept, and the same command goes on from there"
 
 
@@ -27,12 +31,14 @@ class Reply:
         finish: why it ended: "stop", "length", "content_filter"; "refusal" where the server marks one.
         tokens_in: of the prompt, None where the server does not count.
         tokens_out: of the answer.
+        seconds: until it was there, repetitions included; None where it was not measured.
     """
 
     text: str
     finish: str
     tokens_in: int | None
     tokens_out: int | None
+    seconds: float | None = None
 
 
 class Chat(Protocol):
@@ -50,6 +56,34 @@ class Chat(Protocol):
 
     def complete(self, messages: list[Message]) -> Reply:
         """The model's next turn."""
+
+
+class _Told(Retry):
+    """Repetitions that are told, so that nobody waits in silence."""
+
+    _last = 0.0
+    _lock = threading.Lock()
+
+    def increment(self, *args: Any, **kwargs: Any) -> Self:
+        """The rules for the next try; a note says why there is one, and when.
+
+        Errors:
+            MaxRetryError: there is none left.
+        """
+        following = super().increment(*args, **kwargs)
+        with _Told._lock:
+            due = time.monotonic() - _Told._last > _OFTEN
+            if due:
+                _Told._last = time.monotonic()
+        if due:
+            response = kwargs.get("response")
+            reason = f"answered {response.status}" if response is not None else "does not answer"
+            left = following.total if isinstance(following.total, int) else 0
+            wait = following.get_backoff_time()
+            _log.warning(
+                "the server %s; trying again in %.0f s, %d more times (Ctrl+C stops it)", reason, wait, left + 1
+            )
+        return following
 
 
 @dataclass
@@ -83,7 +117,7 @@ class Endpoint:
         if not self.where.startswith(("http://", "https://")):
             raise PaSEError(f"A base URL begins with http:// or https://, found {self.where!r}; or it is 'local'.")
         self.where = self.where.rstrip("/")
-        retry = Retry(
+        retry = _Told(
             total=self.retries,
             backoff_factor=self.pause,
             status_forcelist=_RETRIED,
@@ -100,13 +134,13 @@ class Endpoint:
         Errors:
             PaSEError: no connection, a refused key or request, or an answer of another kind.
         """
-        url = f"{self.where}/chat/completions"
+        url, began = f"{self.where}/chat/completions", time.perf_counter()
         try:
             response = self._session.post(
                 url,
                 json={"model": self.name, "messages": messages, **self.options},
                 auth=self._sign,
-                timeout=(20, self.timeout),
+                timeout=(_CONNECT, self.timeout),
                 allow_redirects=False,  # a redirected POST would become a GET, and the key might go elsewhere
             )
         except requests.RequestException as error:
@@ -129,7 +163,8 @@ class Endpoint:
         if isinstance(text, list):
             text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
         finish = "refusal" if refusal else str(choice.get("finish_reason") or "stop")
-        return Reply(str(text), finish, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+        seconds = time.perf_counter() - began
+        return Reply(str(text), finish, usage.get("prompt_tokens"), usage.get("completion_tokens"), seconds)
 
     def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # by hand: without any `auth`, requests would look for passwords in the user's .netrc
@@ -146,58 +181,3 @@ def _reason(response: requests.Response) -> str:
     except (ValueError, KeyError, TypeError):
         text = response.text
     return " ".join(text.split())[:200] or "nothing more"
-
-
-@dataclass
-class Local:
-    """A `transformers` text-generation pipeline on this machine, one conversation at a time.
-
-    Attributes:
-        name: folder or hub name.
-        options: "max_tokens"; the hash of the weights is added.
-    """
-
-    name: str
-    options: dict[str, Any]
-    where: str = "local"
-
-    def __post_init__(self) -> None:
-        import torch
-        from transformers import pipeline
-
-        device = 0 if torch.cuda.is_available() else -1
-        self._pipeline = load_quietly(lambda name: pipeline("text-generation", model=name, device=device), self.name)
-        # the same folder may hold another model tomorrow
-        self.options = {**self.options, "weights": model_hash(self.name)}
-        self._lock = threading.Lock()
-
-    def complete(self, messages: list[Message]) -> Reply:
-        """The model's next turn, greedily.
-
-        Errors:
-            PaSEError: media, which a text-generation pipeline does not take.
-        """
-        if any(not isinstance(message["content"], str) for message in messages):
-            raise PaSEError(
-                "A local text-generation model takes text only; leave --media out, or serve a larger model."
-            )
-        tokenizer = self._pipeline.tokenizer
-        assert tokenizer is not None
-        if tokenizer.chat_template:
-            prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        else:
-            turns = {"system": "{}", "user": "Utterance: {}", "assistant": "Answer: {}"}
-            prompt = "\n".join([*(turns[m["role"]].format(m["content"]) for m in messages), "Answer:"])
-        count = int(self.options["max_tokens"])
-        with self._lock:
-            outputs = self._pipeline(
-                prompt,
-                max_new_tokens=count,
-                do_sample=False,
-                return_full_text=False,
-                add_special_tokens=not tokenizer.chat_template,
-            )
-        text = str(outputs[0]["generated_text"])
-        tokens_out = len(tokenizer(text, add_special_tokens=False)["input_ids"])
-        tokens_in = len(tokenizer(prompt, add_special_tokens=not tokenizer.chat_template)["input_ids"])
-        return Reply(text, "length" if tokens_out >= count else "stop", tokens_in, tokens_out)

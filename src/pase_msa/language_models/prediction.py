@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -19,9 +19,11 @@ import pandas as pd
 from pase_msa.data.inputs import encode_labels, infer_task
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
-from pase_msa.files import cache_folder, make_folder, write_text
 from pase_msa.language_models.answers import parse_answer
-from pase_msa.language_models.endpoint import Chat, Endpoint, Local, Reply
+from pase_msa.language_models.choices import predict_by_choice
+from pase_msa.language_models.endpoint import Chat, Endpoint, Reply
+from pase_msa.language_models.kept import kept
+from pase_msa.language_models.local import Local
 from pase_msa.language_models.prompts import is_medium, messages
 from pase_msa.metrics import Convention, classification_metrics, regression_metrics
 from pase_msa.task import Task
@@ -29,6 +31,7 @@ from pase_msa.task import Task
 _log = logging.getLogger(__name__)
 
 OPENAI = "https://api.openai.com/v1"
+_SILENCE = 4.0  # seconds without any answer after which that is said
 
 
 def predict_split(
@@ -44,6 +47,8 @@ def predict_split(
     seed: int = 0,
     limit: int | None = None,
     media: str | Path | None = None,
+    gguf: str | None = None,
+    choices: bool = False,
     max_tokens: int = 64,
     options: dict[str, Any] | None = None,
     concurrency: int = 4,
@@ -62,12 +67,16 @@ def predict_split(
         model: name at the server, or a `transformers` folder or hub name.
         task: the prediction task; that of the label column if left out.
         label: label column; found if left out.
-        base_url: of an OpenAI-compatible server, or "local" for `transformers` here; `$OPENAI_BASE_URL`, else OpenAI's.
+        base_url: of an OpenAI-compatible server, or "local" for `transformers` here, which a folder is by itself;
+            `$OPENAI_BASE_URL`, else OpenAI's.
         key: of the server; `$OPENAI_API_KEY` if left out.
         shots: number of examples in the prompt, drawn from the training split.
         seed: of the examples, and of the utterances that `limit` leaves.
         limit: number of utterances, drawn at random; all of them if left out.
         media: folder with images, sounds or videos named by utterance (ID.jpg, ID.wav, ...), sent with the text.
+        gguf: name of a GGUF file in the folder of the model; the only one there if left out.
+        choices: grade all answers by their likelihood and calibrate them on validation, in place of a written answer;
+            local models only.
         max_tokens: most tokens per answer.
         options: further fields of the request; None takes one out, such as {"temperature": None}.
         concurrency: requests under way at once.
@@ -78,7 +87,8 @@ def predict_split(
     Returns:
         One row per utterance: id, label, status ("answered", "refused", "unreadable", "out_of_range", or "empty" where
         there was nothing to send), value (score or class name, if any), prediction (the value, or else the mean or
-        most frequent label of the training split), answer, finish, tokens_in, tokens_out, cached.
+        most frequent label of the training split), answer, finish, tokens_in, tokens_out, seconds, cached. With
+        `choices` also what `predict_by_choice` adds, and no row for an utterance without text.
 
     Errors:
         PaSEError: no transcripts, no such split, or a server that does not answer or rejects the request.
@@ -103,7 +113,21 @@ def predict_split(
     if limit is not None and limit < len(rows):
         rows = sorted(rng.choice(rows, limit, replace=False).tolist())
     body = {"temperature": 0, "max_tokens": max_tokens, **(options or {})}
-    chat = _chat(model, base_url, key, {n: v for n, v in body.items() if v is not None}, concurrency, retries, pause)
+    sent = {name: value for name, value in body.items() if value is not None}
+    if base_url is None and Path(model).is_dir():
+        base_url = "local"
+    chat = _chat(model, base_url, key, sent, concurrency, retries, pause, gguf)
+    about = {"model": model, "where": chat.where, "split": split, "shots": shots, "seed": seed, "limit": limit}
+    about["task"] = task.to_dict()
+    if choices:
+        if not isinstance(chat, Local) or files:
+            raise PaSEError("Choices are graded by a local model and from text; name a folder, and leave --media out.")
+        held_out = _calibration_rows(table, task, split, limit, rng)
+        texts = table.texts or [None] * len(table)
+        with_text = [row for row in rows if (texts[row] or "").strip()]
+        frame, calibration = predict_by_choice(table, with_text, held_out, chat, task, examples, progress)
+        frame.attrs |= {**about, "media": 0, "calibration": calibration}
+        return frame
     texts = table.texts or [None] * len(table)
     training = labels[table.rows("train")]
     training = training[np.isfinite(training)]
@@ -131,21 +155,23 @@ def predict_split(
             "finish": reply.finish,
             "tokens_in": reply.tokens_in,
             "tokens_out": reply.tokens_out,
+            "seconds": reply.seconds,
             "cached": cached,
         }
 
     entries = []
     pool = ThreadPoolExecutor(concurrency)
     try:
-        for entry in pool.map(row_of, rows):
-            entries.append(entry)
-            if progress is not None:
-                progress(len(entries), len(rows))
+        with _waiting(chat.where) as answered:
+            for entry in pool.map(row_of, rows):
+                answered.set()
+                entries.append(entry)
+                if progress is not None:
+                    progress(len(entries), len(rows))
     finally:
         pool.shutdown(cancel_futures=True)
     frame = pd.DataFrame(entries)
-    frame.attrs |= {"model": model, "where": chat.where, "split": split, "shots": shots, "seed": seed, "limit": limit}
-    frame.attrs |= {"media": sum(table.ids[row] in files for row in rows), "task": task.to_dict()}
+    frame.attrs |= {**about, "media": sum(table.ids[row] in files for row in rows)}
     return frame
 
 
@@ -170,7 +196,8 @@ def summary(
         "metrics" of all utterances, where one without an answer counts as the training split's mean (or most frequent
         class); "answered_metrics" of those that were answered, None where none was; "counts" by status; "cut_off", the
         number of answers that `max_tokens` ended; "tokens_in", "tokens_out" (None where a server does not count) and
-        "cost" of all replies, those from the cache included; "new_requests", the number of requests that were sent.
+        "cost" of all replies, those from the cache included; "seconds" that they took (None where that was not
+        measured); "calibration" of choices; "new_requests", the number of requests that were sent.
     """
     counts = {name: int(count) for name, count in frame["status"].value_counts().items()}
     answered = frame[frame["status"] == "answered"]
@@ -190,6 +217,8 @@ def summary(
         "cut_off": int((frame["finish"] == "length").sum()),
         **tokens,
         "cost": cost,
+        "seconds": None if frame["seconds"].isna().any() else float(frame["seconds"].sum()),
+        "calibration": frame.attrs.get("calibration"),
         "new_requests": int((~frame["cached"].astype(bool)).sum()),
     }
 
@@ -219,6 +248,18 @@ def _shots(table: FeatureTable, task: Task, labels: Any, count: int, rng: np.ran
     return [((texts[row] or "").strip(), answer) for row, answer in zip(chosen, answers, strict=True)]
 
 
+def _calibration_rows(
+    table: FeatureTable, task: Task, split: str, limit: int | None, rng: np.random.Generator
+) -> list[int]:
+    """Utterances on which a temperature is fitted: of validation, or of training where validation is tested."""
+    other = "valid" if split != "valid" else "train"
+    labels, texts = encode_labels(table, task, table.rows(other)), table.texts or [None] * len(table)
+    rows = [row for row in table.rows(other).tolist() if np.isfinite(labels[row]) and (texts[row] or "").strip()]
+    if limit is not None and limit < len(rows):
+        rows = sorted(rng.choice(rows, limit, replace=False).tolist())
+    return rows
+
+
 def _files(folder: str | Path | None) -> dict[str, list[Path]]:
     """Media by utterance: files whose name, without its ending, is the id."""
     if folder is None:
@@ -241,24 +282,42 @@ def _chat(
     concurrency: int,
     retries: int,
     pause: float,
+    gguf: str | None,
 ) -> Chat:
     where = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI
     if where == "local":
-        return Local(model, options)
+        return Local(model, options, gguf)
+    if gguf is not None:
+        raise PaSEError("A GGUF file is read from the folder of a local model; name the folder, without --base-url.")
     token = key if key is not None else os.environ.get("OPENAI_API_KEY")
     return Endpoint(model, where, options, token, retries, pause, connections=concurrency)
 
 
 def _cached_reply(chat: Chat, conversation: Sequence[dict[str, Any]]) -> tuple[Reply, bool]:
     """The reply, from the cache or new, and whether it was in the cache."""
-    request = json.dumps([chat.where, chat.name, chat.options, list(conversation)], sort_keys=True)
-    file = cache_folder("answers") / f"{hashlib.sha256(request.encode()).hexdigest()}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):  # none, or a damaged one: it is asked for again
-        return Reply(**json.loads(file.read_text(encoding="utf-8"))), True
-    reply = chat.complete(list(conversation))
+    request = [chat.where, chat.name, chat.options, list(conversation)]
+    content, cached = kept(request, lambda: asdict(chat.complete(list(conversation))))
     try:
-        make_folder(file.parent)
-        write_text(file, json.dumps(asdict(reply)))
-    except PaSEError as error:
-        _log.warning("a reply is not kept for later runs: %s", error)
-    return reply, False
+        return Reply(**content), cached
+    except TypeError:  # a damaged one, which is asked for again
+        return chat.complete(list(conversation)), False
+
+
+@contextlib.contextmanager
+def _waiting(where: str) -> Iterator[threading.Event]:
+    """Say that nothing has come yet after some seconds, and again from time to time, until the event is set."""
+    done, began = threading.Event(), time.monotonic()
+
+    def watch() -> None:
+        pause = _SILENCE
+        while not done.wait(pause):
+            _log.warning("no answer from %s after %.0f s; waiting", where, time.monotonic() - began)
+            pause = 30.0
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield done
+    finally:
+        done.set()
+        thread.join()

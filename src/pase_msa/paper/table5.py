@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -38,9 +39,10 @@ def build(results: Results) -> Section:
         data += [{"method": name, "metric": metric, "value": v} for metric in metrics for v in values[metric]]
     for name in protocol.language_models.get("names", []):
         result = _asked(protocol, name)
+        title = f"{Path(name).name}, {_way(protocol)}"
         cells = [format_value(metric, result["metrics"][metric]) for metric in metrics]
-        rows.append([f"{name}, asked", *cells, f"{result['counts']['answered']} of {result['count']}", "n/a"])
-        data += [{"method": f"{name}, asked", "metric": m, "value": result["metrics"][m]} for m in metrics]
+        rows.append([title, *cells, f"{result['counts']['answered']} of {result['count']}", "n/a"])
+        data += [{"method": title, "metric": m, "value": result["metrics"][m]} for m in metrics]
     if protocol.quoted is not None:
         printed = quoted(5)
         for row in printed[printed["dataset"] == protocol.quoted].itertuples():
@@ -56,11 +58,20 @@ def build(results: Results) -> Section:
     )
 
 
+def _way(protocol: Protocol) -> str:
+    """How the language models were asked, in the words of a row."""
+    shots = protocol.language_models.get("shots", 0)
+    words = "graded" if protocol.language_models.get("choices") else "asked"
+    return f"{words}, {shots} examples" if shots else words
+
+
 def _notes(protocol: Protocol) -> list[str]:
     if protocol.language_models.get("names"):
         first = (
             "Asked: one question per utterance, text only, temperature 0. An utterance without an answer counts as "
             "the mean or the most frequent class of the training split."
+            if not protocol.language_models.get("choices")
+            else "Graded: the likelihood of every answer, text only; a score is their expectation."
         )
     else:
         first = (
@@ -85,6 +96,7 @@ def _asked(protocol: Protocol, name: str) -> dict[str, Any]:
             base_url=options.get("base_url"),
             key=options.get("key"),
             shots=options.get("shots", 0),
+            choices=options.get("choices", False),
         )
     except PaSEError as error:
         raise PaSEError(f"{name} could not be asked: {error}") from error

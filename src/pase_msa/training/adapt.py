@@ -128,7 +128,7 @@ def _save(config: AdaptConfig, run: RunFolder, out: Path) -> None:
     licence = language_model_licence(config.text.model)
     write_text(
         out / "README.md",
-        f"---\nlicense: {licence or 'unknown'}\nlibrary_name: transformers\n---\n\n"
+        f"---\nlicense: {(licence or 'unknown').lower()}\nlibrary_name: transformers\n---\n\n"
         f"# {record['base']}, adapted\n\nTrained further by `pase adapt` on {data['source']} "
         f"({data['utterances']['train']} sentences, labels in [-1, 1] or classes). On {data['utterances']['valid']} "
         f"sentences of validation, which chose the epoch: {shown}. The terms of the sentences hold beside "
