@@ -31,6 +31,7 @@ EXTRAS = {
     "gradio": "demo",
     "fastapi": "demo",
     "uvicorn": "demo",
+    "websockets": "demo",
     "prometheus_client": "demo",
     "opensmile": "egemaps",
 }

@@ -101,8 +101,16 @@ def test_a_long_clip_is_predicted_by_utterance(clip_predictor, tmp_path, monkeyp
         tmp_path / "two.wav", sound=np.concatenate([sound, np.zeros(2 * rate, np.int16), sound]), rate=rate
     )
     progress = []
-    result = clip_predictor.predict(path, words=False, progress=lambda done, of: progress.append((done, of)))
-    assert progress == [(0, 2), (1, 2)]
+    result = clip_predictor.predict(path, words=False, progress=progress.append)
+    assert [
+        (item.stage, item.utterance, item.utterances) for item in progress if item.stage in ("words", "predict")
+    ] == [
+        *(("words", 1, 2), ("words", 2, 2)),
+        *(("predict", 1, 2), ("predict", 2, 2)),
+    ]
+    fractions = [item.fraction for item in progress]
+    assert len(set(fractions)) > 8  # it moves within an utterance
+    assert fractions == sorted(fractions)
     first, second = result.utterances
     assert first.end < second.start
     low, high = sorted(item.value for item in result.utterances)

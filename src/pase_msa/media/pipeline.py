@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ from pase_msa.parallel import threads
 TEXT_SUFFIX = ".txt"
 _SILENT = 1e-4  # of full scale, -80 dB
 _BLOCK = 300.0  # seconds of sound that are searched for speech at once
+Begin = Callable[[str], None]
+"""Called with the name of every stage of an extraction as it begins."""
 
 
 class Extractor:
@@ -56,9 +58,20 @@ class Extractor:
         require_same(record, extractor.record, record["modalities"])
         return extractor
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages of an extraction, in order."""
+        return ["open", "sound", "speech", "words", *self.extractors]
+
     @threads(1, numpy=True)
     def extract_clip(
-        self, path: str | Path | None, text: str | None = None, *, start: float = 0.0, end: float | None = None
+        self,
+        path: str | Path | None,
+        text: str | None = None,
+        *,
+        start: float = 0.0,
+        end: float | None = None,
+        begin: Begin | None = None,
     ) -> Clip:
         """Everything about a clip, or about a part of a longer one.
 
@@ -67,11 +80,12 @@ class Extractor:
             text: the transcript, if it is known; it is aligned to the sound. Recognised if left out.
             start: where the clip begins in the file, in seconds.
             end: where it ends; at the end of the file if left out.
+            begin: called with the name of each of `stages` as it begins.
 
         Errors:
             PaSEError: the file does not exist, is empty, damaged or no media file; or neither file nor text was given.
         """
-        seconds: dict[str, float] = {}
+        seconds = _Seconds(begin)
         media = Media("" if path is None else str(path))
         with _timed(seconds, "open"):
             if path is not None and (read := _text_of(Path(path))) is not None:
@@ -85,14 +99,33 @@ class Extractor:
                 raise PaSEError("A clip needs a video, audio or text file, or a text; nothing was given.")
             media.words = [Word(word) for word in text.split()]
         else:
-            timing = self._listen(media, text, seconds)
+            with _timed(seconds, "sound"):
+                sound = read_audio(media.path, media.start, media.end, media.notes)
+            timing = self._listen(media, sound, text, seconds)
+        return self._extract(media, timing, seconds)
+
+    @threads(1, numpy=True)
+    def extract_sound(self, sound: Array, *, start: float = 0.0) -> Clip:
+        """Everything about an utterance whose sound is in memory, as `extract_clip` gives it for a file.
+
+        Args:
+            sound: float32 [n] in [-1, 1], mono, at `RATE` Hz.
+            start: where it begins in its recording, in seconds.
+        """
+        seconds = _Seconds(None)
+        length = len(sound) / RATE
+        media = Media("", Info(length, audio=True, video=False, sample_rate=RATE), start, start + length)
+        return self._extract(media, self._listen(media, sound, None, seconds), seconds)
+
+    def _extract(self, media: Media, timing: Timing, seconds: _Seconds) -> Clip:
+        """The clip of an opened file whose words are known."""
         clip = Clip(media.path, media.start, timing=timing, notes=media.notes, extraction=self.record)
         for name, extractor in self.extractors.items():
             with _timed(seconds, name):
                 track = extractor.extract(media)
             if track is not None and len(track.values):
                 clip.tracks[name] = track
-        clip.words, clip.speech, clip.faces, clip.seconds = media.words, media.speech, media.faces, seconds
+        clip.words, clip.speech, clip.faces, clip.seconds = media.words, media.speech, media.faces, dict(seconds)
         clip.text = " ".join(word.text for word in media.words) or None
         clip.duration = None if media.info is None else self._duration(media, clip)
         self._align(clip)
@@ -121,11 +154,9 @@ class Extractor:
         for span in self.segments(path):
             yield self.extract_clip(path, start=span.start, end=span.end)
 
-    def _listen(self, media: Media, text: str | None, seconds: dict[str, float]) -> Timing:
-        """Read sound, speech and words into `media`; returns where the words' times come from."""
+    def _listen(self, media: Media, sound: Array, text: str | None, seconds: _Seconds) -> Timing:
+        """Put sound, speech and words into `media`; returns where the words' times come from."""
         config = self.config
-        with _timed(seconds, "sound"):
-            sound = read_audio(media.path, media.start, media.end, media.notes)
         if not len(sound):
             media.note("There is no sound, so audio is absent.")
         elif float(np.abs(sound).max()) < _SILENT:
@@ -235,8 +266,17 @@ def _shifted(word: Word, by: float) -> Word:
     return Word(word.text, word.start + by, word.end + by, word.confidence)
 
 
+class _Seconds(dict[str, float]):
+    """Seconds by stage, and whom to tell that a stage begins."""
+
+    def __init__(self, begin: Begin | None) -> None:
+        super().__init__()
+        self.begin: Begin = begin or (lambda stage: None)
+
+
 @contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: _Seconds, stage: str) -> Iterator[None]:
+    seconds.begin(stage)
     began = time.perf_counter()
     try:
         yield

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
 from pase_msa.media.running import LONG
 from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
+from pase_msa.serve.pieces import Pieces, Progress, Report, finish
 from pase_msa.serve.predictor import Prediction, Predictor
 from pase_msa.serve.results import ClipResult, CurvePoint, UtteranceResult, WordInfluence, overall, value_of
 from pase_msa.shapley import attribution
@@ -24,7 +26,6 @@ from pase_msa.shapley import attribution
 _READINGS = 160  # of the text for the influence of its words, about; up to 8 words are exact, more are sampled orders
 _POINTS = 16  # of the curve within an utterance, at most
 _CLOSE = 1e-6  # seconds; times that differ by less are the same
-Progress = Callable[[int, int], None]
 
 
 class ClipPredictor:
@@ -38,6 +39,7 @@ class ClipPredictor:
         predictor: the model, which predicts from features.
         modalities: that the model reads, in the task's order.
         extractor: makes features as in training.
+        reads_before: whether the model reads what was said before an utterance, too.
 
     Errors:
         PaSEError: the model has no record of how its features were extracted, or they cannot be extracted so here.
@@ -66,6 +68,8 @@ class ClipPredictor:
         self.extractor = Extractor.from_record({**record, "modalities": extracted})
         self._dims = {name: model.inputs[name].dim for name in read}
         self._transcripts = len(read) < len(self.modalities)
+        contexts = [spec.context for spec in model.inputs.values() if spec.context is not None]
+        self.reads_before = any(context["mode"] == "before" for context in contexts)
 
     def predict(
         self,
@@ -76,7 +80,7 @@ class ClipPredictor:
         without: Collection[str] = (),
         words: bool = True,
         name: str | None = None,
-        progress: Progress | None = None,
+        progress: Report | None = None,
     ) -> ClipResult:
         """Extract a clip and predict it.
 
@@ -88,14 +92,14 @@ class ClipPredictor:
             without: modalities to mask.
             words: compute the influence of each word and the curve, which takes some more readings of the text.
             name: of the clip in the result; the file's if left out.
-            progress: called with the number of utterances that are done, and of all.
+            progress: called as every stage of every utterance begins.
 
         Errors:
             PaSEError: the file cannot be read, or has nothing that the model reads.
         """
         clips = self.extract(path, text, segments=segments, progress=progress)
         title = name or (Path(path).name if path is not None else "text")
-        return self.predict_utterances(clips, without=without, words=words, name=title)
+        return self.predict_utterances(clips, without=without, words=words, name=title, progress=progress)
 
     def extract(
         self,
@@ -103,46 +107,71 @@ class ClipPredictor:
         text: str | None = None,
         *,
         segments: Sequence[Segment] | None = None,
-        progress: Progress | None = None,
+        progress: Report | None = None,
     ) -> list[Clip]:
         """The utterances of a clip: its segments, if they are given.
 
         Otherwise a clip of more than 30 s without a text is cut at pauses, as `pase extract` cuts.
         """
-        report = progress or (lambda done, of: None)
+        return finish(self.extract_pieces(path, text, segments=segments, progress=progress))
+
+    def extract_pieces(
+        self,
+        path: str | Path | None,
+        text: str | None = None,
+        *,
+        segments: Sequence[Segment] | None = None,
+        progress: Report | None = None,
+    ) -> Pieces[list[Clip]]:
+        """`extract` in pieces, one utterance each."""
+        report = progress or (lambda progress: None)
         media = path is not None and Path(path).suffix.lower() != TEXT_SUFFIX
         if segments is not None:
             if path is None or not media:
                 raise PaSEError("Segments divide a recording, and a text alone has no times; give video or audio.")
-            return self._extract_segments(path, segments, report)
-        if path is None or not media or (text and text.strip()) or duration_of(path) <= LONG:
-            report(0, 1)
-            return [self.extractor.extract_clip(path, text)]
-        spans = self.extractor.segments(path)
+            _check_within(path, segments)
+            parts = list(segments)
+        elif path is None or not media or (text and text.strip()) or duration_of(path) <= LONG:
+            return [self._extract_one(path, text, 0.0, None, 0, 1, report)]
+        else:
+            report(Progress("cut"))
+            parts = [Segment(span.start, span.end) for span in self.extractor.segments(path)]
+            yield
         clips = []
-        for done, span in enumerate(spans):
-            report(done, len(spans))
-            clips.append(self.extractor.extract_clip(path, start=span.start, end=span.end))
-        return clips
-
-    def _extract_segments(self, path: str | Path, segments: Sequence[Segment], report: Progress) -> list[Clip]:
-        duration = duration_of(path)
-        if beyond := [segment for segment in segments if duration and segment.start >= duration]:
-            raise PaSEError(
-                f"{path} is {duration:g} s long, and a segment begins at {beyond[0].start:g} s; give the segments of "
-                "this recording."
-            )
-        clips = []
-        for done, segment in enumerate(segments):
-            report(done, len(segments))
-            clip = self.extractor.extract_clip(path, segment.text, start=segment.start, end=segment.end)
-            clip.speaker = segment.speaker
+        for number, part in enumerate(parts):
+            clip = self._extract_one(path, part.text, part.start, part.end, number, len(parts), report)
+            clip.speaker = part.speaker
             clips.append(clip)
+            yield
         return clips
 
-    @threads(1)
+    def _extract_one(
+        self,
+        path: str | Path | None,
+        text: str | None,
+        start: float,
+        end: float | None,
+        number: int,
+        count: int,
+        report: Report,
+    ) -> Clip:
+        """One of `count` utterances; extraction is the first half of the work."""
+        stages = self.extractor.stages
+
+        def begin(stage: str) -> None:
+            part = (number + stages.index(stage) / len(stages)) / count
+            report(Progress(stage, part / 2, number + 1, count))
+
+        return self.extractor.extract_clip(path, text, start=start, end=end, begin=begin)
+
     def predict_utterances(
-        self, clips: Sequence[Clip], *, without: Collection[str] = (), words: bool = True, name: str = "The clip"
+        self,
+        clips: Sequence[Clip],
+        *,
+        without: Collection[str] = (),
+        words: bool = True,
+        name: str = "The clip",
+        progress: Report | None = None,
     ) -> ClipResult:
         """Predict utterances that `extract` gave; `without` may change from call to call.
 
@@ -151,27 +180,74 @@ class ClipPredictor:
             without: modalities to mask.
             words: compute the influence of each word and the curve.
             name: of the clip.
+            progress: called as the prediction of every utterance begins.
 
         Errors:
             PaSEError: `without` names an unknown modality or all of them, or no utterance has one of the others.
         """
+        return finish(self.predict_pieces(clips, without=without, words=words, name=name, progress=progress))
+
+    def predict_pieces(
+        self,
+        clips: Sequence[Clip],
+        *,
+        without: Collection[str] = (),
+        words: bool = True,
+        name: str = "The clip",
+        progress: Report | None = None,
+    ) -> Pieces[ClipResult]:
+        """`predict_utterances` in pieces, one utterance each."""
         masked = [modality for modality in self.modalities if modality in without]
-        self._check_masked(without)
-        began = time.perf_counter()
+        self.check_masked(without)
         available = [self._available(clip, without) for clip in clips]
         if not any(available):
             raise PaSEError(self._nothing_to_read(name, clips, masked))
-        results = [self._utterance(clip, used, words) for clip, used in zip(clips, available, strict=True)]
+        results, spent = [], 0.0
+        for number, (clip, used) in enumerate(zip(clips, available, strict=True)):
+            if progress is not None:
+                progress(Progress("predict", (1 + number / len(clips)) / 2, number + 1, len(clips)))
+            began = time.perf_counter()
+            with threads(1):
+                results.append(self._utterance(clip, used, words))
+            spent += time.perf_counter() - began
+            yield
         seconds: dict[str, float] = {}
         for clip in clips:
             for stage, value in clip.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + value
-        seconds["predict"] = time.perf_counter() - began
+        seconds["predict"] = spent
         prediction, base = overall(name, results)
         ends = [clip.start + clip.duration for clip in clips if clip.duration is not None]
         return ClipResult(name, max(ends, default=None), prediction, base, results, seconds, masked)
 
-    def _check_masked(self, without: Collection[str]) -> None:
+    @threads(1)
+    def predict_in_turn(self, clip: Clip, before: Sequence[Utterance] = ()) -> tuple[UtteranceResult, Utterance]:
+        """An utterance among those that were said before it, without the influence of words.
+
+        Args:
+            clip: the utterance.
+            before: what earlier calls returned for the utterances of the same conversation, in order.
+
+        Returns:
+            The result, and what the utterance is to those after it.
+
+        Errors:
+            PaSEError: the utterance has nothing that the model reads.
+        """
+        available = self._available(clip, ())
+        if not available:
+            raise PaSEError(self._nothing_to_read("The utterance", [clip], ()))
+        result = self._utterance(clip, available, False, before)
+        # a sequence counts by its mean over time, so no more of it is kept
+        means = {name: utterance_mean(clip.features[name]) for name in available if name in self._dims}
+        return result, Utterance(str(len(before)), "", "", {}, means, clip.text if self._transcripts else None)
+
+    def check_masked(self, without: Collection[str]) -> None:
+        """Refuse to mask what the model does not read, or everything.
+
+        Errors:
+            PaSEError: the sentence names the modalities.
+        """
         if unknown := sorted(set(without) - set(self.modalities)):
             raise PaSEError(f"The model reads {', '.join(self.modalities)}, not {unknown[0]!r}; mask some of these.")
         if set(without) >= set(self.modalities):
@@ -196,7 +272,9 @@ class ClipPredictor:
             if name not in without and (name in clip.features if name in self._dims else bool(clip.text))
         ]
 
-    def _utterance(self, clip: Clip, available: list[str], words: bool) -> UtteranceResult:
+    def _utterance(
+        self, clip: Clip, available: list[str], words: bool, before: Sequence[Utterance] = ()
+    ) -> UtteranceResult:
         """One utterance with the influence of its words and its curve.
 
         Both come from variants of the utterance that are predicted in the same pass: its text with some words only,
@@ -211,7 +289,7 @@ class ClipPredictor:
         variants = list(zip(self.extractor.reread(clip, texts), map(_text, texts), strict=True))
         for (features, _), at in zip(variants[len(texts) - len(times[:-1]) :], times, strict=False):
             _cut_off(features, clip, at)
-        prediction, *others = self._predict([(clip.features, clip.text), *variants], available)
+        prediction, *others = self._predict([(clip.features, clip.text), *variants], available, before)
         value = value_of(prediction, prediction.label)
         values = [value_of(other, prediction.label) for other in others]
         split = max(0, len(coalitions) - 1)
@@ -232,10 +310,15 @@ class ClipPredictor:
             clip.speaker,
         )
 
-    def _predict(self, variants: list[tuple[dict[str, Array], str | None]], available: list[str]) -> list[Prediction]:
+    def _predict(
+        self,
+        variants: list[tuple[dict[str, Array], str | None]],
+        available: list[str],
+        before: Sequence[Utterance] = (),
+    ) -> list[Prediction]:
         """One pass of the model over an utterance and its variants, each its features and its text."""
-        dims = {name: dim for name, dim in self._dims.items() if name in available}
-        texts = self._transcripts and any(name not in self._dims for name in available)
+        dims = {name: dim for name, dim in self._dims.items() if before or name in available}
+        texts = self._transcripts and (bool(before) or any(name not in self._dims for name in available))
         if not dims and not texts:
             # an utterance of a long clip that has no modality at all: the prediction without any modality
             dims = self._dims
@@ -246,13 +329,34 @@ class ClipPredictor:
                 "",
                 {},
                 {name: features.get(name) for name in dims if name in available},
-                text if texts else None,
+                text if texts and any(name not in self._dims for name in available) else None,
             )
             for i, (features, text) in enumerate(variants)
         )
+        earlier = (
+            Utterance(f"before {i}", "0", "", {}, {name: row.features.get(name) for name in dims}, row.text)
+            for i, row in enumerate(before)
+        )
         meta = {"extraction": self.extractor.record}
-        table = FeatureTable.build(utterances, Schema(dict(dims), {}, texts), meta=meta)
-        return list(self.predictor.predict(table, empty=True))
+        table = FeatureTable.build(chain(earlier, utterances), Schema(dict(dims), {}, texts), meta=meta)
+        return list(self.predictor.predict(table, empty=True, last=len(variants)))
+
+
+def _check_within(path: str | Path, segments: Sequence[Segment]) -> None:
+    duration = duration_of(path)
+    if beyond := [segment for segment in segments if duration and segment.start >= duration]:
+        raise PaSEError(
+            f"{path} is {duration:g} s long, and a segment begins at {beyond[0].start:g} s; give the segments of "
+            "this recording."
+        )
+
+
+def utterance_mean(values: Array) -> Array:
+    """The mean of the finite values over time as one step, [1, D]; NaN where there is none."""
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(finite, values, 0.0).sum(0, dtype=np.float64) / finite.sum(0)
+    return mean[None].astype(np.float32)
 
 
 def _cut_off(features: dict[str, Array], clip: Clip, moment: float) -> None:
