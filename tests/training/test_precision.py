@@ -5,6 +5,7 @@ import torch
 
 from pase_msa import plugins
 from pase_msa.data.transcripts import TextConfig
+from pase_msa.encoders.precision import in_bfloat16
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
 from pase_msa.training.fitting import fit
 from pase_msa.training.run import prepare
@@ -76,3 +77,11 @@ def test_a_processor_without_bfloat16_is_noted(there, words, score_table, monkey
     notes = [record.getMessage() for record in caplog.records if "bf16" in record.getMessage()]
     assert len(notes) == bool(words)
     assert all(words in note for note in notes)
+
+
+def test_attention_in_bfloat16_on_a_processor_is_not_the_slow_kernel():
+    states = torch.randn(1, 2, 5, 8, requires_grad=True)
+    with in_bfloat16("cpu"):
+        attended = torch.nn.functional.scaled_dot_product_attention(states, states, states)
+    assert attended.dtype == torch.bfloat16
+    assert "ScaledDotProduct" not in type(attended.grad_fn).__name__

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.special import log_softmax, stdtrit
 
 from pase_msa.heldout.ridge import CoalitionFit
 from pase_msa.task import Task
@@ -66,6 +65,8 @@ class Estimate:
 
 def quantile(level: float, videos: int) -> float:
     """Student's quantile for a mean over this many videos; infinite for a single one."""
+    from scipy.special import stdtrit  # here, since the first step need not wait for it
+
     return float(stdtrit(videos - 1, level)) if videos > 1 else float("inf")
 
 
@@ -151,6 +152,7 @@ def fit_spread(
         prior_width = _prior_width(targets, mean)
         return max(float(np.sqrt(((targets - mean - predicted) ** 2).mean())), 1e-3 * prior_width)
     from scipy.optimize import minimize_scalar  # here, since a regression does without
+    from scipy.special import log_softmax
 
     base = np.log(np.clip(mean, 1e-9, None))
 
@@ -167,6 +169,8 @@ def _gain(task: Task, spread: float, predicted: Array, truth: Array, targets: Ar
         prior_width = _prior_width(targets, mean)
         ours = -0.5 * ((truth - mean - predicted) / spread) ** 2 - np.log(spread)
         return np.asarray((ours + 0.5 * ((truth - mean) / prior_width) ** 2 + np.log(prior_width))[:, 0])
+    from scipy.special import log_softmax
+
     base = np.log(np.clip(mean, 1e-9, None))
     ours = log_softmax(base + spread * predicted * len(base), axis=1)
     return np.asarray((truth * (ours - base)).sum(1))

@@ -24,6 +24,7 @@ from pase_msa.data.inputs import InputSpec
 from pase_msa.data.problem import prediction_dataset
 from pase_msa.data.table import FeatureTable
 from pase_msa.encoders.base import Encoder, build_encoders
+from pase_msa.encoders.precision import in_bfloat16
 from pase_msa.encoders.scaler import Standardizer
 from pase_msa.errors import PaSEError
 from pase_msa.heldout.mixture import CoalitionMixture, mix_outputs
@@ -195,9 +196,7 @@ class Model(nn.Module):
         Nearly all time goes to the encoders. Prototypes, transport, ridge regressions and losses keep the precision
         that they need.
         """
-        if not self.mixed_precision:
-            return contextlib.nullcontext()
-        return torch.autocast(features.device.type, torch.bfloat16)
+        return in_bfloat16(features.device.type) if self.mixed_precision else contextlib.nullcontext()
 
     def encode(self, batch: Batch) -> tuple[dict[str, Float[Tensor, "n d"]], dict[str, Bool[Tensor, " n"]]]:
         """Vectors and presence by modality, in the task's order; the vector of an absent modality is zero.
