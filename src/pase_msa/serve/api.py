@@ -184,5 +184,4 @@ def run_server(run: str | Path, limits: Limits, *, host: str, port: int, further
             limit_concurrency=most,
             ws_max_size=LARGEST,
             ws_per_message_deflate=False,  # sound does not get smaller by it
-            timeout_graceful_shutdown=5,  # a stream would go on for ever
         )

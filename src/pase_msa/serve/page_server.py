@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import csv
 import io
+import logging
 import mimetypes
 import os
 import re
@@ -209,6 +210,11 @@ class _Announced(uvicorn.Server):
         await super().startup(sockets)
         assert sockets
         print(f"the page is at http://{self.config.host}:{sockets[0].getsockname()[1]} (Ctrl+C stops it)", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # a browser that looks at the page has a connection open, whose end is no fault to be logged
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)
 
 
 def launch(
