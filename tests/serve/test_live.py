@@ -75,7 +75,7 @@ def blocks(sound, size=1600):
     return [sound[i : i + size] for i in range(0, len(sound), size)]
 
 
-def run(stream, sound):
+def play(stream, sound):
     """Feed a stream, predicting whatever is most urgent after every block."""
     for block in blocks(sound):
         stream.feed(block)
@@ -109,7 +109,7 @@ def test_a_stream_is_cut_as_the_whole_sound_is(spoken, longest):
 
 def test_utterances_are_predicted_as_they_end_and_while_they_last(spoken):
     fake, messages = Fake(), []
-    run(LiveStream(fake, messages.append, LiveLimits(every=0.5)), spoken)
+    play(LiveStream(fake, messages.append, LiveLimits(every=0.5)), spoken)
     finals = [message for message in messages if message["type"] == "final"]
     assert [message["utterance"] for message in finals] == [0, 1]
     for final, span in zip(
@@ -131,7 +131,7 @@ def test_utterances_are_predicted_as_they_end_and_while_they_last(spoken):
 
 def test_without_partial_results_there_are_final_ones_only(spoken):
     messages = []
-    run(LiveStream(Fake(), messages.append, LiveLimits(every=0)), spoken)
+    play(LiveStream(Fake(), messages.append, LiveLimits(every=0)), spoken)
     assert [message["type"] for message in messages] == ["final", "final"]
 
 
@@ -179,7 +179,7 @@ def test_an_utterance_without_anything_to_read_is_said(spoken):
         raise PaSEError("The utterance has nothing that the model reads.")
 
     fake.predict_in_turn = nothing
-    run(LiveStream(fake, messages.append), spoken)
+    play(LiveStream(fake, messages.append), spoken)
     assert {message["type"] for message in messages} == {"nothing"}
     assert "nothing that the model reads" in messages[-1]["detail"]
 

@@ -21,7 +21,7 @@ from pase_msa.serve.batching import QueueFull
 from pase_msa.serve.body_limit import BodyLimit
 from pase_msa.serve.hosts import HostCheck, allowed_hosts
 from pase_msa.serve.limits import Limits
-from pase_msa.serve.live_socket import LARGEST, add_live
+from pase_msa.serve.live_socket import LARGEST, add_live, quiet_refusals
 from pase_msa.serve.results import SCHEMA_VERSION
 from pase_msa.serve.schema import ClipResponse, FeatureRequest, FeatureResponse, Health, Refusal, utterance
 from pase_msa.serve.service import Service
@@ -175,6 +175,7 @@ def run_server(run: str | Path, limits: Limits, *, host: str, port: int, further
     )
     # requests beyond what may wait, twice over, are refused before they are read
     most = 2 * (limits.clips + limits.waiting + limits.queue + limits.streams)
+    quiet_refusals()
     with temporary_files():
         uvicorn.run(
             app,

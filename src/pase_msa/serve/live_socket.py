@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Callable
 
 import numpy as np
@@ -27,6 +28,13 @@ _NORMAL, _BAD_DATA, _POLICY, _FAULT, _LATER = 1000, 1007, 1008, 1011, 1013  # RF
 
 #: by status of HTTP, the code of a WebSocket
 _CODES = {403: _POLICY, 422: _POLICY, 503: _LATER}
+
+
+def quiet_refusals() -> None:
+    """Keep uvicorn from logging an error for every stream that is refused by a status (0.54 does)."""
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: "without completing handshake" not in record.getMessage()
+    )
 
 
 def add_live(

@@ -29,7 +29,7 @@ from pase_msa.parallel import threads
 from pase_msa.serve import page_parts
 from pase_msa.serve.desk import Desk, Ticket
 from pase_msa.serve.hosts import HostCheck, allowed_hosts
-from pase_msa.serve.live_socket import LARGEST, add_live
+from pase_msa.serve.live_socket import LARGEST, add_live, quiet_refusals
 from pase_msa.serve.outputs import to_json, write_result
 from pase_msa.serve.page import Page, build
 from pase_msa.serve.results import ClipResult
@@ -258,6 +258,7 @@ def launch(
                 ws_per_message_deflate=False,  # sound does not get smaller by it
                 timeout_graceful_shutdown=2,
             )
+            quiet_refusals()
             _Announced(config).run(sockets=[listener])
         finally:
             page.close()
