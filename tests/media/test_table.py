@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_table(media, extractor, tmp_path, clip):
     table, _ = extract_table(media, tmp_path / "out", jobs=1)
     (media / "said.txt").unlink()
     assert table.ids == ["said", "sound", "video"]
-    assert table.meta["extraction"] == extractor.record
+    assert table.meta["extraction"] == {**extractor.record, "languages": {"en": 3}}
     assert table.texts[0] == "Only a text."
     present = {name: table.sequences(name).present.tolist() for name in table.modalities}
     assert present == {"text": [True] * 3, "audio": [False, True, True], "vision": [False, False, True]}

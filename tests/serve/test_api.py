@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.media.config import RecordingOptions
 from pase_msa.models.base import Model
 from pase_msa.serve.api import build_app
 from pase_msa.serve.batching import Batcher, QueueFull
@@ -193,6 +194,18 @@ def test_more_clips_than_may_wait_are_refused(client, video, monkeypatch):
         assert "pase_clips 1.0" in client.get("/metrics").text
         go.set()
         assert "slow" in refusal(first.result(), 422)
+
+
+def test_speakers_and_language_are_options_of_a_clip(client, monkeypatch):
+    asked = []
+    service = client.app.state.service
+    monkeypatch.setattr(service, "_predict_file", lambda path, text, explain, options: asked.append(options) or {})
+    sent = {"speakers": "channels", "language": "en"}
+    client.post("/predict/clip", files={"file": ("x", b"x")}, data=sent)
+    client.post("/predict/clip", files={"file": ("x", b"x")})
+    assert asked == [RecordingOptions("channels", language="en"), RecordingOptions()]
+    sentence = refusal(client.post("/predict/clip", files={"file": ("x", b"x")}, data={"speakers": "many"}), 422)
+    assert "auto, channels or a number" in sentence
 
 
 def test_a_fault_of_the_server_shows_nothing_of_the_inside(client, monkeypatch):

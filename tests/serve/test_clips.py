@@ -10,14 +10,16 @@ from pase_msa.cli import main as cli
 from pase_msa.data.inputs import InputSpec
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
-from pase_msa.media.config import ExtractConfig
+from pase_msa.media import languages, pipeline
+from pase_msa.media.clip import Word
+from pase_msa.media.config import ExtractConfig, RecordingOptions
 from pase_msa.media.decode import duration_of
 from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.table import extract_table
 from pase_msa.media.timelines.base import Segment
 from pase_msa.media.timelines.files import read_segments
 from pase_msa.models.base import Model, build_model
-from pase_msa.serve import clips as module
+from pase_msa.serve import reading as module
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.predictor import Predictor
 from pase_msa.serve.summary import render_result
@@ -199,6 +201,49 @@ def test_segments_of_a_timeline_are_predicted_one_by_one(clip_predictor, talk):
     assert alone.overall.score == pytest.approx(result.utterances[1].prediction.score, abs=1e-6)
 
 
+def test_speakers_divide_a_recording_and_complete_its_segments(clip_predictor, talk, monkeypatch):
+    segments = read_segments(talk.with_suffix(".srt"))
+    found = [Segment(part.start, part.end, speaker=name) for part, name in zip(segments, ("b", "a"), strict=True)]
+    monkeypatch.setattr(module, "divide", lambda path, options, config: found)
+    result = clip_predictor.predict(talk, words=False, options=RecordingOptions("2"))
+    assert [(item.start, item.speaker) for item in result.utterances] == [(part.start, part.speaker) for part in found]
+    assert [speaker.speaker for speaker in result.speakers] == ["b", "a"]
+    with pytest.raises(PaSEError, match="The segments say who speaks"):
+        clip_predictor.extract(talk, segments=segments, options=RecordingOptions("2"))
+    nameless = [Segment(part.start, part.end, part.text) for part in segments]
+    clips = clip_predictor.extract(talk, segments=nameless, options=RecordingOptions("2"))
+    assert [(clip.speaker, clip.text) for clip in clips] == [("b", segments[0].text), ("a", segments[1].text)]
+
+
+def test_speakers_of_a_text_are_refused(clip_predictor, talk):
+    with pytest.raises(PaSEError, match="Speakers are told apart in a recording"):
+        clip_predictor.predict(None, "A text.", options=RecordingOptions("auto"))
+    with pytest.raises(PaSEError, match="The transcript is of the whole recording"):
+        clip_predictor.predict(talk, "A text.", options=RecordingOptions("auto"))
+
+
+def test_a_clip_in_a_language_that_the_model_does_not_know_has_a_note(clip_predictor, talk, monkeypatch):
+    assert clip_predictor.languages == ["en"]
+    said = [Word("Ja.", 0.1, 0.4)]
+    asked = []
+    monkeypatch.setattr(languages, "installed", lambda package: True)
+    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: "de")
+    monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: asked.append(how) or said)
+    result = clip_predictor.predict(talk, words=False, options=RecordingOptions(language="auto"))
+    assert (result.languages, asked) == (["de"], [("multilingual", "de")])
+    note = "The words are German, and the model was trained on English: its scores do not carry over unless"
+    assert note in " ".join(render_result(result).split())
+    assert result.to_dict()["languages"] == ["de"]
+    plain = clip_predictor.predict(talk, words=False)
+    assert (plain.languages, plain.notes, asked[1:]) == (["en"], [], [("tiny.en", "en")])
+
+
+def test_the_recogniser_of_another_language_is_named_before_anything_is_read(clip_predictor, talk, monkeypatch):
+    monkeypatch.setattr(languages, "installed", lambda package: False)
+    with pytest.raises(PaSEError, match=r"To recognise German needs the multilingual recogniser.*LANGUAGES=all"):
+        clip_predictor.predict(talk, options=RecordingOptions(language="de"))
+
+
 def test_segments_of_another_recording_are_refused(clip_predictor, talk):
     with pytest.raises(PaSEError, match="a segment begins at 100 s; give the segments of this recording"):
         clip_predictor.predict(talk, segments=[Segment(0, 1), Segment(100, 101)])
@@ -241,6 +286,10 @@ def test_the_command_predicts_windows(run, talk, tmp_path):
         (["--segments", "a.srt", "--text", "So."], "--segments and --text both divide"),
         (["--segments", "a.srt", "--unit", "window"], "--segments and --unit window both divide"),
         (["--unit", "window", "--text", "So."], "leave out one"),
+        (["--speakers", "2", "--text", "So."], "the transcript of --text is of the whole"),
+        (["--speakers", "2", "--unit", "window"], "--speakers divides the clip where the speaker changes"),
+        (["--speakers", "many"], "auto, channels or a number from 1 to 8"),
+        (["--language", "klingon"], "A language is auto or a code"),
         (["--segments", "nowhere.srt"], "There is no timeline nowhere.srt"),
         (["--out", "a.xls"], "end it in .csv"),
         (["--events", "score < low"], "An event is CONDITION"),
@@ -257,7 +306,7 @@ def test_options_of_a_clip_that_contradict_each_other_are_refused(
 
 def test_options_of_a_clip_and_data_are_refused(run, capsys):
     assert cli.main(["predict", str(run), "--data", "x", "--unit", "word"]) == 2
-    assert "--unit divides a clip" in capsys.readouterr().err
+    assert "--unit is about a clip" in capsys.readouterr().err
     assert cli.main(["predict", str(run), "--data", "x", "--out", "x.eaf"]) == 2
     assert "written as .csv or .jsonl" in capsys.readouterr().err
 

@@ -46,10 +46,10 @@ class Fake:
     predictor = SimpleNamespace(model=SimpleNamespace(task=Task.regression(["text", "audio"], -3, 3)))
 
     def __init__(self):
-        self.extractor = SimpleNamespace(config=ExtractConfig(["text", "audio"]), extract_sound=self.extract)
+        self.extractor = SimpleNamespace(config=ExtractConfig(["text", "audio"]))
         self.calls, self.before = [], []
 
-    def extract(self, sound, *, start):
+    def extract_sound(self, sound, start):
         self.calls.append((round(start, 3), round(start + len(sound) / RATE, 3)))
         return Clip("", start, len(sound) / RATE, f"{len(sound) / RATE:.1f} seconds")
 

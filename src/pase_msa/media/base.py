@@ -29,6 +29,8 @@ class Media:
         speech: where somebody speaks.
         faces: filled by the extractor that looks for faces.
         notes: sentences about what is absent or was repaired; extractors add theirs.
+        channel: of the sound that is read, from 0; None is the mix of all.
+        face_tracks: every face that was followed over time, that of `faces` first.
     """
 
     path: str = ""
@@ -40,6 +42,8 @@ class Media:
     speech: list[Span] = field(default_factory=list)
     faces: list[Face] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    channel: int | None = None
+    face_tracks: list[list[Face]] = field(default_factory=list)
 
     rate = RATE
 

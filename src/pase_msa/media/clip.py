@@ -81,7 +81,7 @@ class Clip:
         start: where the clip begins in the file, in seconds.
         duration: in seconds; None for text alone.
         text: transcript, recognised or given; None where there is no speech.
-        speaker: who speaks, where a timeline says so.
+        speaker: who speaks, where it is known.
         words: of the transcript, in order.
         timing: where the words' times come from: "recognised", "aligned" to the given text, "spread" over the speech
             because aligning failed, or "none".
@@ -96,6 +96,8 @@ class Clip:
         seconds: time that each stage took.
         notes: one sentence for everything that is absent or was repaired.
         extraction: extractors, options and weights, see `pase_msa.media.record`.
+        language: of the speech, as it was given or detected, by its code; None where neither.
+        face_tracks: every face that was followed over time, that of `faces` first.
     """
 
     path: str
@@ -114,3 +116,5 @@ class Clip:
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     extraction: dict[str, Any] = field(default_factory=dict)
+    language: str | None = None
+    face_tracks: list[list[Face]] = field(default_factory=list)

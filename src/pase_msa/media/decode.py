@@ -37,6 +37,7 @@ class Info:
         height: of a picture, in pixels.
         frame_rate: pictures per second.
         sample_rate: of the sound, in Hz.
+        channels: of the sound.
     """
 
     duration: float
@@ -46,6 +47,7 @@ class Info:
     height: int = 0
     frame_rate: float = 0.0
     sample_rate: int = 0
+    channels: int = 0
 
 
 @contextlib.contextmanager
@@ -91,6 +93,7 @@ def probe(path: str | Path) -> Info:
         facts: dict[str, Any] = {"duration": _duration(container, audio, video)}
         if audio is not None:
             facts["sample_rate"] = int(audio.codec_context.sample_rate or 0)
+            facts["channels"] = int(audio.codec_context.layout.nb_channels)
         if video is not None:
             width, height = int(video.codec_context.width), int(video.codec_context.height)
             if width * height > MOST_PIXELS:
@@ -105,6 +108,11 @@ def probe(path: str | Path) -> Info:
 def duration_of(path: str | Path) -> float:
     """Length of a media file in seconds; the errors are those of `probe`."""
     return probe(path).duration
+
+
+def channels_of(path: str | Path) -> int:
+    """Channels of the sound of a media file, 0 where it has none; the errors are those of `probe`."""
+    return probe(path).channels
 
 
 def _duration(container: Any, *streams: Any) -> float:
@@ -142,16 +150,29 @@ def _decoded(container: Any, stream: Any, start: float, notes: list[str]) -> Ite
         notes.append(f"The file is damaged ({_reason(error)}), so only what comes before was read.")
 
 
-def read_audio(path: str | Path, start: float = 0.0, end: float = math.inf, notes: list[str] | None = None) -> Array:
+def read_audio(
+    path: str | Path,
+    start: float = 0.0,
+    end: float = math.inf,
+    notes: list[str] | None = None,
+    channel: int | None = None,
+) -> Array:
     """The sound between two times as float32 [n] in [-1, 1], mono, at `RATE` Hz; [0] where there is none.
 
     Where the sound begins later than the pictures, silence is put before it, so that times agree.
+
+    Args:
+        path: of the file.
+        start: in seconds from its beginning.
+        end: in seconds.
+        notes: that sentences about what was repaired are added to.
+        channel: that is read, from 0; the mix of all if left out.
     """
     notes = notes if notes is not None else []
     number = _track(path, notes)
     if number is None:
         return np.zeros(0, np.float32)
-    mono = Mono(RATE)
+    mono = Mono(RATE, channel)
     begin, parts = _listen(path, number, mono, start, end, notes)
     if (channel := mono.cancelled()) is not None:
         notes.append(f"The channels of the sound cancel each other, so channel {channel + 1} alone was read.")

@@ -37,8 +37,8 @@ def speak(text: str, voice: str = "en-us", **prosody: int) -> tuple[Array, int]:
     """Synthesise speech: int16 [n] and the sampling rate in Hz.
 
     Args:
-        text: English.
-        voice: of eSpeak NG, for example "en-us" or "en-us+f3".
+        text: in the language of the voice.
+        voice: of eSpeak NG, for example "en-us", "en-us+f3" or "de".
         prosody: speed in words per minute (80 to 450), volume (0 to 200), pitch and span of the pitch (0 to 100); the
             voice's own where left out.
     """
@@ -102,7 +102,10 @@ def write_clip(
     frames: Iterable[Image.Image] | None = None,
     frame_rate: int = 10,
 ) -> Path:
-    """Write a media file of a sound (int16 [n]), of pictures, or of both; the suffix decides its format."""
+    """Write a media file of a sound (int16 [n], or [2, n] for two channels), of pictures, or of both.
+
+    The suffix decides its format.
+    """
     av = require("av", "av")
     target = Path(path)
     with av.open(str(target), "w") as container:
@@ -116,8 +119,10 @@ def write_clip(
             streams.append((video, (av.VideoFrame.from_image(image) for image in _chain(first, pictures))))
         if sound is not None:
             codec = "pcm_s16le" if target.suffix == ".wav" else "aac"
-            audio = container.add_stream(codec, rate=rate, layout="mono")
-            block = av.AudioFrame.from_ndarray(sound.reshape(1, -1).astype(np.int16), format="s16", layout="mono")
+            layout = "stereo" if sound.ndim == 2 else "mono"
+            audio = container.add_stream(codec, rate=rate, layout=layout)
+            packed = np.ascontiguousarray(sound.T).reshape(1, -1).astype(np.int16)  # sample by sample
+            block = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
             block.sample_rate = rate
             streams.append((audio, [block]))
         for stream, content in streams:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pase_msa.data.cells import CsvFile, Row, is_unknown, read_csv
 from pase_msa.data.table import LabelKind
 from pase_msa.errors import PaSEError
+from pase_msa.media.languages import code_of
 from pase_msa.media.pipeline import TEXT_SUFFIX
 from pase_msa.media.timelines.files import is_timeline, read_segments
 
@@ -37,7 +38,8 @@ class Item:
         start: where the clip begins in the file, in seconds.
         end: where it ends; None for the end of the file.
         labels: by name.
-        speaker: who speaks, where it is known.
+        speaker: who speaks, where it is known; several names are divided by semicolons.
+        language: of the speech, from the label of this name.
     """
 
     id: str
@@ -50,6 +52,12 @@ class Item:
     end: float | None = None
     labels: dict[str, float | str | None] = field(default_factory=dict)
     speaker: str | None = None
+    language: str | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it has labels, which are about the whole clip; its language is known without looking into it."""
+        return bool(self.labels.keys() - {"language"})
 
 
 def read_clips(source: str | Path) -> tuple[list[Item], dict[str, LabelKind]]:
@@ -177,6 +185,7 @@ def _item(manifest: CsvFile, number: int, line: Row, kinds: dict[str, LabelKind]
         times[1],
         labels,
         None if is_unknown(speaker) else speaker,
+        code_of(row.get("language", "")),
     )
 
 

@@ -53,6 +53,7 @@ class Outcome:
             dict(Counter(name for row in self.rows for name in row["modalities"])),
             any(row["text"] for row in self.rows),
             list(dict.fromkeys(note for row in self.rows for note in row["notes"])),
+            dict(Counter(row["language"] for row in self.rows if row.get("language"))),
         )
 
 
@@ -71,6 +72,7 @@ class Summary:
         modalities: utterances that have each modality, by name.
         text: whether there is a transcript.
         notes: sentences about what is absent or wrong.
+        languages: utterances in each language, by its code.
     """
 
     id: str
@@ -83,6 +85,7 @@ class Summary:
     modalities: dict[str, int] = field(default_factory=dict)
     text: bool = False
     notes: list[str] = field(default_factory=list)
+    languages: dict[str, int] = field(default_factory=dict)
 
 
 def report_text(clips: Iterable[Summary]) -> str:
@@ -109,4 +112,5 @@ def read_utterances(items: Sequence[Item], outcomes: Sequence[Outcome], files: S
         for number, (name, row) in enumerate(zip(names, done.rows, strict=True)):
             features = parts.features(file, number, row["modalities"])
             video = item.video or item.id
-            yield Utterance(name, video, item.split, item.labels, features, row["text"], item.speaker)
+            speaker = row.get("speaker") or item.speaker
+            yield Utterance(name, video, item.split, item.labels, features, row["text"], speaker)

@@ -18,13 +18,24 @@ from pase_msa.media.clip import Clip
 from pase_msa.media.manifest import Item
 
 
-def key(item: Item, cut: str, record: Mapping[str, Any]) -> str:
-    """The file's name: a hash of file, given text and times, and way of extraction; not of id, split or labels."""
+def key(item: Item, cut: str, record: Mapping[str, Any], speakers: Sequence[str] | None = None) -> str:
+    """The file's name: a hash of file, given text and times, and way of extraction; not of id, split or labels.
+
+    Args:
+        item: the clip.
+        cut: whether it is cut into utterances.
+        record: of the extraction.
+        speakers: how it is divided by speakers, and their names; None where it is not.
+    """
     size = [0, 0]
     if item.path is not None and item.path.is_file():
         stat = item.path.stat()
         size = [stat.st_size, stat.st_mtime_ns]
-    facts = [item.written, *size, item.text, item.start, item.end, cut, bool(item.labels), record]
+    facts: list[Any] = [item.written, *size, item.text, item.start, item.end, cut, item.labelled, record]
+    if speakers is not None:
+        facts += [speakers, item.speaker]
+    if item.language is not None:
+        facts.append(item.language)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
@@ -38,6 +49,8 @@ def save(path: Path, clips: Sequence[Clip]) -> None:
                 "start": clip.start,
                 "duration": clip.duration,
                 "text": clip.text,
+                "speaker": clip.speaker,
+                "language": clip.language,
                 "words": [asdict(word) for word in clip.words],
                 "timing": clip.timing,
                 "aligned": clip.aligned,

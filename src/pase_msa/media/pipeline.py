@@ -18,14 +18,14 @@ from pase_msa.media.base import Media
 from pase_msa.media.clip import Clip, Span, Timing, Track, Word
 from pase_msa.media.config import ExtractConfig
 from pase_msa.media.decode import RATE, Info, probe, read_audio
+from pase_msa.media.languages import AUTO, ENGLISH, recogniser_for
 from pase_msa.media.record import config_of, make_record
-from pase_msa.media.speech import cut, find_speech
-from pase_msa.media.words import align, recognise, words_of_file
+from pase_msa.media.speech import cut, find_speech, speech_blocks
+from pase_msa.media.words import align, detect_language, recognise, words_of_file
 from pase_msa.parallel import threads
 
 TEXT_SUFFIX = ".txt"
 _SILENT = 1e-4  # of full scale, -80 dB
-_BLOCK = 300.0  # seconds of sound that are searched for speech at once
 Begin = Callable[[str], None]
 """Called with the name of every stage of an extraction as it begins."""
 
@@ -61,7 +61,7 @@ class Extractor:
     @property
     def stages(self) -> list[str]:
         """The stages of an extraction, in order."""
-        return ["open", "sound", "speech", "words", *self.extractors]
+        return ["open", "sound", "speech", "language", "words", *self.extractors]
 
     @threads(1, numpy=True)
     def extract_clip(
@@ -71,6 +71,8 @@ class Extractor:
         *,
         start: float = 0.0,
         end: float | None = None,
+        channel: int | None = None,
+        language: str | None = None,
         begin: Begin | None = None,
     ) -> Clip:
         """Everything about a clip, or about a part of a longer one.
@@ -80,13 +82,16 @@ class Extractor:
             text: the transcript, if it is known; it is aligned to the sound. Recognised if left out.
             start: where the clip begins in the file, in seconds.
             end: where it ends; at the end of the file if left out.
+            channel: of the sound that is read, from 0; the mix of all if left out.
+            language: of the speech, or "auto" to detect it; that of the configuration if left out.
             begin: called with the name of each of `stages` as it begins.
 
         Errors:
             PaSEError: the file does not exist, is empty, damaged or no media file; or neither file nor text was given.
         """
         seconds = _Seconds(begin)
-        media = Media("" if path is None else str(path))
+        language = language or self.config.language
+        media = Media("" if path is None else str(path), channel=channel)
         with _timed(seconds, "open"):
             if path is not None and (read := _text_of(Path(path))) is not None:
                 text, media = text or read, Media(str(path))
@@ -98,34 +103,39 @@ class Extractor:
             if not text or not text.strip():
                 raise PaSEError("A clip needs a video, audio or text file, or a text; nothing was given.")
             media.words = [Word(word) for word in text.split()]
+            spoken = None if language == AUTO else language
         else:
             with _timed(seconds, "sound"):
-                sound = read_audio(media.path, media.start, media.end, media.notes)
-            timing = self._listen(media, sound, text, seconds)
-        return self._extract(media, timing, seconds)
+                sound = read_audio(media.path, media.start, media.end, media.notes, media.channel)
+            timing, spoken = self._listen(media, sound, text, language, seconds)
+        return self._extract(media, timing, spoken, seconds)
 
     @threads(1, numpy=True)
-    def extract_sound(self, sound: Array, *, start: float = 0.0) -> Clip:
+    def extract_sound(self, sound: Array, *, start: float = 0.0, language: str | None = None) -> Clip:
         """Everything about an utterance whose sound is in memory, as `extract_clip` gives it for a file.
 
         Args:
             sound: float32 [n] in [-1, 1], mono, at `RATE` Hz.
             start: where it begins in its recording, in seconds.
+            language: of the speech, or "auto" to detect it; that of the configuration if left out.
         """
         seconds = _Seconds(None)
         length = len(sound) / RATE
         media = Media("", Info(length, audio=True, video=False, sample_rate=RATE), start, start + length)
-        return self._extract(media, self._listen(media, sound, None, seconds), seconds)
+        timing, spoken = self._listen(media, sound, None, language or self.config.language, seconds)
+        return self._extract(media, timing, spoken, seconds)
 
-    def _extract(self, media: Media, timing: Timing, seconds: _Seconds) -> Clip:
+    def _extract(self, media: Media, timing: Timing, spoken: str | None, seconds: _Seconds) -> Clip:
         """The clip of an opened file whose words are known."""
         clip = Clip(media.path, media.start, timing=timing, notes=media.notes, extraction=self.record)
+        clip.language = spoken
         for name, extractor in self.extractors.items():
             with _timed(seconds, name):
                 track = extractor.extract(media)
             if track is not None and len(track.values):
                 clip.tracks[name] = track
         clip.words, clip.speech, clip.faces, clip.seconds = media.words, media.speech, media.faces, dict(seconds)
+        clip.face_tracks = media.face_tracks
         clip.text = " ".join(word.text for word in media.words) or None
         clip.duration = None if media.info is None else self._duration(media, clip)
         self._align(clip)
@@ -137,25 +147,42 @@ class Extractor:
 
         The sound is searched in blocks, so that the length of the file does not matter.
         """
-        info = probe(path)
         speech: list[Span] = []
-        begin, config = 0.0, self.config
-        while info.audio and (begin == 0 or begin < info.duration):
-            block = read_audio(path, begin, begin + _BLOCK)
-            if not len(block):
-                break
-            spans = find_speech(block, threshold=config.voice, pause=config.pause, longest=config.longest)
+        last = 0.0
+        for begin, sound, spans in speech_blocks(path, self.config):
             speech += [Span(begin + span.start, begin + span.end) for span in spans]
-            begin += _BLOCK
-        return cut(info.duration or begin, speech, config.longest)
+            last = begin + len(sound) / RATE
+        return cut(probe(path).duration or last, speech, self.config.longest)
 
-    def extract_utterances(self, path: str | Path) -> Iterator[Clip]:
-        """The utterances of a long video or sound, one clip each."""
+    def extract_utterances(self, path: str | Path, language: str | None = None) -> Iterator[Clip]:
+        """The utterances of a long video or sound, one clip each; the language is detected once for all of them."""
+        spoken = self.language_of(path, language)
         for span in self.segments(path):
-            yield self.extract_clip(path, start=span.start, end=span.end)
+            yield self.extract_clip(path, start=span.start, end=span.end, language=spoken)
 
-    def _listen(self, media: Media, sound: Array, text: str | None, seconds: _Seconds) -> Timing:
-        """Put sound, speech and words into `media`; returns where the words' times come from."""
+    @threads(1, numpy=True)
+    def language_of(self, path: str | Path, language: str | None = None) -> str:
+        """The language of a recording, detected in its first speech where it is "auto"; "auto" where nobody speaks.
+
+        Args:
+            path: of the recording.
+            language: a code or "auto"; that of the configuration if left out.
+        """
+        language = language or self.config.language
+        if language == AUTO:
+            for _, sound, spans in speech_blocks(path, self.config):
+                if found := detect_language(sound, spans):
+                    return found
+        return language
+
+    def _listen(
+        self, media: Media, sound: Array, text: str | None, language: str, seconds: _Seconds
+    ) -> tuple[Timing, str | None]:
+        """Put sound, speech and words into `media`.
+
+        Returns:
+            Where the words' times come from, and the language; None where it was to be detected and nobody speaks.
+        """
         config = self.config
         if not len(sound):
             media.note("There is no sound, so audio is absent.")
@@ -165,20 +192,27 @@ class Extractor:
             media.audio = sound
             with _timed(seconds, "speech"):
                 media.speech = find_speech(sound, threshold=config.voice, pause=config.pause)
+        spoken: str | None = language
+        if language == AUTO:
+            with _timed(seconds, "language"):
+                spoken = detect_language(sound, media.speech)
         timing: Timing = "none"
         with _timed(seconds, "words"):
             if text and text.strip():
-                media.words, timing = align(sound, text, media.speech)
+                media.words, timing = align(sound, text, media.speech, spoken)
                 if timing == "spread":
-                    media.note("The text could not be aligned to the sound, so its words were spread over the speech.")
-            elif media.speech:
-                media.words = recognise(sound, media.speech, config.recogniser, config.language)
+                    why = (
+                        "could not be aligned to the sound" if spoken == ENGLISH else "is not in the aligner's English"
+                    )
+                    media.note(f"The text {why}, so its words were spread over the speech.")
+            elif media.speech and spoken is not None:
+                media.words = recognise(sound, media.speech, recogniser_for(spoken, config.recogniser), spoken)
                 timing = "recognised" if media.words else "none"
         if not media.words:
             media.note("Nobody speaks, so text is absent." if not media.speech else "No word was understood.")
         media.words = [_shifted(word, media.start) for word in media.words]
         media.speech = [Span(span.start + media.start, span.end + media.start) for span in media.speech]
-        return timing
+        return timing, spoken
 
     @staticmethod
     def _duration(media: Media, clip: Clip) -> float:

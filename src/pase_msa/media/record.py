@@ -6,16 +6,18 @@ It is stored in the feature table, and from there in the model that is trained o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pase_msa.data.extraction import SETTINGS
 from pase_msa.errors import PaSEError
 from pase_msa.media.base import FeatureExtractor
 from pase_msa.media.config import ExtractConfig
+from pase_msa.media.languages import AUTO
 from pase_msa.media.speech import VOICE
 from pase_msa.media.weights import versions
-from pase_msa.media.words import ALIGNER, RECOGNISER
+from pase_msa.media.words import ALIGNER, recogniser_weights
 
 FORMAT = 1
 
@@ -34,16 +36,34 @@ def make_record(config: ExtractConfig, extractors: Mapping[str, FeatureExtractor
             "versions": versions(extractor.versions),
             **extractor.state(),
         }
-    recogniser = RECOGNISER if config.recogniser == "tiny.en" else ()
     return {
         "format": FORMAT,
         "settings": {name: getattr(config, name) for name in SETTINGS},
         "words": {
-            "weights": [weights.to_dict() for weights in (*recogniser, *ALIGNER, VOICE)],
+            "weights": [weights.to_dict() for weights in (*recogniser_weights(config.recogniser), *ALIGNER, VOICE)],
             "versions": versions(["av", "faster-whisper", "pocketsphinx"]),
         },
         "modalities": modalities,
     }
+
+
+def with_languages(record: Mapping[str, Any], counts: Iterable[Mapping[str, int]]) -> dict[str, Any]:
+    """The record with the number of utterances in each language, for a model that is trained on them.
+
+    Args:
+        record: of the extraction.
+        counts: by language, of each clip.
+    """
+    total: Counter[str] = Counter()
+    for count in counts:
+        total.update(count)
+    return {**record, "languages": dict(total.most_common())}
+
+
+def trained_languages(record: Mapping[str, Any]) -> list[str]:
+    """The languages of the utterances behind a record, the most frequent first; none where they are not known."""
+    declared = record["settings"]["language"]
+    return list(record.get("languages") or ([] if declared == AUTO else [declared]))
 
 
 def table_dim(extractor: FeatureExtractor, config: ExtractConfig) -> int:

@@ -24,6 +24,7 @@ from pase_msa.media.decode import duration_of
 from pase_msa.media.manifest import Item
 from pase_msa.media.outcomes import Outcome
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
+from pase_msa.media.recordings import divide
 from pase_msa.parallel import Backend
 from pase_msa.tasks import run_tasks
 
@@ -129,14 +130,33 @@ def _freeze() -> None:
 
 def _utterances(extractor: Extractor, item: Item, cut: Cut) -> Iterator[Clip]:
     """The clip, or its utterances; with "auto" a clip stays whole if it has a text, times or labels of its own."""
-    whole = item.text is not None or item.end is not None or item.start > 0 or bool(item.labels)
+    whole = item.text is not None or item.end is not None or item.start > 0 or item.labelled
     media = item.path is not None and item.path.suffix.lower() != TEXT_SUFFIX
     if media and item.text is None and (cut == "always" or (cut == "auto" and not whole)):
         assert item.path is not None
-        if cut == "always" or duration_of(item.path) > LONG:
-            yield from extractor.extract_utterances(item.path)
+        clips = list(_by_speaker(extractor, item.path, item))
+        if clips:
+            yield from clips
             return
-    yield extractor.extract_clip(item.path, item.text, start=item.start, end=item.end)
+        if cut == "always" or duration_of(item.path) > LONG:
+            yield from extractor.extract_utterances(item.path, item.language)
+            return
+    yield extractor.extract_clip(item.path, item.text, start=item.start, end=item.end, language=item.language)
+
+
+def _by_speaker(extractor: Extractor, path: Path, item: Item) -> Iterator[Clip]:
+    """The utterances of a recording with their speakers; none where speakers were not asked for, or nobody speaks."""
+    options = extractor.config.recording
+    if options.speakers is None:
+        return
+    if item.speaker is not None:  # the manifest knows who they are
+        options = replace(options, names=[name.strip() for name in item.speaker.split(";")])
+        options.check()
+    language = extractor.language_of(path, item.language)
+    for part in divide(path, options, extractor.config):
+        clip = extractor.extract_clip(path, start=part.start, end=part.end, channel=part.channel, language=language)
+        clip.speaker = part.speaker
+        yield clip
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ from pase_msa.media.config import ExtractConfig
 from pase_msa.media.manifest import Item, read_clips
 from pase_msa.media.outcomes import REPORT, Outcome, Summary, read_utterances, report_text, utterance_ids
 from pase_msa.media.place import Place
+from pase_msa.media.record import with_languages
 from pase_msa.media.running import Cut, extractor_of, finished_before, progress_bar, run_clips
 from pase_msa.media.table import PARTS
 from pase_msa.parallel import Backend
@@ -142,7 +143,7 @@ def extract_shards(
     record = extractor_of(config).record
     work = place.work
     with locked(work):
-        plan = _plan(items, kinds, min(shards, len(items)), cut, record, work)
+        plan = _plan(items, kinds, min(shards, len(items)), cut, record, work, config.division)
         with ThreadPoolExecutor(_WRITERS) as pool:
             found = pool.map(lambda shard: _find(place, shard), plan)
             written = {shard.number: made for shard, made in zip(plan, found, strict=True) if made is not None}
@@ -152,7 +153,7 @@ def extract_shards(
             raise PaSEError(
                 f"{out} already holds a feature table, of other clips or options; give another folder or remove it."
             )
-        speakers = any(item.speaker for item in items)
+        speakers = any(item.speaker for item in items) or config.speakers is not None
         dims = {name: row["dim"] for name, row in record["modalities"].items()}
         schema = Schema(dims, kinds, text=True, speakers=speakers)
         with progress_bar(len(items), sum(len(made.clips) for made in written.values()), show=progress) as advance:
@@ -178,6 +179,7 @@ def _plan(
     cut: Cut,
     record: Mapping[str, Any],
     work: Path,
+    division: Sequence[str] | None,
 ) -> list[_Shard]:
     """The clips in as many shards, in their order."""
     ends = [len(items) * number // count for number in range(count + 1)]
@@ -185,7 +187,7 @@ def _plan(
     plan = []
     for number in range(count):
         own = list(items[ends[number] : ends[number + 1]])
-        keys = [parts.key(item, cut, record) for item in own]
+        keys = [parts.key(item, cut, record, division) for item in own]
         # unlike the file of a clip, a shard holds names, splits and labels
         facts = [[key, i.id, i.video, i.split, i.labels, i.speaker] for key, i in zip(keys, own, strict=True)]
         mark = hashlib.sha256(json.dumps([kinds, speakers, facts]).encode()).hexdigest()
@@ -323,7 +325,8 @@ def _finish(
     for record in records:
         for name, largest in record.rounded.items():
             rounded[name] = max(rounded.get(name, 0.0), largest)
-    meta = {"format": "extraction", "source": place.name, "extraction": dict(extraction)}
+    extraction = with_languages(extraction, [clip.languages for clip in clips])
+    meta = {"format": "extraction", "source": place.name, "extraction": extraction}
     note_rounding(meta, rounded)
     files = [record.entry for record in records if record.entry is not None]
     lengths = {name: [step for record in records for step in record.lengths[name]] for name in dims}

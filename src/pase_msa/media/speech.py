@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Span
-from pase_msa.media.decode import RATE
+from pase_msa.media.config import ExtractConfig
+from pase_msa.media.decode import RATE, duration_of, read_audio
 from pase_msa.media.weights import Weights, require
 
 VOICE = Weights(
@@ -20,6 +22,7 @@ VOICE = Weights(
     "MIT",
 )
 _PAD = 0.1  # seconds kept on both sides of speech
+_BLOCK = 300.0  # seconds of sound that are searched for speech at once
 
 
 def find_speech(audio: Array, *, threshold: float, pause: float, longest: float = math.inf) -> list[Span]:
@@ -45,6 +48,33 @@ def find_speech(audio: Array, *, threshold: float, pause: float, longest: float 
     stretches = vad.get_speech_timestamps(audio, options, sampling_rate=RATE)
     seconds = len(audio) / RATE
     return [Span(item["start"] / RATE, min(item["end"] / RATE, seconds)) for item in stretches]
+
+
+def sound_blocks(path: str | Path, channel: int | None = None) -> Iterator[tuple[float, Array]]:
+    """The sound of a file in blocks, with the time at which each begins, so that the length of the file is no matter.
+
+    Args:
+        path: of the file.
+        channel: that is read, from 0; the mix of all if left out.
+    """
+    duration, begin = duration_of(path), 0.0
+    while begin == 0 or begin < duration:
+        block = read_audio(path, begin, begin + _BLOCK, channel=channel)
+        if not len(block):
+            return
+        yield begin, block
+        begin += _BLOCK
+
+
+def speech_in(sound: Array, config: ExtractConfig) -> list[Span]:
+    """Stretches of speech as long media are cut into them, in seconds from the beginning of the sound."""
+    return find_speech(sound, threshold=config.voice, pause=config.pause, longest=config.longest)
+
+
+def speech_blocks(path: str | Path, config: ExtractConfig) -> Iterator[tuple[float, Array, list[Span]]]:
+    """Blocks of the sound of a file: where each begins, its sound, and where somebody speaks in it."""
+    for begin, sound in sound_blocks(path):
+        yield begin, sound, speech_in(sound, config)
 
 
 def cut(duration: float, speech: Iterable[Span], longest: float) -> list[Span]:

@@ -15,6 +15,7 @@ from pase_msa.media.config import ExtractConfig
 from pase_msa.media.manifest import Item, read_clips
 from pase_msa.media.outcomes import REPORT, Outcome, read_utterances, report_text
 from pase_msa.media.pipeline import Extractor
+from pase_msa.media.record import with_languages
 from pase_msa.media.running import Cut, extractor_of, finished_before, progress_bar, run_clips
 from pase_msa.parallel import Backend
 from pase_msa.tasks import check_limit
@@ -63,7 +64,8 @@ def extract_table(
     check_out(folder, folder=True)
     extractor = extractor_of(config)
     with locked(folder / PARTS):
-        targets = [folder / PARTS / f"{parts.key(item, cut, extractor.record)}.safetensors" for item in items]
+        keys = [parts.key(item, cut, extractor.record, config.division) for item in items]
+        targets = [folder / PARTS / f"{key}.safetensors" for key in keys]
         outcomes = finished_before(items, targets)
         todo = [(item, target) for item, target in zip(items, targets, strict=True) if item.id not in outcomes]
         with progress_bar(len(items), len(outcomes), show=progress) as advance:
@@ -98,12 +100,13 @@ def _build(
     present = {name for row in rows for name in row["modalities"]}
     dims = {name: item["dim"] for name, item in extractor.record["modalities"].items() if name in present}
     text = any(row["text"] for row in rows)
-    speakers = any(item.speaker for item in items)
+    speakers = any(item.speaker for item in items) or any(row.get("speaker") for row in rows)
     if not dims and not text:
         raise PaSEError(f"No clip has anything to extract; {folder / REPORT} has the reasons.")
     building = folder / ".building"
     shutil.rmtree(building, ignore_errors=True)
-    meta = {"format": "extraction", "source": folder.name, "extraction": extractor.record}
+    extraction = with_languages(extractor.record, [done.summary().languages for done in ordered])
+    meta = {"format": "extraction", "source": folder.name, "extraction": extraction}
     schema = Schema(dims, kinds, text, speakers)
     FeatureTable.build(read_utterances(items, ordered, targets), schema, path=building, meta=meta)
     for name in (META, ARROW):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from PIL.Image import Image
 
-from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media import geometry
 from pase_msa.media.base import FeatureExtractor, Media
-from pase_msa.media.clip import Face, Track
+from pase_msa.media.clip import Track
 from pase_msa.media.expression import EMOTIONS, EXPRESSION, STATES, ExpressionReader
 from pase_msa.media.face import DETECTOR, MESH, DetectedFace, FaceFinder, FaceMesh, overlap
-
-_BATCH = 64  # faces whose expression is computed at once
-_SAME = 0.3  # boxes in two frames that overlap more are the same face
+from pase_msa.media.faces import MOST_FACES, SAME_FACE, FollowedFace, matches, speaking_first
 
 
 @dataclass
@@ -26,28 +23,18 @@ class Config:
 
     Attributes:
         rate: frames per second that are looked at.
-        face: which one to follow where there are several: the "largest" or the most "central".
+        face: which one to follow where there are several: the "largest", the most "central", or the "speaking" one,
+            whose mouth moves while somebody speaks.
         threshold: score from which on a detection counts as a face.
         longest_side: pixels; larger pictures are scaled down to it.
         states: add the 128 states of the expression network.
     """
 
     rate: float = 5.0
-    face: Literal["largest", "central"] = "largest"
+    face: Literal["largest", "central", "speaking"] = "largest"
     threshold: float = 0.5
     longest_side: int = 640
     states: bool = False
-
-
-@dataclass
-class _Frames:
-    """Everything about the sampled frames of a clip, in order; `faces` and `crops` only of frames with a face."""
-
-    times: list[float] = field(default_factory=list)
-    shapes: list[Array | None] = field(default_factory=list)
-    faces: list[Face] = field(default_factory=list)
-    crops: list[Array] = field(default_factory=list)
-    expressions: list[tuple[Array, Array]] = field(default_factory=list)
 
 
 class FaceTrack(FeatureExtractor):
@@ -72,16 +59,16 @@ class FaceTrack(FeatureExtractor):
 
     def extract(self, media: Media) -> Track | None:
         """Rows [T, D], one per sampled frame; NaN throughout where the frame shows no face."""
-        frames = self._follow(media)
+        frames, *others = self._follow_all(media) if self.config.face == "speaking" else [self._follow(media)]
         if not frames.faces:
             if media.info is not None and media.info.video:
                 media.note("No face was found, so vision is absent." if frames.times else "No picture could be read.")
             return None
-        probabilities, states = (np.concatenate(parts) for parts in zip(*frames.expressions, strict=True))
-        media.faces = [
-            Face(face.time, face.box, face.score, dict(zip(EMOTIONS, row.tolist(), strict=True)))
-            for face, row in zip(frames.faces, probabilities, strict=True)
-        ]
+        probabilities, states = frames.expression()
+        media.faces = frames.with_expression()
+        media.face_tracks = [media.faces, *(other.with_expression() for other in others)]
+        if others:
+            media.note(f"{1 + len(others)} faces were followed; vision is of the one whose mouth moves with the voice.")
         visible = np.array([shape is not None for shape in frames.shapes])
         values = np.full((len(visible), self.dim), np.nan, np.float32)
         shapes = np.stack([shape for shape in frames.shapes if shape is not None])
@@ -90,34 +77,47 @@ class FaceTrack(FeatureExtractor):
             media.note(f"A face was found in {visible.sum()} of {len(visible)} sampled frames.")
         return Track(values, np.array(frames.times))
 
-    def _follow(self, media: Media) -> _Frames:
-        """One face over the frames. Its expression is computed in batches, so that the crops are few in memory."""
-        frames = _Frames()
+    def _follow(self, media: Media) -> FollowedFace:
+        """One face over the frames."""
+        frames = FollowedFace(self.read)
         followed: DetectedFace | None = None
         for time, image in media.frames(self.config.rate, self.config.longest_side):
-            frames.times.append(time)
             face = self.choose(self.find(image), image, followed)
             points = None if face is None else self.mesh(image, face)
             if face is None or points is None:
-                frames.shapes.append(None)
+                frames.skip(time)
                 continue
             followed = face
-            frames.shapes.append(geometry.describe(points, image.width, image.height))
-            frames.crops.append(self.read.crop(image, face))
-            left, top, right, bottom = np.clip(face.box / np.array([image.width, image.height] * 2), 0, 1).tolist()
-            frames.faces.append(Face(time, (left, top, right, bottom), face.score))
-            if len(frames.crops) == _BATCH:
-                frames.expressions.append(self.read(np.stack(frames.crops)))
-                frames.crops.clear()
-        if frames.crops:
-            frames.expressions.append(self.read(np.stack(frames.crops)))
+            frames.add(time, image, face, points)
+        frames.end()
         return frames
+
+    def _follow_all(self, media: Media) -> list[FollowedFace]:
+        """Every face over the frames, the one that speaks first; one without any frame where there is no face."""
+        tracks: list[FollowedFace] = []
+        times: list[float] = []
+        for time, image in media.frames(self.config.rate, self.config.longest_side):
+            faces = sorted(self.find(image), key=lambda face: -float(np.prod(face.box[2:] - face.box[:2])))[:MOST_FACES]
+            for face, track in zip(faces, matches(faces, tracks), strict=True):
+                points = self.mesh(image, face)
+                if points is None:
+                    continue
+                if track is None:
+                    track = FollowedFace(self.read, times)
+                    tracks.append(track)
+                track.add(time, image, face, points)
+            times.append(time)
+            for track in tracks:
+                track.skip_to(times)
+        for track in tracks:
+            track.end()
+        return speaking_first(tracks, media.speech) or [FollowedFace(self.read, times)]
 
     def choose(self, faces: list[DetectedFace], image: Image, followed: DetectedFace | None) -> DetectedFace | None:
         """The face that was followed so far, else the largest or the most central one."""
         if followed is not None and faces:
             nearest = max(faces, key=lambda face: overlap(face.box, followed.box))
-            if overlap(nearest.box, followed.box) > _SAME:
+            if overlap(nearest.box, followed.box) > SAME_FACE:
                 return nearest
         if self.config.face == "largest":
             return max(faces, key=lambda f: float(np.prod(f.box[2:] - f.box[:2])), default=None)

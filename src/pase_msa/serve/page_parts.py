@@ -22,6 +22,7 @@ _STAGES = {
     "open": "Opening the file",
     "sound": "Reading the sound",
     "speech": "Looking for speech",
+    "language": "Telling the language",
     "words": "Recognising the words",
     "predict": "Predicting",
 }

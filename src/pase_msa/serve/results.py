@@ -66,7 +66,7 @@ class UtteranceResult:
         curve: the prediction from the utterance so far; empty for text alone, or where it was not computed.
         modalities: those that the prediction uses: the utterance has them, and they were not masked.
         notes: what is absent or was repaired, one sentence each.
-        speaker: who speaks, where a timeline says so.
+        speaker: who speaks, where it is known.
     """
 
     start: float
@@ -86,6 +86,33 @@ class UtteranceResult:
         return value_of(self.prediction, self.prediction.label)
 
 
+@dataclass(frozen=True)
+class SpeakerResult:
+    """What one speaker of a clip says, altogether.
+
+    Attributes:
+        speaker: name.
+        seconds: of talk.
+        share: of the talk of all utterances, in [0, 1].
+        utterances: how many.
+        prediction: mean over them, weighted by their length.
+        base: the prediction without any modality, weighted alike.
+    """
+
+    speaker: str
+    seconds: float
+    share: float
+    utterances: int
+    prediction: Prediction
+    base: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers for JSON."""
+        fields = {key: value for key, value in self.prediction.to_dict().items() if key != "id"}
+        facts = {"speaker": self.speaker, "seconds": round(self.seconds, 3), "share": round(self.share, 4)}
+        return {**facts, "utterances": self.utterances, **fields, "base": self.base}
+
+
 @dataclass
 class ClipResult:
     """The result for a clip.
@@ -99,6 +126,7 @@ class ClipResult:
         utterances: in order.
         seconds: time that each stage took.
         masked: modalities that the caller masked. They are not absent from the clip; the prediction does not use them.
+        languages: of the words, as given or detected, by their codes.
     """
 
     name: str
@@ -108,6 +136,19 @@ class ClipResult:
     utterances: list[UtteranceResult]
     seconds: dict[str, float]
     masked: list[str] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
+
+    @property
+    def speakers(self) -> list[SpeakerResult]:
+        """What each known speaker says altogether, in the order in which they first talk."""
+        names = dict.fromkeys(item.speaker for item in self.utterances if item.speaker is not None)
+        total = sum(_length(item) for item in self.utterances)
+        found = []
+        for name in names:
+            items = [item for item in self.utterances if item.speaker == name]
+            seconds = sum(_length(item) for item in items)
+            found.append(SpeakerResult(name, seconds, seconds / total, len(items), *overall(name, items)))
+        return found
 
     @property
     def notes(self) -> list[str]:
@@ -138,6 +179,8 @@ class ClipResult:
             **{key: value for key, value in self.overall.to_dict().items() if key != "id"},
             "base": self.base,
             "masked": self.masked,
+            **({"languages": self.languages} if self.languages else {}),
+            **({"speakers": [speaker.to_dict() for speaker in speakers]} if (speakers := self.speakers) else {}),
             "utterances": utterances,
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
         }
@@ -151,11 +194,16 @@ def value_of(prediction: Prediction, label: str | None) -> float:
     return prediction.score
 
 
+def _length(item: UtteranceResult) -> float:
+    """Seconds of an utterance; a little where it has none, since it is a weight."""
+    return max((item.end or item.start) - item.start, 1e-3)
+
+
 def overall(name: str, utterances: Sequence[UtteranceResult]) -> tuple[Prediction, float]:
     """The prediction for a whole clip, and its base: means over the utterances, weighted by their length."""
     if len(utterances) == 1:
         return utterances[0].prediction, utterances[0].base
-    lengths = np.array([max((item.end or item.start) - item.start, 1e-3) for item in utterances])
+    lengths = np.array([_length(item) for item in utterances])
     weights = lengths / lengths.sum()
     parts = [item.prediction for item in utterances]
 

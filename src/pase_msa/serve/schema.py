@@ -85,12 +85,23 @@ class UtteranceFields(PredictionFields):
     id: str
     start: float = Field(description="seconds from the beginning of the clip")
     end: float | None
+    speaker: str | None = Field(default=None, description="who speaks; left out where it is not known")
     text: str | None = Field(description="transcript; null where nobody speaks")
     base: float = Field(description="prediction without any modality; with the contributions it sums to the prediction")
     words: list[Word]
     curve: list[Point] = Field(description="empty with explain=false")
     modalities: list[str] = Field(description="that the prediction uses")
     notes: list[str] = Field(description="what is absent or was repaired, one sentence each")
+
+
+class SpeakerFields(PredictionFields):
+    """What one speaker of a clip says, altogether."""
+
+    speaker: str
+    seconds: float = Field(description="of talk")
+    share: float = Field(description="of all talk, in [0, 1]")
+    utterances: int
+    base: float
 
 
 class ClipResponse(PredictionFields):
@@ -101,6 +112,10 @@ class ClipResponse(PredictionFields):
     duration: float | None = Field(description="seconds")
     base: float
     masked: list[str] = Field(description="modalities that were masked on request; the server masks none")
+    languages: list[str] = Field(
+        default_factory=list, description="of the words, as given or detected, by code; left out where not known"
+    )
+    speakers: list[SpeakerFields] = Field(default_factory=list, description="left out where no speaker is known")
     utterances: list[UtteranceFields]
     seconds: dict[str, float] = Field(description="time by stage")
 

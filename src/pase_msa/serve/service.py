@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
+from pase_msa.media.config import RecordingOptions
 from pase_msa.media.decode import duration_of
 from pase_msa.serve.batching import Batcher, QueueFull
 from pase_msa.serve.clips import ClipPredictor
@@ -89,13 +90,16 @@ class Service:
             prediction.id = row.id
         return predictions
 
-    async def predict_clip(self, upload: UploadFile, text: str | None, explain: bool) -> dict[str, Any]:
+    async def predict_clip(
+        self, upload: UploadFile, text: str | None, explain: bool, options: RecordingOptions | None = None
+    ) -> dict[str, Any]:
         """Store an upload, predict it and delete it.
 
         Args:
             upload: the file; its name is not used, since the content tells its kind.
             text: transcript; recognised if None.
             explain: compute the influence of words and the curve.
+            options: who speaks, and in which language.
 
         Errors:
             PaSEError: the model takes no clips, or the clip cannot be read.
@@ -103,6 +107,8 @@ class Service:
         """
         if self.clips is None:
             raise PaSEError(self.no_clips)
+        options = options or RecordingOptions()
+        options.check()
         if self._clips_taken >= self.limits.clips + self.limits.waiting:
             raise QueueFull
         self._clips_taken += 1
@@ -113,7 +119,7 @@ class Service:
                     while block := await upload.read(_BLOCK):
                         stream.write(block)
                 work = asyncio.get_running_loop().run_in_executor(
-                    self._clip_threads, self._predict_file, path, text, explain
+                    self._clip_threads, self._predict_file, path, text, explain, options
                 )
                 try:
                     return await asyncio.shield(work)
@@ -125,7 +131,7 @@ class Service:
         finally:
             self._clips_taken -= 1
 
-    def _predict_file(self, path: Path, text: str | None, explain: bool) -> dict[str, Any]:
+    def _predict_file(self, path: Path, text: str | None, explain: bool, options: RecordingOptions) -> dict[str, Any]:
         """Predict a stored upload; sentences name "The clip" and not the server's folder."""
         assert self.clips is not None
         try:
@@ -135,7 +141,7 @@ class Service:
                     f"The clip is {seconds:.0f} s long, and this server takes {self.limits.max_seconds:g} s at most; "
                     "cut it."
                 )
-            return self.clips.predict(path, text, words=explain, name="clip").to_dict()
+            return self.clips.predict(path, text, words=explain, name="clip", options=options).to_dict()
         except PaSEError as error:
             raise PaSEError(str(error).replace(str(path), "The clip")) from None
 

@@ -48,6 +48,9 @@ def render_result(result: ClipResult, units: Sequence[Unit] | None = None) -> st
     length = "" if result.duration is None else f", {result.duration:.1f} s"
     console.print(Text(f"{result.name}{length}: {headline(result.overall)}"))
     console.print(Text(f"  = {sum_of(result.overall, result.base)}"))
+    for speaker in result.speakers:
+        talk = f"{speaker.share:.0%} of the talk ({clock(speaker.seconds)})"
+        console.print(Text(f"  {speaker.speaker}: {talk}, {headline(speaker.prediction)}"))
     if result.masked:
         console.print(Text(f"  masked: {', '.join(result.masked)}"))
     if units is None and len(result.utterances) == 1:

@@ -15,8 +15,8 @@ from pase_msa.serve.results import ClipResult, UtteranceResult, overall
 
 UnitKind = Literal["utterance", "word", "turn", "window"]
 NO_SPEAKERS = (
-    "A turn is what one speaker says before another does, and nothing says who speaks; give --segments with a tier per "
-    "speaker, or take --unit utterance."
+    "A turn is what one speaker says before another does, and nothing says who speaks; add --speakers auto, or give "
+    "--segments with a tier per speaker."
 )
 
 
@@ -27,7 +27,7 @@ class Unit:
     Attributes:
         start: in seconds from the beginning of the file; None for a word whose time is unknown.
         end: as `start`; None for text alone.
-        speaker: who speaks, where a timeline says so.
+        speaker: who speaks, where it is known.
         text: the words in it.
         prediction: score or class, confidence, contributions, probabilities.
         base: the prediction without any modality. Base and contributions sum to the prediction.

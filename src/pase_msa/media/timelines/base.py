@@ -46,12 +46,14 @@ class Segment:
         end: in seconds; after `start`.
         text: its transcript; None where none is written.
         speaker: who speaks; None where the file does not say.
+        channel: of the sound in which this speaker is, from 0; None is the mix of all.
     """
 
     start: float
     end: float
     text: str | None = None
     speaker: str | None = None
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
