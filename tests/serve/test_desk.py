@@ -25,13 +25,14 @@ class Predictor:
     def __init__(self):
         self.go = threading.Event()
         self.go.set()
-        self.order = []
+        self.order, self.speakers = [], []
 
     def check_masked(self, without):
         if set(without) >= {"text", "audio"}:
             raise PaSEError("Nothing is left to predict from.")
 
-    def extract_pieces(self, path, text=None, *, progress):
+    def extract_pieces(self, path, text=None, *, progress, options):
+        self.speakers.append(options.speakers)
         if path is None:
             count = 1
         else:
@@ -171,6 +172,13 @@ def test_a_clip_that_is_kept_is_read_again_from_memory(desk, tmp_path):
     ticket = desk.hand_in("video", [Source(None, media=first.media, name=first.name)], without=(), words=True)
     until(lambda: ticket.done)
     assert ticket.readings[0].result == first.result
+
+
+def test_speakers_are_told_apart_in_recordings_and_not_in_texts(desk, tmp_path):
+    sources = [Source(sound(tmp_path / "a.wav", 1), speakers="auto"), Source(None, "Fine.", speakers="auto")]
+    ticket = desk.hand_in("several", sources, without=(), words=False)
+    until(lambda: ticket.done)
+    assert desk.predictor.speakers == ["auto", None]
 
 
 def test_an_upload_that_is_gone_is_a_sentence(desk, tmp_path):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip
+from pase_msa.media.config import RecordingOptions
 from pase_msa.media.decode import probe
 from pase_msa.media.pipeline import TEXT_SUFFIX
 from pase_msa.serve.clips import ClipPredictor
@@ -46,6 +47,7 @@ class Source:
         upload: whether the file is ours to move and to delete.
         media: its content, where it is in memory and not in a file.
         name: of the file as the user knows it.
+        speakers: how they are told apart, as in `RecordingOptions`; None where they are not.
     """
 
     path: Path | None
@@ -53,6 +55,7 @@ class Source:
     upload: bool = True
     media: bytes | None = None
     name: str = ""
+    speakers: str | None = None
 
 
 @dataclass
@@ -156,8 +159,7 @@ class Desk:
             self._tickets.pop(ticket.id, None)
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        texts = [source.text for source in sources]
-        self._turns.add(self._read(ticket, list(zip(paths, texts, strict=True)), folder, words))
+        self._turns.add(self._read(ticket, list(zip(paths, sources, strict=True)), folder, words))
         return ticket
 
     def find(self, id: str | None) -> Ticket | None:
@@ -195,11 +197,11 @@ class Desk:
                 item.media = None
 
     def _read(
-        self, ticket: Ticket, sources: list[tuple[Path | None, str | None]], folder: Path, words: bool
+        self, ticket: Ticket, sources: list[tuple[Path | None, Source]], folder: Path, words: bool
     ) -> Iterator[None]:
         try:
-            for reading, (path, text) in zip(ticket.readings, sources, strict=True):
-                yield from self._read_one(ticket, reading, path, text, words)
+            for reading, (path, source) in zip(ticket.readings, sources, strict=True):
+                yield from self._read_one(ticket, reading, path, source, words)
                 if path is not None and path.is_relative_to(folder):
                     shutil.rmtree(path.parent, ignore_errors=True)
         finally:
@@ -207,14 +209,15 @@ class Desk:
             self._finish(ticket)
 
     def _read_one(
-        self, ticket: Ticket, reading: Reading, path: Path | None, text: str | None, words: bool
+        self, ticket: Ticket, reading: Reading, path: Path | None, source: Source, words: bool
     ) -> Iterator[None]:
         def report(progress: Progress) -> None:
             reading.progress = progress
 
         try:
             reading.video = self._opened(path)
-            clips = yield from self.predictor.extract_pieces(path, text, progress=report)
+            options = RecordingOptions(None if reading.video is None else source.speakers)
+            clips = yield from self.predictor.extract_pieces(path, source.text, progress=report, options=options)
             yield
             result = yield from self.predictor.predict_pieces(
                 clips, without=ticket.without, words=words, name=reading.name, progress=report

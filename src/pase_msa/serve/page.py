@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class Page:
             reading = before.readings[0]
             if reading.media is None:
                 raise PaSEError(f"{reading.name} is no longer kept; choose the file again.")
-            source = Source(None, source.text, media=reading.media, name=reading.name)
+            source = replace(source, media=reading.media, name=reading.name)
         if source.path is None and source.media is None and not (source.text or "").strip():
             raise PaSEError("There is no text yet; write one.")
         self.predictor.check_masked(self.masked(used))
@@ -189,8 +190,9 @@ def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any],
     """
     with gr.Column(scale=5, min_width=260):
         video, video_go, sound, sound_go, text, text_go = _inputs()
-        with gr.Accordion("I have the transcript", open=False):
-            transcript = gr.Textbox(label="It is aligned to the sound; recognised if left empty", lines=3)
+        with gr.Accordion("Transcript, speakers", open=False):
+            transcript = gr.Textbox(label="Transcript: aligned to the sound; recognised if left empty", lines=3)
+            speakers = _speakers()
         example_buttons = _examples(page)
     with gr.Column(scale=7, min_width=260):
         names = list(page.predictor.modalities)
@@ -202,9 +204,10 @@ def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any],
     ticket = gr.Textbox(visible=False)
 
     def reader(kind: str, example: str | None = None) -> Callable[..., Any]:
-        def read(given: str | None, text: str, used: list[str], last: str) -> Any:
+        def read(given: str | None, text: str, speakers: str | None, used: list[str], last: str) -> Any:
             try:
                 source = Source(Path(example), upload=False) if example else _upload(given, text)
+                source.speakers = speakers or None
                 new = page.hand_in(kind, source, used, last)
             except PaSEError as error:
                 return gr.update(), gr.update(), render.message(str(error)), gr.update(), gr.update()
@@ -236,7 +239,9 @@ def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any],
         *((button, reader("example", str(path)), nothing, transcript) for button, path in example_buttons),
     ]
     for button, read, source, words in buttons:
-        event = button.click(read, [source, words, used, ticket], [ticket, player, result, video, sound], **_EVENT)
+        event = button.click(
+            read, [source, words, speakers, used, ticket], [ticket, player, result, video, sound], **_EVENT
+        )
         event.success(None, [ticket], js=_REMEMBER).then(None, js=_SCROLL)  # on a phone it stands below the button
         look(event)
     look(used.input(mask, [ticket, used], [result], **_EVENT))
@@ -257,6 +262,12 @@ def _inputs() -> tuple[gr.Video, gr.Button, gr.Audio, gr.Button, gr.Textbox, gr.
         text = gr.Textbox(label="Text", lines=4, elem_id="pase-text")
         text_go = gr.Button("Predict this text", variant="primary", elem_id="pase-go-text")
     return video, video_go, sound, sound_go, text, text_go
+
+
+def _speakers() -> gr.Radio:
+    """Whether speakers are told apart, and how."""
+    choices = [("not told apart", ""), ("by voice", "auto"), ("one per channel", "channels")]
+    return gr.Radio(choices, value="", label="Speakers", elem_classes="pase-speakers")
 
 
 def _examples(page: Page) -> list[tuple[gr.Button, Path]]:
@@ -283,13 +294,14 @@ def _several_clips(page: Page) -> tuple[gr.Textbox, Callable[[Any], Any]]:
     """Files become a table that can be downloaded; returns the ticket, and what makes an event show it."""
     gr.Markdown("One row per utterance; clips of more than 30 s are cut at pauses.")
     chosen = gr.File(file_count="multiple", file_types=[*sorted(MEDIA), ".txt"], show_label=False, elem_id="pase-files")
+    speakers = _speakers()
     go = gr.Button("Predict these clips", variant="primary", elem_id="pase-go-many")
     table = gr.HTML(elem_id="pase-several")
     ticket = gr.Textbox(visible=False)
 
-    def read(paths: list[str] | None) -> Any:
+    def read(paths: list[str] | None, speakers: str | None) -> Any:
         try:
-            sources = [_upload(path) for path in paths or []]
+            sources = [replace(_upload(path), speakers=speakers or None) for path in paths or []]
             if not sources:
                 raise PaSEError("There are no clips yet; choose some files.")
             new = page.desk.hand_in("several", sources, without=(), words=False)
@@ -304,7 +316,7 @@ def _several_clips(page: Page) -> tuple[gr.Textbox, Callable[[Any], Any]]:
     def look(event: Any) -> Any:
         return event.then(follow, [ticket], [table], **_FOLLOW)
 
-    event = go.click(read, [chosen], [ticket, table, chosen], **_EVENT)
+    event = go.click(read, [chosen, speakers], [ticket, table, chosen], **_EVENT)
     event.success(None, [ticket], js=_REMEMBER)
     look(event)
     return ticket, look
