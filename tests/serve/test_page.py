@@ -360,6 +360,7 @@ def test_in_a_browser_a_clip_is_recorded_and_read_again(browser):
     time.sleep(3)
     browser.press("#pase-video .capture-button")
     browser.soon(lambda: browser.all("#pase-video video[src]"))
+    assert not browser.all("[aria-label*='hare']")  # to a server elsewhere
     browser.press("#pase-go-video")
     browser.soon(lambda: browser.text(".pase-result"))
     # the clip has moved to the player, and stands on the page once

@@ -252,11 +252,18 @@ def _inputs() -> tuple[gr.Video, gr.Button, gr.Audio, gr.Button, gr.Textbox, gr.
     """A tab per kind of clip, each with its button."""
     with gr.Tab("Video"):
         video = gr.Video(
-            sources=["upload", "webcam"], include_audio=True, show_label=False, height=280, elem_id="pase-video"
+            sources=["upload", "webcam"],
+            include_audio=True,
+            show_label=False,
+            height=280,
+            buttons=[],  # one would send the clip to a public server
+            elem_id="pase-video",
         )
         video_go = gr.Button("Predict this video", variant="primary", elem_id="pase-go-video")
     with gr.Tab("Sound"):
-        sound = gr.Audio(sources=["upload", "microphone"], type="filepath", show_label=False, elem_id="pase-sound")
+        sound = gr.Audio(
+            sources=["upload", "microphone"], type="filepath", show_label=False, buttons=[], elem_id="pase-sound"
+        )
         sound_go = gr.Button("Predict this sound", variant="primary", elem_id="pase-go-sound")
     with gr.Tab("Text alone"):
         text = gr.Textbox(label="Text", lines=4, elem_id="pase-text")
