@@ -33,6 +33,7 @@ EXTRAS = {
     "gradio": "demo",
     "fastapi": "demo",
     "uvicorn": "demo",
+    "websockets": "demo",
     "prometheus_client": "demo",
     "opensmile": "egemaps",
 }

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from pase_msa.cli import main as cli
+from pase_msa.data.inputs import InputSpec
+from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media import languages, pipeline
 from pase_msa.media.clip import Word
@@ -16,12 +18,13 @@ from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.table import extract_table
 from pase_msa.media.timelines.base import Segment
 from pase_msa.media.timelines.files import read_segments
-from pase_msa.models.base import Model
-from pase_msa.serve import clips as module
+from pase_msa.models.base import Model, build_model
+from pase_msa.serve import reading as module
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.predictor import Predictor
 from pase_msa.serve.summary import render_result
 from pase_msa.serve.units import windows
+from pase_msa.task import Task
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +131,16 @@ def test_a_long_clip_is_predicted_by_utterance(clip_predictor, tmp_path, monkeyp
         tmp_path / "two.wav", sound=np.concatenate([sound, np.zeros(2 * rate, np.int16), sound]), rate=rate
     )
     progress = []
-    result = clip_predictor.predict(path, words=False, progress=lambda done, of: progress.append((done, of)))
-    assert progress == [(0, 2), (1, 2)]
+    result = clip_predictor.predict(path, words=False, progress=progress.append)
+    assert [
+        (item.stage, item.utterance, item.utterances) for item in progress if item.stage in ("words", "predict")
+    ] == [
+        *(("words", 1, 2), ("words", 2, 2)),
+        *(("predict", 1, 2), ("predict", 2, 2)),
+    ]
+    fractions = [item.fraction for item in progress]
+    assert len(set(fractions)) > 8  # it moves within an utterance
+    assert fractions == sorted(fractions)
     first, second = result.utterances
     assert first.end < second.start
     low, high = sorted(item.value for item in result.utterances)
@@ -329,3 +340,30 @@ def test_a_timeline_of_a_text_alone_is_refused(run, capsys, tmp_path):
     assert cli.main(["predict", str(run), "--text", "So it is.", "--out", str(tmp_path / "a.srt")]) == 2
     assert "A timeline needs times" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_with_context_reads_what_was_said_before(run, utterances, tmp_path):
+    model = Model.from_pretrained(run / "model")
+    size = model.inputs["text"].dim
+    context = {"mode": "before", "of": "text", "size": size, "speakers": False, "text": None}
+    inputs = {**model.inputs, "context": InputSpec(2 * size, "sequence", {}, steps=1, context=context)}
+    task = Task.regression(["text", "audio", "context"], -3, 3, label="sentiment")
+    own = build_model("concat", task, inputs, {"width": 8})
+    own.extraction = model.extraction
+    own.save_pretrained(tmp_path)
+    predictor = ClipPredictor(tmp_path)
+    assert predictor.reads_before
+    clip = utterances[0]
+    first, row = predictor.predict_in_turn(clip)
+    second, _ = predictor.predict_in_turn(clip, [row])
+    features = {name: clip.features[name] for name in ("text", "audio")}
+    rows = [Utterance(str(i), "talk", "", features=features) for i in range(2)]
+    sizes = {name: values.shape[1] for name, values in features.items()}
+    expected = Predictor(tmp_path).predict(
+        FeatureTable.build(rows, Schema(sizes, {}), meta={"extraction": model.extraction})
+    )
+    scores = [prediction.score for prediction in expected]
+    assert [first.value, second.value] == pytest.approx(scores, abs=1e-5)
+    assert abs(scores[0] - scores[1]) > 1e-4
+    assert first.prediction.contributions["context"] == 0
+    assert second.prediction.contributions["context"] != 0

@@ -27,8 +27,8 @@ def demo(
     """
     from pase_msa.optional import need
 
-    need("gradio")
-    from pase_msa.serve.page import launch
+    need("gradio", "fastapi", "uvicorn")
+    from pase_msa.serve.page_server import launch
 
     launch(
         run,

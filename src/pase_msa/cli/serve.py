@@ -17,8 +17,9 @@ def serve(
     batch: int = 32,
     wait: float = 0.005,
     queue: int = 256,
+    streams: int = 4,
 ) -> None:
-    """Serve a model over HTTP: clips or features in, predictions out.
+    """Serve a model over HTTP: clips or features in, predictions out; live sound over a WebSocket.
 
     Args:
         run: run folder, or a folder with a saved model.
@@ -34,12 +35,13 @@ def serve(
         batch: most utterances of features that are predicted together.
         wait: seconds that the first of them waits for others.
         queue: number of utterances of features that may wait; further ones are refused with status 503.
+        streams: number of live streams at the same time; further ones are refused with status 503.
     """
     from pase_msa.optional import need
 
-    need("fastapi", "uvicorn", "prometheus_client")
+    need("fastapi", "uvicorn", "websockets", "prometheus_client")
     from pase_msa.serve.api import run_server
     from pase_msa.serve.limits import Limits
 
-    limits = Limits(max_seconds, max_megabytes, clips, waiting, batch, wait, queue)
+    limits = Limits(max_seconds, max_megabytes, clips, waiting, batch, wait, queue, streams=streams)
     run_server(run, limits, host=host, port=port, further_hosts=allowed_host or [], modalities=modalities)

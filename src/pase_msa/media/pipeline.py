@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ from pase_msa.parallel import threads
 
 TEXT_SUFFIX = ".txt"
 _SILENT = 1e-4  # of full scale, -80 dB
+Begin = Callable[[str], None]
+"""Called with the name of every stage of an extraction as it begins."""
 
 
 class Extractor:
@@ -56,6 +58,11 @@ class Extractor:
         require_same(record, extractor.record, record["modalities"])
         return extractor
 
+    @property
+    def stages(self) -> list[str]:
+        """The stages of an extraction, in order."""
+        return ["open", "sound", "speech", "language", "words", *self.extractors]
+
     @threads(1, numpy=True)
     def extract_clip(
         self,
@@ -66,6 +73,7 @@ class Extractor:
         end: float | None = None,
         channel: int | None = None,
         language: str | None = None,
+        begin: Begin | None = None,
     ) -> Clip:
         """Everything about a clip, or about a part of a longer one.
 
@@ -76,11 +84,12 @@ class Extractor:
             end: where it ends; at the end of the file if left out.
             channel: of the sound that is read, from 0; the mix of all if left out.
             language: of the speech, or "auto" to detect it; that of the configuration if left out.
+            begin: called with the name of each of `stages` as it begins.
 
         Errors:
             PaSEError: the file does not exist, is empty, damaged or no media file; or neither file nor text was given.
         """
-        seconds: dict[str, float] = {}
+        seconds = _Seconds(begin)
         language = language or self.config.language
         media = Media("" if path is None else str(path), channel=channel)
         with _timed(seconds, "open"):
@@ -96,7 +105,28 @@ class Extractor:
             media.words = [Word(word) for word in text.split()]
             spoken = None if language == AUTO else language
         else:
-            timing, spoken = self._listen(media, text, language, seconds)
+            with _timed(seconds, "sound"):
+                sound = read_audio(media.path, media.start, media.end, media.notes, media.channel)
+            timing, spoken = self._listen(media, sound, text, language, seconds)
+        return self._extract(media, timing, spoken, seconds)
+
+    @threads(1, numpy=True)
+    def extract_sound(self, sound: Array, *, start: float = 0.0, language: str | None = None) -> Clip:
+        """Everything about an utterance whose sound is in memory, as `extract_clip` gives it for a file.
+
+        Args:
+            sound: float32 [n] in [-1, 1], mono, at `RATE` Hz.
+            start: where it begins in its recording, in seconds.
+            language: of the speech, or "auto" to detect it; that of the configuration if left out.
+        """
+        seconds = _Seconds(None)
+        length = len(sound) / RATE
+        media = Media("", Info(length, audio=True, video=False, sample_rate=RATE), start, start + length)
+        timing, spoken = self._listen(media, sound, None, language or self.config.language, seconds)
+        return self._extract(media, timing, spoken, seconds)
+
+    def _extract(self, media: Media, timing: Timing, spoken: str | None, seconds: _Seconds) -> Clip:
+        """The clip of an opened file whose words are known."""
         clip = Clip(media.path, media.start, timing=timing, notes=media.notes, extraction=self.record)
         clip.language = spoken
         for name, extractor in self.extractors.items():
@@ -104,7 +134,7 @@ class Extractor:
                 track = extractor.extract(media)
             if track is not None and len(track.values):
                 clip.tracks[name] = track
-        clip.words, clip.speech, clip.faces, clip.seconds = media.words, media.speech, media.faces, seconds
+        clip.words, clip.speech, clip.faces, clip.seconds = media.words, media.speech, media.faces, dict(seconds)
         clip.face_tracks = media.face_tracks
         clip.text = " ".join(word.text for word in media.words) or None
         clip.duration = None if media.info is None else self._duration(media, clip)
@@ -146,16 +176,14 @@ class Extractor:
         return language
 
     def _listen(
-        self, media: Media, text: str | None, language: str, seconds: dict[str, float]
+        self, media: Media, sound: Array, text: str | None, language: str, seconds: _Seconds
     ) -> tuple[Timing, str | None]:
-        """Read sound, speech and words into `media`.
+        """Put sound, speech and words into `media`.
 
         Returns:
             Where the words' times come from, and the language; None where it was to be detected and nobody speaks.
         """
         config = self.config
-        with _timed(seconds, "sound"):
-            sound = read_audio(media.path, media.start, media.end, media.notes, media.channel)
         if not len(sound):
             media.note("There is no sound, so audio is absent.")
         elif float(np.abs(sound).max()) < _SILENT:
@@ -272,8 +300,17 @@ def _shifted(word: Word, by: float) -> Word:
     return Word(word.text, word.start + by, word.end + by, word.confidence)
 
 
+class _Seconds(dict[str, float]):
+    """Seconds by stage, and whom to tell that a stage begins."""
+
+    def __init__(self, begin: Begin | None) -> None:
+        super().__init__()
+        self.begin: Begin = begin or (lambda stage: None)
+
+
 @contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(seconds: _Seconds, stage: str) -> Iterator[None]:
+    seconds.begin(stage)
     began = time.perf_counter()
     try:
         yield

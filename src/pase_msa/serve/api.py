@@ -22,6 +22,7 @@ from pase_msa.serve.batching import QueueFull
 from pase_msa.serve.body_limit import BodyLimit
 from pase_msa.serve.hosts import HostCheck, allowed_hosts
 from pase_msa.serve.limits import Limits
+from pase_msa.serve.live_socket import LARGEST, add_live, quiet_refusals
 from pase_msa.serve.results import SCHEMA_VERSION
 from pase_msa.serve.schema import ClipResponse, FeatureRequest, FeatureResponse, Health, Refusal, utterance
 from pase_msa.serve.service import Service
@@ -66,6 +67,7 @@ def build_app(
     app.state.service = service
     _add_state_routes(app, service)
     _add_prediction_routes(app, service)
+    add_live(app, service.room, service.clips, absent=service.no_clips, observe=service.observe)
     _add_refusals(app)
     _add_measuring(app, service)
     sentence = f"A request may have {limits.max_megabytes:g} MB at most; send less."
@@ -195,6 +197,15 @@ def run_server(
         f"serving {run} at http://{host}:{port}, described at http://{host}:{port}/docs (Ctrl+C stops it)", flush=True
     )
     # requests beyond what may wait, twice over, are refused before they are read
-    most = 2 * (limits.clips + limits.waiting + limits.queue)
+    most = 2 * (limits.clips + limits.waiting + limits.queue + limits.streams)
+    quiet_refusals()
     with temporary_files():
-        uvicorn.run(app, host=host, port=port, log_level="warning", limit_concurrency=most)
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_level="warning",
+            limit_concurrency=most,
+            ws_max_size=LARGEST,
+            ws_per_message_deflate=False,  # sound does not get smaller by it
+        )

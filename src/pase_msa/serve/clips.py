@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,19 @@ from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip, Word
 from pase_msa.media.config import RecordingOptions
-from pase_msa.media.decode import duration_of
-from pase_msa.media.languages import AUTO, MULTILINGUAL, name_of, recogniser_for, require_multilingual
-from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
+from pase_msa.media.pipeline import Extractor
 from pase_msa.media.record import trained_languages
-from pase_msa.media.recordings import divide, with_speakers
-from pase_msa.media.running import LONG
 from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
+from pase_msa.serve.pieces import Pieces, Progress, Report, finish
 from pase_msa.serve.predictor import Prediction, Predictor, chosen_modalities
+from pase_msa.serve.reading import Reader
 from pase_msa.serve.results import ClipResult, CurvePoint, UtteranceResult, WordInfluence, overall, value_of
 from pase_msa.shapley import attribution
 
 _READINGS = 160  # of the text for the influence of its words, about; up to 8 words are exact, more are sampled orders
 _POINTS = 16  # of the curve within an utterance, at most
 _CLOSE = 1e-6  # seconds; times that differ by less are the same
-Progress = Callable[[int, int], None]
 
 
 class ClipPredictor:
@@ -46,6 +44,7 @@ class ClipPredictor:
         modalities: that are read, in the task's order.
         unread: those of the model that are not.
         extractor: makes features as in training.
+        reads_before: whether the model reads what was said before an utterance, too.
         languages: of the utterances that it was trained on, the most frequent first; empty where they are not known.
 
     Errors:
@@ -84,8 +83,11 @@ class ClipPredictor:
         self.languages = trained_languages(record)
         if not read:
             self.extractor.extractors = {}
+        self._reader = Reader(self.extractor, self.languages)
         self._dims = {name: model.inputs[name].dim for name in read}
         self._transcripts = len(read) < len(self.modalities)
+        contexts = [spec.context for spec in model.inputs.values() if spec.context is not None]
+        self.reads_before = any(context["mode"] == "before" for context in contexts)
 
     def predict(
         self,
@@ -96,7 +98,7 @@ class ClipPredictor:
         without: Collection[str] = (),
         words: bool = True,
         name: str | None = None,
-        progress: Progress | None = None,
+        progress: Report | None = None,
         options: RecordingOptions | None = None,
     ) -> ClipResult:
         """Extract a clip and predict it.
@@ -109,7 +111,7 @@ class ClipPredictor:
             without: modalities to mask.
             words: compute the influence of each word and the curve, which takes some more readings of the text.
             name: of the clip in the result; the file's if left out.
-            progress: called with the number of utterances that are done, and of all.
+            progress: called as every stage of every utterance begins.
             options: who speaks, and in which language; neither is looked for if left out.
 
         Errors:
@@ -117,7 +119,7 @@ class ClipPredictor:
         """
         clips = self.extract(path, text, segments=segments, progress=progress, options=options)
         title = name or (Path(path).name if path is not None else "text")
-        return self.predict_utterances(clips, without=without, words=words, name=title)
+        return self.predict_utterances(clips, without=without, words=words, name=title, progress=progress)
 
     def extract(
         self,
@@ -125,106 +127,39 @@ class ClipPredictor:
         text: str | None = None,
         *,
         segments: Sequence[Segment] | None = None,
-        progress: Progress | None = None,
+        progress: Report | None = None,
         options: RecordingOptions | None = None,
     ) -> list[Clip]:
         """The utterances of a clip: its segments, if they are given, or what each speaker says, if that is asked.
 
         Otherwise a clip of more than 30 s without a text is cut at pauses, as `pase extract` cuts.
         """
-        report = progress or (lambda done, of: None)
-        options = options or RecordingOptions()
-        options.check()
-        media = path is not None and Path(path).suffix.lower() != TEXT_SUFFIX
-        for asked, what in (
-            (segments is not None, "Segments divide"),
-            (options.speakers, "Speakers are told apart in"),
-        ):
-            if asked and (path is None or not media):
-                raise PaSEError(f"{what} a recording, and a text alone has no times; give video or audio.")
-        if options.speakers and text and text.strip():
-            raise PaSEError("The transcript is of the whole recording, and not of each speaker; leave out one of them.")
-        language = self._language(path if media else None, options.language)
-        if path is None or not media or (text and text.strip()):
-            report(0, 1)
-            clips = [self.extractor.extract_clip(path, text, language=language)]
-        else:
-            clips = self._extract_parts(path, self._parts(path, segments, options), language, report)
-        self._compare_languages(clips)
-        return clips
+        return finish(self.extract_pieces(path, text, segments=segments, progress=progress, options=options))
 
-    def _language(self, path: str | Path | None, language: str | None) -> str:
-        """The language of a request, detected once per recording; that of the training where nothing is asked.
+    def extract_pieces(
+        self,
+        path: str | Path | None,
+        text: str | None = None,
+        *,
+        segments: Sequence[Segment] | None = None,
+        progress: Report | None = None,
+        options: RecordingOptions | None = None,
+    ) -> Pieces[list[Clip]]:
+        """`extract` in pieces, one utterance each."""
+        return self._reader.pieces(path, text, segments=segments, progress=progress, options=options)
 
-        Args:
-            path: of a recording; None for text alone, whose language is not detected.
-            language: that was asked for.
-        """
-        several = AUTO if len(self.languages) > 1 else self.extractor.config.language
-        wanted = language or (self.languages[0] if len(self.languages) == 1 else several)
-        if path is None:
-            return wanted
-        if wanted == AUTO or recogniser_for(wanted, self.extractor.config.recogniser) == MULTILINGUAL:
-            require_multilingual(wanted)
-        return self.extractor.language_of(path, wanted)
+    def extract_sound(self, sound: Array, start: float) -> Clip:
+        """An utterance whose sound is in memory, in the language of the training; see `Extractor.extract_sound`."""
+        return self._reader.sound(sound, start)
 
-    def _parts(
-        self, path: str | Path, segments: Sequence[Segment] | None, options: RecordingOptions
-    ) -> Sequence[Segment] | None:
-        """Where a recording is divided; None where it is one utterance."""
-        if options.speakers is not None:
-            if segments is not None and any(segment.speaker for segment in segments):
-                raise PaSEError("The segments say who speaks; leave --speakers out, or take segments without speakers.")
-            found = divide(path, options, self.extractor.config)
-            if segments is not None:
-                return with_speakers(segments, found)
-            if found:
-                return found
-        if segments is not None or duration_of(path) <= LONG:
-            return segments
-        return [Segment(span.start, span.end) for span in self.extractor.segments(path)]
-
-    def _compare_languages(self, clips: Sequence[Clip]) -> None:
-        """Note that utterances are in another language than those that the model was trained on."""
-        for clip in clips:
-            if clip.language is not None and self.languages and clip.language not in self.languages:
-                known = " and ".join(name_of(language) for language in self.languages)
-                clip.notes.append(
-                    f"The words are {name_of(clip.language)}, and the model was trained on {known}: its scores do not "
-                    f"carry over unless they were evaluated on {name_of(clip.language)}."
-                )
-
-    def _extract_parts(
-        self, path: str | Path, segments: Sequence[Segment] | None, language: str, report: Progress
-    ) -> list[Clip]:
-        """The segments of a recording, or all of it, one clip each."""
-        if segments is None:
-            report(0, 1)
-            return [self.extractor.extract_clip(path, language=language)]
-        duration = duration_of(path)
-        if beyond := [segment for segment in segments if duration and segment.start >= duration]:
-            raise PaSEError(
-                f"{path} is {duration:g} s long, and a segment begins at {beyond[0].start:g} s; give the segments of "
-                "this recording."
-            )
-        clips = []
-        for done, segment in enumerate(segments):
-            report(done, len(segments))
-            clip = self.extractor.extract_clip(
-                path,
-                segment.text,
-                start=segment.start,
-                end=segment.end,
-                channel=segment.channel,
-                language=language,
-            )
-            clip.speaker = segment.speaker
-            clips.append(clip)
-        return clips
-
-    @threads(1)
     def predict_utterances(
-        self, clips: Sequence[Clip], *, without: Collection[str] = (), words: bool = True, name: str = "The clip"
+        self,
+        clips: Sequence[Clip],
+        *,
+        without: Collection[str] = (),
+        words: bool = True,
+        name: str = "The clip",
+        progress: Report | None = None,
     ) -> ClipResult:
         """Predict utterances that `extract` gave; `without` may change from call to call.
 
@@ -233,28 +168,75 @@ class ClipPredictor:
             without: modalities to mask.
             words: compute the influence of each word and the curve.
             name: of the clip.
+            progress: called as the prediction of every utterance begins.
 
         Errors:
             PaSEError: `without` names an unknown modality or all of them, or no utterance has one of the others.
         """
+        return finish(self.predict_pieces(clips, without=without, words=words, name=name, progress=progress))
+
+    def predict_pieces(
+        self,
+        clips: Sequence[Clip],
+        *,
+        without: Collection[str] = (),
+        words: bool = True,
+        name: str = "The clip",
+        progress: Report | None = None,
+    ) -> Pieces[ClipResult]:
+        """`predict_utterances` in pieces, one utterance each."""
         masked = [m for m in self.predictor.model.task.modalities if m in self.unread or m in without]
-        self._check_masked(without)
-        began = time.perf_counter()
+        self.check_masked(without)
         available = [self._available(clip, without) for clip in clips]
         if not any(available):
             raise PaSEError(self._nothing_to_read(name, clips, masked))
-        results = [self._utterance(clip, used, words) for clip, used in zip(clips, available, strict=True)]
+        results, spent = [], 0.0
+        for number, (clip, used) in enumerate(zip(clips, available, strict=True)):
+            if progress is not None:
+                progress(Progress("predict", (1 + number / len(clips)) / 2, number + 1, len(clips)))
+            began = time.perf_counter()
+            with threads(1):
+                results.append(self._utterance(clip, used, words))
+            spent += time.perf_counter() - began
+            yield
         seconds: dict[str, float] = {}
         for clip in clips:
             for stage, value in clip.seconds.items():
                 seconds[stage] = seconds.get(stage, 0.0) + value
-        seconds["predict"] = time.perf_counter() - began
+        seconds["predict"] = spent
         prediction, base = overall(name, results)
         ends = [clip.start + clip.duration for clip in clips if clip.duration is not None]
         languages = list(dict.fromkeys(clip.language for clip in clips if clip.language is not None))
         return ClipResult(name, max(ends, default=None), prediction, base, results, seconds, masked, languages)
 
-    def _check_masked(self, without: Collection[str]) -> None:
+    @threads(1)
+    def predict_in_turn(self, clip: Clip, before: Sequence[Utterance] = ()) -> tuple[UtteranceResult, Utterance]:
+        """An utterance among those that were said before it, without the influence of words.
+
+        Args:
+            clip: the utterance.
+            before: what earlier calls returned for the utterances of the same conversation, in order.
+
+        Returns:
+            The result, and what the utterance is to those after it.
+
+        Errors:
+            PaSEError: the utterance has nothing that the model reads.
+        """
+        available = self._available(clip, ())
+        if not available:
+            raise PaSEError(self._nothing_to_read("The utterance", [clip], ()))
+        result = self._utterance(clip, available, False, before)
+        # a sequence counts by its mean over time, so no more of it is kept
+        means = {name: utterance_mean(clip.features[name]) for name in available if name in self._dims}
+        return result, Utterance(str(len(before)), "", "", {}, means, clip.text if self._transcripts else None)
+
+    def check_masked(self, without: Collection[str]) -> None:
+        """Refuse to mask what the model does not read, or everything.
+
+        Errors:
+            PaSEError: the sentence names the modalities.
+        """
         if unknown := sorted(set(without) - set(self.modalities)):
             raise PaSEError(f"The model reads {', '.join(self.modalities)}, not {unknown[0]!r}; mask some of these.")
         if set(without) >= set(self.modalities):
@@ -279,7 +261,9 @@ class ClipPredictor:
             if name not in without and (name in clip.features if name in self._dims else bool(clip.text))
         ]
 
-    def _utterance(self, clip: Clip, available: list[str], words: bool) -> UtteranceResult:
+    def _utterance(
+        self, clip: Clip, available: list[str], words: bool, before: Sequence[Utterance] = ()
+    ) -> UtteranceResult:
         """One utterance with the influence of its words and its curve.
 
         Both come from variants of the utterance that are predicted in the same pass: its text with some words only,
@@ -294,7 +278,7 @@ class ClipPredictor:
         variants = list(zip(self.extractor.reread(clip, texts), map(_text, texts), strict=True))
         for (features, _), at in zip(variants[len(texts) - len(times[:-1]) :], times, strict=False):
             _cut_off(features, clip, at)
-        prediction, *others = self._predict([(clip.features, clip.text), *variants], available)
+        prediction, *others = self._predict([(clip.features, clip.text), *variants], available, before)
         value = value_of(prediction, prediction.label)
         values = [value_of(other, prediction.label) for other in others]
         split = max(0, len(coalitions) - 1)
@@ -315,10 +299,15 @@ class ClipPredictor:
             clip.speaker,
         )
 
-    def _predict(self, variants: list[tuple[dict[str, Array], str | None]], available: list[str]) -> list[Prediction]:
+    def _predict(
+        self,
+        variants: list[tuple[dict[str, Array], str | None]],
+        available: list[str],
+        before: Sequence[Utterance] = (),
+    ) -> list[Prediction]:
         """One pass of the model over an utterance and its variants, each its features and its text."""
-        dims = {name: dim for name, dim in self._dims.items() if name in available}
-        texts = self._transcripts and any(name not in self._dims for name in available)
+        dims = {name: dim for name, dim in self._dims.items() if before or name in available}
+        texts = self._transcripts and (bool(before) or any(name not in self._dims for name in available))
         if not dims and not texts:
             # an utterance of a long clip that has no modality at all: the prediction without any modality
             dims = self._dims
@@ -329,13 +318,25 @@ class ClipPredictor:
                 "",
                 {},
                 {name: features.get(name) for name in dims if name in available},
-                text if texts else None,
+                text if texts and any(name not in self._dims for name in available) else None,
             )
             for i, (features, text) in enumerate(variants)
         )
+        earlier = (
+            Utterance(f"before {i}", "0", "", {}, {name: row.features.get(name) for name in dims}, row.text)
+            for i, row in enumerate(before)
+        )
         meta = {"extraction": self.extractor.record, TRANSIENT: True}
-        table = FeatureTable.build(utterances, Schema(dict(dims), {}, texts), meta=meta)
-        return list(self.predictor.predict(table, empty=True))
+        table = FeatureTable.build(chain(earlier, utterances), Schema(dict(dims), {}, texts), meta=meta)
+        return list(self.predictor.predict(table, empty=True, last=len(variants)))
+
+
+def utterance_mean(values: Array) -> Array:
+    """The mean of the finite values over time as one step, [1, D]; NaN where there is none."""
+    finite = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(finite, values, 0.0).sum(0, dtype=np.float64) / finite.sum(0)
+    return mean[None].astype(np.float32)
 
 
 def _cut_off(features: dict[str, Array], clip: Clip, moment: float) -> None:

@@ -49,7 +49,7 @@ class HostCheck(TrustedHostMiddleware):
         name = _name(Headers(scope=scope).get("host", ""))
         if _is_address(name):
             await self.app(scope, receive, send)
-        elif scope["type"] == "http" and not self._allowed(name):
+        elif not self._allowed(name):
             sentence = f"This server does not go by the name {printable(name, 100)!r}; add it with --allowed-host."
             await JSONResponse({"detail": sentence}, 400)(scope, receive, send)
         else:
@@ -60,6 +60,20 @@ class HostCheck(TrustedHostMiddleware):
             name == pattern or (pattern.startswith("*.") and name.endswith(pattern[1:]))
             for pattern in self.allowed_hosts
         )
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a request comes from a page of this server, or from no page at all.
+
+    Browsers let any page open a WebSocket to any server, and name the page in the header Origin.
+    """
+    origin = headers.get("origin")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    except ValueError:
+        return False
 
 
 def _name(header: str) -> str:

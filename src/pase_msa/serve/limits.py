@@ -20,6 +20,7 @@ class Limits:
         wait: seconds that the first of them waits for others.
         queue: number of utterances of features that may wait.
         max_steps: length of the longest sequence of features.
+        streams: number of live streams at the same time.
     """
 
     max_seconds: float = 120.0
@@ -30,12 +31,14 @@ class Limits:
     wait: float = 0.005
     queue: int = 256
     max_steps: int = 2000
+    streams: int = 4
 
     def __post_init__(self) -> None:
-        if min(self.clips, self.batch, self.max_steps) < 1 or self.waiting < 0 or self.queue < self.batch:
+        fewest = min(self.waiting, self.streams)
+        if min(self.clips, self.batch, self.max_steps) < 1 or fewest < 0 or self.queue < self.batch:
             raise PaSEError(
-                "A server needs clips and batch of 1 or more, waiting of 0 or more and a queue no smaller than batch, "
-                f"found {self.clips}, {self.batch}, {self.waiting} and {self.queue}."
+                "A server needs clips and batch of 1 or more, waiting and streams of 0 or more and a queue no smaller "
+                f"than batch, found {self.clips}, {self.batch}, {self.waiting}, {self.streams} and {self.queue}."
             )
         if not (self.max_seconds > 0 and self.max_megabytes > 0 and 0 <= self.wait <= 1):
             raise PaSEError(

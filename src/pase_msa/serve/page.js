@@ -3,8 +3,7 @@
   const media = () => document.querySelector(".pase-media");
 
   const show = (time) => {
-    const plot = document.querySelector(".pase-plot");
-    if (plot) {
+    for (const plot of document.querySelectorAll(".pase-plot")) {
       const fraction = Math.min(1, time / Number(plot.dataset.length));
       const cursor = plot.querySelector(".pase-cursor");
       cursor.style.left = `${100 * fraction}%`;
@@ -46,3 +45,15 @@
     }
   });
 })();
+
+// The ticket stands in the address of the page, so that a reload brings the answer back.
+window.pase = {
+  remember: (ticket) => {
+    const address = new URL(location.href);
+    if (ticket) address.searchParams.set("ticket", ticket);
+    else address.searchParams.delete("ticket");
+    history.replaceState(history.state, "", address);
+    return [];
+  },
+  recall: () => new URL(location.href).searchParams.get("ticket") || "",
+};

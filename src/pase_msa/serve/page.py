@@ -1,39 +1,37 @@
-"""The page: a clip goes in, the result stands beside it; modalities can be masked; several clips become a CSV."""
+"""The page: a clip goes in, the result stands beside it; modalities can be masked; several clips become a table."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
+import asyncio
 import os
-import tempfile
-from collections.abc import Callable, Sequence
-from importlib.resources import files
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from pase_msa.errors import PaSEError
-from pase_msa.media.clip import Clip
-from pase_msa.media.decode import probe
 from pase_msa.media.manifest import MEDIA
-from pase_msa.serve import render
+from pase_msa.serve import page_parts, render
 from pase_msa.serve.clips import ClipPredictor
-from pase_msa.serve.hosts import HostCheck, allowed_hosts
-from pase_msa.serve.temporary import temporary_files
-from pase_msa.serve.units import flat_rows, units_of
+from pase_msa.serve.desk import KEEP, Desk, Source, Ticket
+from pase_msa.serve.live_room import LiveRoom
 
-_WIDTHS = {"clip": "230px", "text": "420px"}
-_EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The result appears here.</div>'
+EMPTY = '<div class="pase-empty">Upload or record a clip, or take an example. The result appears here.</div>'
 _SCROLL = "() => { innerWidth < 700 && document.querySelector('#pase-player').scrollIntoView() }"
-# what Gradio takes as `css` reaches its inner part only
-_FRAME = (
-    "@media (max-width: 600px) { .gradio-container { padding: 0 !important; } .main.app { padding: 6px !important; } }"
+_REMEMBER = "(ticket) => pase.remember(ticket)"
+_RECALL = "() => pase.recall()"
+_LOOK = 0.15  # seconds between two looks at how far a recording is
+_PRIVACY = (
+    "Clips and live sound are read on the machine that runs this page and are sent nowhere else. A file is deleted as "
+    "soon as it has been read; the answer, and the clip to play with it, stay in memory for an hour at most, under an "
+    "address that only you have. Live sound is not kept. Colours and bars describe the model, not the person."
 )
-_KEEP = 3600  # seconds after which uploads and what was extracted from them are deleted
-# one clip is read at a time, whichever button was pressed
-_ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "clips", "concurrency_limit": 1, "api_visibility": "private"}
+_GONE = "This answer is no longer kept; choose the clip again."
+_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# who follows a ticket only looks at it, so many may at the same time
+_FOLLOW: dict[str, Any] = {**_EVENT, "concurrency_limit": 64}
 
 
 class Page:
@@ -42,20 +40,24 @@ class Page:
     Args:
         run: run folder, or a folder with a saved model.
         max_seconds: longest clip.
+        root: address under which `pase_msa.serve.page_server` serves recordings and answers.
         modalities: to read; all that the model reads if None.
     """
 
-    def __init__(self, run: str | Path, max_seconds: float, modalities: Sequence[str] | None = None) -> None:
-        self.root = Path(run)
-        self.max_seconds = max_seconds
+    def __init__(
+        self, run: str | Path, max_seconds: float, root: str = "/pase", modalities: Sequence[str] | None = None
+    ) -> None:
+        self.root, self.address = Path(run), root
         self.predictor = ClipPredictor(run, modalities=modalities)
+        self.desk = Desk(self.predictor, max_seconds)
+        self.room = LiveRoom(self.predictor)
         folder = self.root / "examples"
         self.examples = sorted(p.resolve() for p in folder.glob("*") if p.suffix in MEDIA) if folder.is_dir() else []
-        self.written = tempfile.TemporaryDirectory(prefix="pase_page_")
 
     def close(self) -> None:
-        """Remove the files that were written for download."""
-        self.written.cleanup()
+        """End the work, and forget all answers."""
+        self.room.close()
+        self.desk.close()
 
     @property
     def card(self) -> str:
@@ -74,117 +76,130 @@ class Page:
             lines.insert(0, f"**This page reads {used} only.** Nothing is made of {unread}.")
         return "\n\n".join(" ".join(line.split()) for line in lines)
 
-    def read(
-        self, path: str | None, text: str | None, modalities: Sequence[str], progress: Callable[..., Any]
-    ) -> tuple[str, list[Clip], str]:
-        """Extract and predict a clip: its player, its utterances and the result; no utterances where it fails."""
-        if not path and not (text and text.strip()):
-            return "", [], render.message("There is no clip yet; upload or record one, or write a text.")
+    def hand_in(self, kind: str, source: Source, used: Sequence[str], last: str = "") -> Ticket:
+        """Put one recording into the line.
+
+        Args:
+            kind: of input that it came from.
+            source: the recording; with neither file nor text, that of the last ticket is read again.
+            used: modalities that are not masked.
+            last: ticket before.
+
+        Errors:
+            PaSEError: there is no recording, or too many wait.
+        """
+        if source.path is None and kind != "text":
+            before = self.desk.find(last)
+            if before is None or before.kind != kind:
+                raise PaSEError("There is no clip yet; upload or record one, or write a text.")
+            reading = before.readings[0]
+            if reading.media is None:
+                raise PaSEError(f"{reading.name} is no longer kept; choose the file again.")
+            source = replace(source, media=reading.media, name=reading.name)
+        if source.path is None and source.media is None and not (source.text or "").strip():
+            raise PaSEError("There is no text yet; write one.")
+        self.predictor.check_masked(self.masked(used))
+        return self.desk.hand_in(kind, [source], without=self.masked(used), words=True)
+
+    def masked(self, used: Sequence[str]) -> list[str]:
+        """The modalities that are not used."""
+        return [name for name in self.predictor.modalities if name not in used]
+
+    def show(self, id: str | None) -> tuple[str, str]:
+        """The player and the result of a ticket of one recording, or how far it is."""
+        if not id:
+            return "", EMPTY
+        ticket = self.desk.find(id)
+        if ticket is None:
+            return "", render.message(_GONE)
+        reading = ticket.readings[0]
         player = ""
-        try:
-            if path:
-                info = probe(path) if Path(path).suffix.lower() != ".txt" else None
-                if info is not None and info.duration > self.max_seconds:
-                    raise PaSEError(
-                        f"The clip is {info.duration:.0f} s long, and this page takes {self.max_seconds:g} s at most; "
-                        "cut it."
-                    )
-                player = "" if info is None else render.player(path, video=info.video)
-            clips = self.predictor.extract(
-                path or None, text or None, progress=lambda done, of: progress((done, of), desc="Reading the clip")
-            )
-        except PaSEError as error:
-            return "", [], render.message(_without_folders(error, path))
-        return player, clips, self.predict(clips, modalities)
+        if reading.media is not None:
+            player = render.player(f"{self.address}/clip/{ticket.id}", video=bool(reading.video))
+        if not ticket.done and reading.result is None:
+            return player, page_parts.progress(ticket)
+        if reading.sentence or reading.result is None:
+            return player, render.message(reading.sentence)
+        bar = "" if ticket.done else page_parts.progress(ticket)
+        html = render.render_html(reading.result, self.predictor.predictor.model.task)
+        return player, bar + html + page_parts.downloads(ticket, 0, self.address)
 
-    def predict(self, clips: list[Clip], modalities: Sequence[str]) -> str:
-        """The result from some modalities; the others are masked."""
-        if not clips:
-            return _EMPTY
-        without = [name for name in self.predictor.modalities if name not in modalities]
-        try:
-            result = self.predictor.predict_utterances(clips, without=without)
-        except PaSEError as error:
-            return render.message(str(error))
-        return render.render_html(result, self.predictor.predictor.model.task)
+    def show_several(self, id: str | None) -> str:
+        """The table of a ticket of several recordings, and how far it is."""
+        if not id:
+            return ""
+        ticket = self.desk.find(id)
+        if ticket is None:
+            return render.message(_GONE)
+        bar = "" if ticket.done else page_parts.progress(ticket)
+        return bar + page_parts.several(ticket, self.predictor.predictor.model.task, self.address)
 
-    def many(self, paths: list[str] | None, progress: Callable[..., Any]) -> tuple[list[list[Any]], str | None]:
-        """One row per utterance of several clips, and the same as a CSV file; a clip that fails has a sentence."""
-        rows: list[dict[str, Any]] = []
-        for number, path in enumerate(paths or []):
-            progress((number, len(paths or [])), desc=f"Reading {Path(path).name}")
-            try:
-                if Path(path).suffix.lower() != ".txt" and probe(path).duration > self.max_seconds:
-                    raise PaSEError(f"The clip is longer than {self.max_seconds:g} s; cut it.")
-                result = self.predictor.predict(path, words=False)
-                rows += flat_rows(result.name, units_of(result, "utterance"))
-            except PaSEError as error:
-                rows.append({"clip": Path(path).name, "text": _without_folders(error, path)})
-        if not rows:
-            return [], None
-        columns = self.columns()
-        target = Path(tempfile.mkdtemp(dir=self.written.name)) / "results.csv"
-        with target.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        return [[_cell(row.get(name)) for name in columns] for row in rows], str(target)
-
-    def columns(self) -> list[str]:
-        """Of the table of several clips."""
-        predicted = "score" if self.predictor.predictor.model.task.values is not None else "label"
-        contributions = [f"contribution_{name}" for name in self.predictor.modalities]
-        return ["clip", "start", "end", predicted, "confidence", *contributions, "text"]
-
-
-def _without_front_matter(card: str) -> str:
-    """A card without its YAML, which is for machines."""
-    return card.partition("\n---\n")[2].lstrip() if card.startswith("---\n") else card
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None else round(value, 3) if isinstance(value, float) else value
-
-
-def _without_folders(error: PaSEError, path: str | None) -> str:
-    """The sentence without the server's folders."""
-    return str(error).replace(str(path), Path(path).name) if path else str(error)
+    async def follow(self, id: str | None, show: Callable[[str | None], Any]) -> AsyncIterator[Any]:
+        """What `show` gives for a ticket, whenever that changes, until the ticket is done."""
+        before = None
+        while True:
+            ticket = self.desk.find(id)
+            ended = ticket is None or ticket.done  # asked first, so that the last look is at the end
+            now = show(id)
+            if now != before:
+                yield now
+            if ended:
+                return
+            before = now
+            await asyncio.sleep(_LOOK)
 
 
 def build(page: Page) -> gr.Blocks:
     """The components and the functions that they call."""
     blocks: gr.Blocks
-    with gr.Blocks(title="PaSE", analytics_enabled=False, delete_cache=(_KEEP, _KEEP)) as blocks:
+    with gr.Blocks(title="PaSE", analytics_enabled=False, delete_cache=(int(KEEP), int(KEEP))) as blocks:
         gr.HTML(
             '<div class="pase-head"><h1>PaSE</h1><p>The sentiment of a clip, the words and modalities that it rests '
             "on, and the confidence in it.</p></div>"
         )
         if provenance := page.provenance():
             gr.Markdown(provenance, elem_id="pase-provenance")
-        with gr.Tab("One clip"), gr.Row():
-            _one_clip(page)
-        with gr.Tab("Several clips"):
-            _several_clips(page)
-        with gr.Tab("About the model"):
-            gr.Markdown(page.card)
-            gr.Markdown(
-                "Clips are read on the machine that runs this page and are sent nowhere else; uploads are deleted "
-                "after an hour, and when the page is stopped. Colours and bars describe the model, not the person."
-            )
-    blocks.queue(max_size=16)
+        with gr.Tabs() as tabs:
+            with gr.Tab("One clip", id="one"), gr.Row():
+                one, used, look = _one_clip(page)
+            with gr.Tab("Several clips", id="several"):
+                several, look_at_several = _several_clips(page)
+            with gr.Tab("Live", id="live"):
+                gr.HTML(page_parts.live())
+            with gr.Tab("About"):
+                gr.Markdown(page.card)
+                gr.Markdown(_PRIVACY)
+
+        def resume(id: str) -> Any:
+            """The ticket in the address of the page, to the tab that it belongs to."""
+            ticket = page.desk.find(id)
+            if ticket is not None and ticket.kind == "several":
+                return "", id, gr.update(), gr.update(selected="several")
+            names = [name for name in page.predictor.modalities if ticket is None or name not in ticket.without]
+            return id, "", gr.update(value=names), gr.update()
+
+        recalled = gr.Textbox(visible=False)
+        event = blocks.load(resume, [recalled], [one, several, used, tabs], js=_RECALL, **_EVENT)
+        look(event)
+        look_at_several(event)
+    blocks.queue(max_size=64)
     return blocks
 
 
-def _one_clip(page: Page) -> None:
+def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any], Any]]:
     """Inputs to the left, the result to the right.
 
-    A clip that was read moves from its input to the player beside the result, so that it stands on the page once. The
+    A clip that is read moves from its input to the player beside the result, so that it stands on the page once. The
     button reads it again, for example with a transcript, as long as its input is empty.
+
+    Returns:
+        The ticket, the modalities that are used, and what makes an event show the ticket.
     """
     with gr.Column(scale=5, min_width=260):
         video, video_go, sound, sound_go, text, text_go = _inputs()
-        with gr.Accordion("I have the transcript", open=False):
-            transcript = gr.Textbox(label="It is aligned to the sound; recognised if left empty", lines=3)
+        with gr.Accordion("Transcript, speakers", open=False):
+            transcript = gr.Textbox(label="Transcript: aligned to the sound; recognised if left empty", lines=3)
+            speakers = _speakers()
         example_buttons = _examples(page)
     with gr.Column(scale=7, min_width=260):
         names = list(page.predictor.modalities)
@@ -192,26 +207,37 @@ def _one_clip(page: Page) -> None:
         used = gr.CheckboxGroup(
             names, value=names, label="Modalities that the model uses (clear one to mask it)", elem_id="pase-modalities"
         )
-        result = gr.HTML(_EMPTY, elem_id="pase-result")
-    clips, last = gr.State([], time_to_live=_KEEP), gr.State({}, time_to_live=_KEEP)
+        result = gr.HTML(EMPTY, elem_id="pase-result")
+    ticket = gr.Textbox(visible=False)
 
     def reader(kind: str, example: str | None = None) -> Callable[..., Any]:
-        def read(
-            given: str | None,
-            text: str,
-            used: list[str],
-            last: dict[str, str],
-            progress: gr.Progress = gr.Progress(),  # noqa: B008
-        ) -> Any:
-            path = example or given or last.get(kind)
-            player, utterances, html = page.read(path, "" if example else text, used, progress)
-            if not utterances:  # the clip stays in its input, where it can be replaced
-                return player, utterances, html, gr.update(), gr.update(), last
-            return player, utterances, html, None, None, {kind: path} if path else {}
+        def read(given: str | None, text: str, speakers: str | None, used: list[str], last: str) -> Any:
+            try:
+                source = Source(Path(example), upload=False) if example else _upload(given, text)
+                source.speakers = speakers or None
+                new = page.hand_in(kind, source, used, last)
+            except PaSEError as error:
+                return gr.update(), gr.update(), render.message(str(error)), gr.update(), gr.update()
+            return new.id, "", page_parts.progress(new), None, None
 
         return read
 
-    outputs: list[Any] = [player, clips, result, video, sound, last]
+    async def follow(id: str) -> AsyncIterator[Any]:
+        async for shown in page.follow(id, page.show):
+            yield shown
+
+    def mask(id: str, used: list[str]) -> Any:
+        found = page.desk.find(id)
+        try:
+            if found is not None:
+                page.desk.mask(found, page.masked(used))
+        except PaSEError as error:
+            return render.message(str(error))
+        return gr.update()
+
+    def look(event: Any) -> Any:
+        return event.then(follow, [ticket], [player, result], **_FOLLOW)
+
     nothing = gr.State(None)
     buttons = [
         (video_go, reader("video"), video, transcript),
@@ -220,25 +246,42 @@ def _one_clip(page: Page) -> None:
         *((button, reader("example", str(path)), nothing, transcript) for button, path in example_buttons),
     ]
     for button, read, source, words in buttons:
-        event = button.click(read, [source, words, used, last], outputs, show_progress_on=result, **_ONE_AT_A_TIME)
-        event.then(None, js=_SCROLL)  # on a phone the result stands below the button
-    used.change(page.predict, [clips, used], [result], api_visibility="private", show_progress="hidden")
+        event = button.click(
+            read, [source, words, speakers, used, ticket], [ticket, player, result, video, sound], **_EVENT
+        )
+        event.success(None, [ticket], js=_REMEMBER).then(None, js=_SCROLL)  # on a phone it stands below the button
+        look(event)
+    look(used.input(mask, [ticket, used], [result], **_EVENT))
+    return ticket, used, look
 
 
 def _inputs() -> tuple[gr.Video, gr.Button, gr.Audio, gr.Button, gr.Textbox, gr.Button]:
     """A tab per kind of clip, each with its button."""
     with gr.Tab("Video"):
         video = gr.Video(
-            sources=["upload", "webcam"], include_audio=True, show_label=False, height=280, elem_id="pase-video"
+            sources=["upload", "webcam"],
+            include_audio=True,
+            show_label=False,
+            height=280,
+            buttons=[],  # one would send the clip to a public server
+            elem_id="pase-video",
         )
         video_go = gr.Button("Predict this video", variant="primary", elem_id="pase-go-video")
     with gr.Tab("Sound"):
-        sound = gr.Audio(sources=["upload", "microphone"], type="filepath", show_label=False)
-        sound_go = gr.Button("Predict this sound", variant="primary")
+        sound = gr.Audio(
+            sources=["upload", "microphone"], type="filepath", show_label=False, buttons=[], elem_id="pase-sound"
+        )
+        sound_go = gr.Button("Predict this sound", variant="primary", elem_id="pase-go-sound")
     with gr.Tab("Text alone"):
         text = gr.Textbox(label="Text", lines=4, elem_id="pase-text")
         text_go = gr.Button("Predict this text", variant="primary", elem_id="pase-go-text")
     return video, video_go, sound, sound_go, text, text_go
+
+
+def _speakers() -> gr.Radio:
+    """Whether speakers are told apart, and how."""
+    choices = [("not told apart", ""), ("by voice", "auto"), ("one per channel", "channels")]
+    return gr.Radio(choices, value="", label="Speakers", elem_classes="pase-speakers")
 
 
 def _examples(page: Page) -> list[tuple[gr.Button, Path]]:
@@ -252,78 +295,47 @@ def _examples(page: Page) -> list[tuple[gr.Button, Path]]:
         ]
 
 
-def _several_clips(page: Page) -> None:
-    """Files become a table and a CSV."""
+def _upload(path: str | None, text: str | None = None) -> Source:
+    """What came by an input of Gradio, which wrote it below its own folder."""
+    if path is None:
+        return Source(None, text)
+    if not Path(path).resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()):
+        raise PaSEError("A clip must be uploaded or recorded; choose a file.")
+    return Source(Path(path), text)
+
+
+def _several_clips(page: Page) -> tuple[gr.Textbox, Callable[[Any], Any]]:
+    """Files become a table that can be downloaded; returns the ticket, and what makes an event show it."""
     gr.Markdown("One row per utterance; clips of more than 30 s are cut at pauses.")
-    chosen = gr.File(file_count="multiple", file_types=[*sorted(MEDIA), ".txt"], show_label=False)
+    chosen = gr.File(file_count="multiple", file_types=[*sorted(MEDIA), ".txt"], show_label=False, elem_id="pase-files")
+    speakers = _speakers()
     go = gr.Button("Predict these clips", variant="primary", elem_id="pase-go-many")
-    columns = page.columns()
-    # wide enough for the names, which would otherwise break within a word
-    widths: list[str | int] = [_WIDTHS.get(name, f"{max(82, 9 * len(name) + 30)}px") for name in columns]
-    table = gr.Dataframe(headers=columns, column_widths=widths, interactive=False, wrap=True, show_label=False)
-    download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="pase-csv")
+    table = gr.HTML(elem_id="pase-several")
+    ticket = gr.Textbox(visible=False)
 
-    def many(paths: list[str] | None, progress: gr.Progress = gr.Progress()) -> Any:  # noqa: B008
-        rows, target = page.many(paths, progress)
-        return rows, gr.DownloadButton(value=target, interactive=target is not None)
-
-    go.click(many, [chosen], [table, download], **_ONE_AT_A_TIME)
-
-
-def _text(root: Any, name: str) -> str:
-    return str(root.joinpath(name).read_text(encoding="utf-8"))
-
-
-def launch(
-    run: str | Path,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    max_seconds: float = 600.0,
-    max_megabytes: int = 200,
-    further_hosts: Sequence[str] = (),
-    modalities: Sequence[str] | None = None,
-) -> None:
-    """Serve the page until it is stopped.
-
-    Args:
-        run: run folder, or a folder with a saved model.
-        host: address to listen on.
-        port: to listen on.
-        max_seconds: longest clip.
-        max_megabytes: largest upload.
-        further_hosts: names by which the page is reached, beside this machine's own.
-        modalities: to read; all that the model reads if None.
-
-    Errors:
-        PaSEError: there is no model, it does not read the modalities, or a name is none.
-    """
-    hosts = allowed_hosts(host, further_hosts)
-    root = files("pase_msa.serve")
-    fonts = ["system-ui", "sans-serif"]  # of the reader's own machine: nothing is fetched from elsewhere
-    with temporary_files() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")  # read when components are made
-        page = Page(run, max_seconds, modalities)
-        blocks = build(page)
+    def read(paths: list[str] | None, speakers: str | None) -> Any:
         try:
-            blocks.launch(
-                server_name=host,
-                server_port=port,
-                prevent_thread_lock=True,
-                quiet=True,
-                allowed_paths=[str(page.root.resolve() / "examples")] if page.examples else [],
-                max_file_size=f"{max_megabytes}mb",
-                state_session_capacity=64,
-                footer_links=[],
-                ssr_mode=False,
-                theme=gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"], primary_hue="blue"),
-                css=_text(root, "page.css"),
-                head=f"<style>{_FRAME}</style><script>{_text(root, 'page.js')}</script>",
-                app_kwargs={"middleware": [Middleware(HostCheck, allowed_hosts=hosts, www_redirect=False)]},
-            )
-            print(f"the page is at http://{host}:{blocks.server_port} (Ctrl+C stops it)", flush=True)
-            blocks.block_thread()
-        finally:
-            with contextlib.suppress(Exception):  # it has not started, or has ended already
-                blocks.close(verbose=False)  # first, so that no upload is written any more
-            page.close()
+            sources = [replace(_upload(path), speakers=speakers or None) for path in paths or []]
+            if not sources:
+                raise PaSEError("There are no clips yet; choose some files.")
+            new = page.desk.hand_in("several", sources, without=(), words=False)
+        except PaSEError as error:
+            return gr.update(), render.message(str(error)), gr.update()
+        return new.id, page_parts.progress(new), None
+
+    async def follow(id: str) -> AsyncIterator[str]:
+        async for shown in page.follow(id, page.show_several):
+            yield shown
+
+    def look(event: Any) -> Any:
+        return event.then(follow, [ticket], [table], **_FOLLOW)
+
+    event = go.click(read, [chosen, speakers], [ticket, table, chosen], **_EVENT)
+    event.success(None, [ticket], js=_REMEMBER)
+    look(event)
+    return ticket, look
+
+
+def _without_front_matter(card: str) -> str:
+    """A card without its YAML, which is for machines."""
+    return card.partition("\n---\n")[2].lstrip() if card.startswith("---\n") else card

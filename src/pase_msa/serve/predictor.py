@@ -6,6 +6,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -98,7 +99,7 @@ class Predictor:
         return self.model.extraction
 
     def predict(
-        self, data: FeatureTable | str | Path, *, split: str | None = None, empty: bool = False
+        self, data: FeatureTable | str | Path, *, split: str | None = None, empty: bool = False, last: int | None = None
     ) -> Iterator[Prediction]:
         """Predictions in the order of the rows. Labels are not read.
 
@@ -106,6 +107,7 @@ class Predictor:
             data: a table, or its path.
             split: predict only this split; all rows if None.
             empty: accept data with none of the model's modalities, and give the prediction without any modality.
+            last: predict only so many rows at the end; those before them are their context.
 
         Errors:
             PaSEError: no such split, feature sizes other than in training, features that were extracted otherwise than
@@ -122,7 +124,10 @@ class Predictor:
                 f"The model reads {', '.join(self.modalities)}, and the data hold none of these (they hold "
                 f"{', '.join([*table.modalities, *(['text'] if table.schema.text else [])]) or 'none'})."
             )
-        return self._rows(table, dataset.rows, infer(self.model, dataset))
+        if last is not None and not dataset.whole_videos:
+            dataset = dataset.over(dataset.rows[-last:])
+        predictions = self._rows(table, dataset.rows, infer(self.model, dataset))
+        return predictions if last is None else islice(predictions, len(dataset) - last, None)
 
     def _rows(self, table: FeatureTable, rows: Any, inference: Inference) -> Iterator[Prediction]:
         task = self.model.task

@@ -6,10 +6,10 @@ Everything that comes from outside, such as words and notes, is escaped.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape
-from urllib.parse import quote
 
-from pase_msa.serve.results import ClipResult, UtteranceResult
+from pase_msa.serve.results import ClipResult, UtteranceResult, overall
 from pase_msa.serve.summary import clock
 from pase_msa.task import Task
 
@@ -29,9 +29,9 @@ def render_html(result: ClipResult, task: Task) -> str:
     return f'<div class="pase-result">{"".join(parts)}</div>'
 
 
-def player(path: str, *, video: bool, prefix: str = "/gradio_api/file=") -> str:
+def player(address: str, *, video: bool) -> str:
     """A video or audio element that plays the clip."""
-    source = escape(prefix + quote(path))
+    source = escape(address)
     if video:
         return f'<video class="pase-media" controls playsinline preload="auto" src="{source}"></video>'
     return f'<audio class="pase-media" controls preload="auto" src="{source}"></audio>'
@@ -82,27 +82,62 @@ def _prediction(result: ClipResult, task: Task) -> str:
 
 
 def _curve(result: ClipResult, task: Task) -> str:
-    """The prediction over time within each utterance, and a cursor that the page moves as the clip plays."""
-    if result.duration is None or not any(item.curve for item in result.utterances):
-        return ""
-    length = max(result.duration, max(point.time for item in result.utterances for point in item.curve))
-    low, high, centre = _bounds(task)
+    """The prediction over time within each utterance, a row per speaker, and cursors that move as the clip plays."""
     utterances = [item for item in result.utterances if item.curve]
+    if result.duration is None or not utterances:
+        return ""
+    length = max(result.duration, max(point.time for item in utterances for point in item.curve))
+    speakers = list(dict.fromkeys(item.speaker for item in result.utterances))
+    if len(speakers) == 1:
+        rows = _plot(utterances, length, task, "")
+    else:
+        rows = "".join(_speaker_row(result, speaker, length, task) for speaker in speakers)
+    return (
+        f'<section><h3>Over time</h3>{rows}<div class="pase-ends pase-times"><span>0:00</span>'
+        f"<span>{clock(length)}</span></div>"
+        '<p class="pase-hint">Line: the prediction if the utterance ended at that time. Block: the prediction for the '
+        "whole utterance. Click to play from there.</p></section>"
+    )
+
+
+def _speaker_row(result: ClipResult, speaker: str | None, length: float, task: Task) -> str:
+    """What one speaker said: the share of the talk, the mean prediction, and the curve."""
+    items = [item for item in result.utterances if item.speaker == speaker]
+    prediction, _ = overall(result.name, items)
+    value = prediction.label or f"{prediction.score:+.2f}"
+    everything = sum(map(_length, result.utterances)) or 1.0
+    name = name_of(speaker)
+    plot = _plot([item for item in items if item.curve], length, task, f" of {name}")
+    return (
+        f'<div class="pase-speaker"><div class="pase-speaker-head"><b>{escape(name)}</b> <span>{escape(value)}</span>'
+        f"<span>{sum(map(_length, items)) / everything:.0%} of the talk</span></div>{plot}</div>"
+    )
+
+
+def name_of(speaker: str | None) -> str:
+    """How a speaker is called on the page."""
+    return speaker or "unknown speaker"
+
+
+def _length(item: UtteranceResult) -> float:
+    return max(0.0, (item.end or item.start) - item.start)
+
+
+def _plot(utterances: Sequence[UtteranceResult], length: float, task: Task, whose: str) -> str:
+    """A plot of some utterances over the whole length."""
+    low, high, centre = _bounds(task)
     shapes = "".join(_utterance_shapes(item, length, task) for item in utterances)
     points = [[round(point.time, 2), round(point.value, 3)] for item in utterances for point in item.curve]
-    values = "; ".join(f"{clock(item.start)} {item.value:+.2f}" for item in result.utterances)
+    values = "; ".join(f"{clock(item.start)} {item.value:+.2f}" for item in utterances)
     middle = f"{100 - _place(centre, task):.2f}"
     return (
-        '<section><h3>Over time</h3><div class="pase-chart"><div class="pase-axis">'
+        '<div class="pase-chart"><div class="pase-axis">'
         f"<span>{high:+g}</span><span>{centre:g}</span><span>{low:g}</span></div>"
         f'<div class="pase-plot" data-length="{length:.3f}" data-points="{escape(json.dumps(points))}" role="img" '
-        f'aria-label="the prediction over time, by utterance: {escape(values)}">'
+        f'aria-label="the prediction{escape(whose)} over time, by utterance: {escape(values)}">'
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" aria-hidden="true">'
         f'<line x1="0" x2="100" y1="{middle}" y2="{middle}"/>{shapes}</svg>'
         '<div class="pase-cursor"><b></b></div></div></div>'
-        f'<div class="pase-ends pase-times"><span>0:00</span><span>{clock(length)}</span></div>'
-        '<p class="pase-hint">Line: the prediction if the utterance ended at that time. Block: the prediction for the '
-        "whole utterance. Click to play from there.</p></section>"
     )
 
 
@@ -127,8 +162,8 @@ def _transcript(result: ClipResult, task: Task) -> str:
     low, high, _ = _bounds(task)
     # where all influences are small, the strongest is not painted as if it were large
     strongest = max(*influences, 0.25 * (high - low) / 6)
-    several = len(result.utterances) > 1
-    rows = "".join(_transcript_line(item, strongest, task, marked=several) for item in result.utterances)
+    several, named = len(result.utterances) > 1, len({item.speaker for item in result.utterances}) > 1
+    rows = "".join(_transcript_line(item, strongest, task, several, named) for item in result.utterances)
     what = "score" if task.values is not None else "probability of the class"
     if any(influences):
         hint = (
@@ -143,8 +178,8 @@ def _transcript(result: ClipResult, task: Task) -> str:
     return f'<section><h3>Transcript</h3><div class="pase-transcript">{rows}</div>{hint}</section>'
 
 
-def _transcript_line(item: UtteranceResult, strongest: float, task: Task, *, marked: bool) -> str:
-    """The words of one utterance; `marked` puts its time and prediction before them."""
+def _transcript_line(item: UtteranceResult, strongest: float, task: Task, marked: bool, named: bool) -> str:
+    """The words of one utterance; `marked` puts its time and prediction before them, `named` its speaker."""
     words = []
     for word in item.words:
         influence = word.influence or 0.0
@@ -159,9 +194,10 @@ def _transcript_line(item: UtteranceResult, strongest: float, task: Task, *, mar
         return f"<p>{text}</p>"
     side = "positive" if item.value >= _bounds(task)[2] else "negative"
     prediction = item.prediction.label or f"{item.value:+.2f}"
+    who = f'<b class="pase-who">{escape(name_of(item.speaker))}</b> ' if named else ""
     return (
         f'<p><button type="button" class="pase-chip {side}" data-at="{item.start:.2f}">{clock(item.start)} '
-        f"<b>{escape(prediction)}</b></button> {text}</p>"
+        f"<b>{escape(prediction)}</b></button> {who}{text}</p>"
     )
 
 

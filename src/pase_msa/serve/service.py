@@ -21,6 +21,8 @@ from pase_msa.media.decode import duration_of
 from pase_msa.serve.batching import Batcher, QueueFull
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.limits import Limits
+from pase_msa.serve.live import Message
+from pase_msa.serve.live_room import LiveRoom
 from pase_msa.serve.predictor import Prediction, Predictor
 
 _BLOCK = 1 << 20  # bytes of an upload that are in memory at once
@@ -40,6 +42,7 @@ class Service:
         predictor: predicts from features.
         inputs: what requests may hold, by modality.
         batcher: gathers features of several requests into one batch.
+        room: of the live streams; None without `clips`.
         registry: of the metrics for Prometheus.
     """
 
@@ -67,6 +70,13 @@ class Service:
         self.batcher: Batcher[Utterance, Prediction] = Batcher(
             self._predict_batch, limits.batch, limits.wait, limits.queue, sizes.observe
         )
+        self.room = None if self.clips is None else LiveRoom(self.clips, limits.streams)
+        self._messages = Counter("pase_live_messages", "Messages of live streams", ["type"], registry=self.registry)
+        self._live_seconds = Histogram(
+            "pase_live_seconds", "Seconds that the final result of an utterance took", registry=self.registry
+        )
+        streams = Gauge("pase_streams", "Live streams", registry=self.registry)
+        streams.set_function(lambda: 0 if self.room is None else len(self.room))
         self._clip_threads = ThreadPoolExecutor(limits.clips, "clip")
         self._clips_taken = 0
         clips = Gauge("pase_clips", "Clips that are read or wait", registry=self.registry)
@@ -143,7 +153,15 @@ class Service:
         except PaSEError as error:
             raise PaSEError(str(error).replace(str(path), "The clip")) from None
 
+    def observe(self, message: Message) -> None:
+        """Count a message of a live stream."""
+        self._messages.labels(message["type"]).inc()
+        if message["type"] == "final":
+            self._live_seconds.observe(message["seconds"])
+
     async def stop(self) -> None:
         """Cancel what waits, and wait for what runs."""
+        if self.room is not None:
+            await asyncio.to_thread(self.room.close)
         await self.batcher.stop()
         self._clip_threads.shutdown(wait=True, cancel_futures=True)
