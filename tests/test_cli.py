@@ -339,14 +339,16 @@ def test_the_configuration_can_be_printed(capsys):
 
 NAMES = [
     *("adapt", "ask", "card", "compare", "convert", "demo", "diagnose", "doctor", "evaluate", "export", "extract"),
-    *("inspect", "predict", "report", "reproduce", "serve", "study", "sweep", "train"),
+    *("inspect", "listen", "predict", "report", "reproduce", "serve", "study", "sweep", "train"),
 ]
+TRAINING = {"torch", "lightning", "torchmetrics", "safetensors", "scipy", "sklearn", "joblib"}
+TRAINING |= {"datasets", "pandas", "pyarrow", "requests", "transformers", "matplotlib", "rich"}
 #: command -> packages that its `--help` may load beside jsonargparse
 HELP_LOADS = {
     **{name: set() for name in NAMES},
-    # its options are those of the model and the balancing method, which are PyTorch modules and Lightning callbacks
-    "train": {"torch", "lightning", "torchmetrics", "safetensors", "scipy", "sklearn", "joblib"}
-    | {"datasets", "pandas", "pyarrow", "requests", "transformers", "matplotlib", "rich"},
+    # options of both are those of modules and callbacks of PyTorch and Lightning
+    "train": TRAINING,
+    "adapt": TRAINING,
 }
 
 
@@ -446,5 +448,5 @@ def test_a_missing_package_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr("pase_msa.optional.find_spec", lambda name: None)
     assert main(["demo", "run"]) == 2
     printed = capsys.readouterr().err
-    assert "needs the package gradio" in printed
+    assert "needs the packages gradio, fastapi, uvicorn" in printed
     assert "pip install 'pase-msa[demo]'" in printed

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pase_msa.balancing.base import BalancingMethod
 from pase_msa.calibration import fit_temperature
 from pase_msa.cards.card import RunFacts
 from pase_msa.data.dataset import UtteranceDataset, evaluation_loader
 from pase_msa.heldout.modality_report import modality_report
 from pase_msa.models.base import Model
 from pase_msa.training.run_folder import RunFolder
+
+if TYPE_CHECKING:  # evaluation reads `run_facts` and loads no Lightning
+    from pase_msa.balancing.base import BalancingMethod
 
 
 def calibrate(
