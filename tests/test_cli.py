@@ -338,15 +338,30 @@ def test_the_configuration_can_be_printed(capsys):
 
 
 NAMES = [
-    *("ask", "compare", "convert", "demo", "diagnose", "doctor", "evaluate", "export", "extract", "inspect"),
+    *(
+        "adapt",
+        "ask",
+        "card",
+        "compare",
+        "convert",
+        "demo",
+        "diagnose",
+        "doctor",
+        "evaluate",
+        "export",
+        "extract",
+        "inspect",
+    ),
     *("predict", "report", "reproduce", "serve", "study", "sweep", "train"),
 ]
 #: command -> packages that its `--help` may load beside jsonargparse
+TRAINING = {"torch", "lightning", "torchmetrics", "safetensors", "scipy", "sklearn", "joblib"}
+TRAINING |= {"datasets", "pandas", "pyarrow", "requests", "transformers", "matplotlib", "rich"}
 HELP_LOADS = {
     **{name: set() for name in NAMES},
     # its options are those of the model and the balancing method, which are PyTorch modules and Lightning callbacks
-    "train": {"torch", "lightning", "torchmetrics", "safetensors", "scipy", "sklearn", "joblib"}
-    | {"datasets", "pandas", "pyarrow", "requests", "transformers", "matplotlib", "rich"},
+    "train": TRAINING,
+    "adapt": TRAINING,
 }
 
 

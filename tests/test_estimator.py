@@ -325,7 +325,7 @@ def transcripts(monkeypatch):
     import pase_msa.data.inputs as inputs
     from pase_msa.data.columns import SequenceColumn
 
-    def frozen(texts, settled):
+    def frozen(texts, settled, keep):
         rows = [None if not t else np.array([len(t), t.count("good")], dtype=np.float32) for t in texts]
         return SequenceColumn.from_arrays(rows, 2)
 

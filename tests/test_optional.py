@@ -29,10 +29,10 @@ def test_an_extra_brings_its_package(package):
     assert not distributions & {name_of(item) for item in PROJECT["dependencies"]}
 
 
-def test_all_is_everything_but_what_is_for_research_only_or_for_developers():
+def test_all_is_everything_but_what_few_may_or_want_to_install():
     (requirement,) = PROJECT["optional-dependencies"]["all"]
     names = set(re.search(r"\[(.*)\]", requirement)[1].split(","))
-    assert names == set(PROJECT["optional-dependencies"]) - {"all", "egemaps", "examples", "docs", "dev"}
+    assert names == set(PROJECT["optional-dependencies"]) - {"all", "egemaps", "gguf", "examples", "docs", "dev"}
 
 
 def test_a_missing_package_is_one_sentence(tmp_path, monkeypatch):

@@ -26,12 +26,20 @@ def one_word(name):
     folder(name, "id,split,sentiment\n" + "".join(f"{i},{splits[i]},{cells[i]}\n" for i in range(60)), 60)
 
 
+def copied(name):
+    rng, splits = np.random.default_rng(0), ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    scores = rng.uniform(-3, 3, 60)
+    folder(name, "id,split,sentiment\n" + "".join(f"{i},{splits[i]},{scores[i]}\n" for i in range(60)), 60)
+    np.save(f"{name}/hints.npy", scores[:, None])
+
+
 def finished(name):
     Path(name).mkdir(parents=True)
     (Path(name) / "results.json").write_text("{}")
 
 
 CASES = [
+    (lambda: copied("h"), "train --data h --out r"),
     (lambda: folder("n", PLAIN, rows=5), "inspect n"),
     (lambda: folder("c", "id,split,text,sentiment\na,train,I do,2\nb,train,well, I do,2\n", 2), "inspect c"),
     (lambda: one_word("c"), "inspect c"),
@@ -53,7 +61,14 @@ def test_a_message_of_the_page_is_printed(make, words, tmp_path, monkeypatch, ca
     assert capsys.readouterr().err.removeprefix("pase: ").strip() in SHOWN
 
 
-@pytest.mark.parametrize("part", ["is being written by another command", "The sound is silent, so audio is absent."])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "and what follows is not read; ",
+        "is being written by another command",
+        "The sound is silent, so audio is absent.",
+    ],
+)
 def test_other_messages_are_in_the_code(part):
     assert any(part in text for text in SHOWN)
     assert any(part in file.read_text() for file in (ROOT / "src").rglob("*.py"))
