@@ -344,8 +344,6 @@ NAMES = [
 TRAINING = {"torch", "lightning", "torchmetrics", "safetensors", "scipy", "sklearn", "joblib"}
 TRAINING |= {"datasets", "pandas", "pyarrow", "requests", "transformers", "matplotlib", "rich"}
 #: command -> packages that its `--help` may load beside jsonargparse
-TRAINING = {"torch", "lightning", "torchmetrics", "safetensors", "scipy", "sklearn", "joblib"}
-TRAINING |= {"datasets", "pandas", "pyarrow", "requests", "transformers", "matplotlib", "rich"}
 HELP_LOADS = {
     **{name: set() for name in NAMES},
     # options of both are those of modules and callbacks of PyTorch and Lightning
