@@ -32,7 +32,7 @@ OPEN = 16
 ANSWERS = 64
 """Answers that are kept; the oldest go first."""
 MEMORY = 256_000_000
-"""Bytes of recordings that are kept to be played; the oldest go first."""
+"""Bytes of recordings that are kept for listening; the oldest go first."""
 KEEP = 3600.0
 """Seconds for which an answer is kept."""
 
@@ -222,7 +222,7 @@ class Desk:
             result = yield from self.predictor.predict_pieces(
                 clips, without=ticket.without, words=words, name=reading.name, progress=report
             )
-            # kept are recordings that can be played, and of the tracks what a masked prediction needs
+            # kept are recordings to listen to, and of the tracks what a masked prediction needs
             if ticket.kind != "several" and path is not None and reading.video is not None:
                 reading.media = path.read_bytes() if path.stat().st_size <= MEMORY else None
             reading.clips = [] if ticket.kind == "several" else [_slim(clip) for clip in clips]

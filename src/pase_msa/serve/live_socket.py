@@ -22,7 +22,7 @@ from pase_msa.serve.live_room import LiveRoom, RoomFull, Stream
 LARGEST = 1 << 20
 """Bytes of a message, half a minute of sound."""
 IDLE = 60.0
-"""Seconds without any sound, after which a stream is closed."""
+"""Seconds without any sound, after which a stream is ended."""
 _UNREAD = 256  # messages that may wait for a client that does not read them
 _NORMAL, _BAD_DATA, _POLICY, _FAULT, _LATER = 1000, 1007, 1008, 1011, 1013  # RFC 6455 and its registry
 
@@ -66,7 +66,7 @@ def add_live(
         loop, outgoing = asyncio.get_running_loop(), asyncio.Queue[Message | None]()
 
         def put(message: Message | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed
+            with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(outgoing.put_nowait, message)
 
         def send(message: Message) -> None:
@@ -124,7 +124,7 @@ async def _receive(socket: WebSocket, stream: Stream, outgoing: asyncio.Queue[Me
         try:
             message = await asyncio.wait_for(socket.receive(), IDLE)
         except TimeoutError:
-            raise PaSEError(f"No sound came for {IDLE:g} s, so the stream was closed; open another one.") from None
+            raise PaSEError(f"No sound came for {IDLE:g} s, so the stream was ended; open another one.") from None
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", _NORMAL))
         if outgoing.qsize() > _UNREAD:

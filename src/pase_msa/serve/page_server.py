@@ -1,4 +1,4 @@
-"""The page's server: the page itself, recordings to be played, and answers as files."""
+"""The page's server: the page itself, recordings to listen to, and answers as files."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def _prediction(result: ClipResult, task: Task) -> str:
 
 
 def _curve(result: ClipResult, task: Task) -> str:
-    """The prediction over time within each utterance, a row per speaker, and cursors that move as the clip plays."""
+    """The prediction over time within each utterance, a row per speaker, and cursors that move with the clip."""
     utterances = [item for item in result.utterances if item.curve]
     if result.duration is None or not utterances:
         return ""

@@ -39,7 +39,7 @@ class Turns:
             self._changed.notify()
 
     def close(self) -> None:
-        """Wait for the pieces that run; what is in the line is closed, and nothing of it is done."""
+        """Wait for the pieces that run; what is in the line is given up, and nothing of it is done."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
