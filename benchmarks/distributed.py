@@ -1,6 +1,6 @@
 """Seconds per epoch in one process and in several on one machine, one thread each: `python -m benchmarks.distributed`.
 
-    python -m benchmarks.distributed [--utterances 16000] [--frames 1] [--epochs 4] [--processes 2] [--json]
+    python -m benchmarks.distributed [--utterances 16000] [--frames 1] [--epochs 4] [--batch-size 64] [--json]
 
 Features of the sizes of CMU-MOSEI (768 / 74 / 35), made here; `--frames 50` makes sequences of 5 to 50 steps of them.
 Every model goes over the same utterances with the same joint batch: of two processes, each has half of it. An epoch
@@ -31,7 +31,6 @@ from pase_msa.training.run import prepare
 
 MODELS: dict[str, dict[str, Any]] = {"concat": {"model": {"name": "concat"}}, "pase": {}}
 SIZES = {"text": 768, "audio": 74, "vision": 35}
-_BATCH = 64  # of all processes together
 
 
 def write_data(folder: Path, utterances: int, frames: int) -> None:
@@ -43,10 +42,11 @@ def write_data(folder: Path, utterances: int, frames: int) -> None:
     synthetic_table(spec, path=folder)
 
 
-def train_one(data: str, model: str, processes: int, epochs: int) -> None:
+def train_one(data: str, model: str, processes: int, epochs: int, batch_size: int) -> None:
     """Train, and print the seconds of the epochs; the other processes print nothing."""
+    own = batch_size // processes  # of each process
     training = TrainingConfig(
-        epochs=epochs, patience=epochs, batch_size=_BATCH // processes, threads=1, accelerator="cpu", devices=processes
+        epochs=epochs, patience=epochs, batch_size=own, threads=1, accelerator="cpu", devices=processes
     )
     config = RunConfig(data=data, training=training, **MODELS[model])
     clock = Clock()
@@ -58,9 +58,10 @@ def train_one(data: str, model: str, processes: int, epochs: int) -> None:
         print(json.dumps({"seconds": clock.seconds, **metrics}))
 
 
-def measure(data: str, model: str, processes: int, epochs: int) -> dict[str, Any]:
+def measure(data: str, model: str, processes: int, epochs: int, batch_size: int) -> dict[str, Any]:
     """The same in a Python process of its own, which starts the others."""
     words = ["--worker", data, "--model", model, "--processes", str(processes), "--epochs", str(epochs)]
+    words += ["--batch-size", str(batch_size)]
     command = [sys.executable, "-m", "benchmarks.distributed", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=16000, help="of the training split")
     parser.add_argument("--frames", type=int, default=1, help="largest number of steps of an utterance")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=64, help="of all processes together")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--model", choices=list(MODELS))
     parser.add_argument("--json", action="store_true")
@@ -80,14 +82,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.worker:
-        train_one(options.worker, options.model, options.processes, options.epochs)
+        train_one(options.worker, options.model, options.processes, options.epochs, options.batch_size)
         return
     results: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
         data = str(Path(folder) / "data")
         write_data(Path(data), options.utterances, options.frames)
         for model in [options.model] if options.model else MODELS:
-            one, several = (measure(data, model, count, options.epochs) for count in (1, options.processes))
+            counts, rest = (1, options.processes), (options.epochs, options.batch_size)
+            one, several = (measure(data, model, count, *rest) for count in counts)
             results[model] = {"one": one, "several": several, "speedup": one["seconds"] / several["seconds"]}
     if options.json:
         print(json.dumps(results))

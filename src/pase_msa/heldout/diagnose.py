@@ -24,7 +24,7 @@ from pase_msa.heldout.stored import kept, key_of
 from pase_msa.task import Task
 
 _log = logging.getLogger(__name__)
-_MOST = 5000  # training utterances; more take longer and change the intervals little
+_MOST = 5000  # utterances of a split; more take longer and change the intervals little
 
 
 def diagnose(
@@ -84,7 +84,7 @@ def diagnose_problem(problem: Problem, *, seed: int = 0, keep: bool = False) -> 
 def diagnose_datasets(
     task: Task, train: UtteranceDataset, valid: UtteranceDataset, *, seed: int = 0, keep: bool = False
 ) -> Diagnosis:
-    """Diagnose the datasets that a run trains on; of a large training split, some of its videos.
+    """Diagnose the datasets that a run trains on; of a large split, some of its videos.
 
     The arguments are those of `diagnose_problem`.
     """
@@ -97,7 +97,7 @@ def diagnose_datasets(
     chosen = train.subsample(_MOST, seed).rows
     if len(chosen) < len(train):
         _log.info("the diagnosis reads %d of %d training utterances", len(chosen), len(train))
-    rows = np.concatenate([chosen, valid.rows])
+    rows = np.concatenate([chosen, valid.subsample(_MOST, seed).rows])
     pooled = {name: pool(column, rows, len(chosen)) for name, column in train.columns.items()}
     features = {name: values for name, (values, _) in pooled.items()}
     poolings = {name: pooling for name, (_, pooling) in pooled.items()}

@@ -53,6 +53,8 @@ class TrainingConfig:
         workers: processes that load batches.
         shuffle_buffer: of a sharded table, stream the training split, and draw the next utterance among so many; None
             copies the table to this machine.
+        validation_limit: utterances of the validation split, at most, that each epoch is judged on: those of videos
+            that the seed draws once. The results at the end are of all of them.
         accelerator: of Lightning: "auto", "cpu", "gpu", ...
         devices: of Lightning: "auto" or a number.
         precision: "32-true", or "bf16-mixed": encoders compute in bfloat16, everything else in single precision. "auto"
@@ -75,6 +77,7 @@ class TrainingConfig:
     threads: int | None = None
     workers: int = 0
     shuffle_buffer: int | None = None
+    validation_limit: int = 20_000
     accelerator: str = "auto"
     devices: str | int = "auto"
     precision: str = "32-true"
@@ -95,6 +98,7 @@ class TrainingConfig:
             threads=Range(1, 4096, whole=True),
             workers=Range(0, 1024, whole=True),
             shuffle_buffer=COUNT,
+            validation_limit=COUNT,
         )
         one_of(self.optimizer, ("adamw", "adam", "sgd"), "training.optimizer")
         one_of(self.schedule, ("constant", "linear", "cosine"), "training.schedule")

@@ -147,7 +147,7 @@ def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
         grouped = fine_tunes(prepared.model) and prepared.stream is None
     return SentimentData(
         prepared.train,
-        prepared.valid,
+        prepared.valid.subsample(options.validation_limit, config.seed),
         batch_size=options.batch_size,
         seed=config.seed,
         group_by_length=grouped,
