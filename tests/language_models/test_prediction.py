@@ -399,6 +399,26 @@ def test_the_likelihood_of_an_answer_is_that_of_its_tokens_one_by_one(llama):
         assert value == pytest.approx(expected, abs=1e-3)
 
 
+def test_what_conversations_begin_with_is_read_once_and_changes_nothing(llama, monkeypatch):
+    examples, answers = [(f"train text {i}", "-3") for i in range(6)], answers_of(TASK)
+    chat, lengths = Local(str(llama), {"max_tokens": 4}), []
+    forward = chat.model.forward
+
+    def counted(ids, **more):
+        lengths.append(ids.shape[1])
+        return forward(ids, **more)
+
+    monkeypatch.setattr(chat.model, "forward", counted)
+    texts = ["test text 1", "test 2", "train test text 1", "test text 1"]
+    found = [chat.log_likelihoods(messages(TASK, text, examples), answers) for text in texts]
+    for text, values in zip(texts, found, strict=True):
+        fresh = Local(str(llama), {"max_tokens": 4})
+        assert values == pytest.approx(fresh.log_likelihoods(messages(TASK, text, examples), answers), abs=1e-4)
+    # the first is read whole; the second, and the third, which begins otherwise than both, find what is alike
+    whole = lengths[0]
+    assert [length for length in lengths[1:] if length > 0.7 * whole] == lengths[2:6:3]
+
+
 def with_validation(path):
     rows = [table().utterance(row) for row in range(len(table()))]
     rows += [

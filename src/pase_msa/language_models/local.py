@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +22,7 @@ from pase_msa.language_models.endpoint import Reply
 from pase_msa.language_models.prompts import Message
 from pase_msa.optional import need
 
+_SHARED = 16  # tokens that two conversations begin with alike, from which on these are read once for all
 _LARGE = 1_000_000_000  # parameters from which on bfloat16 is taken where the processor has it
 
 
@@ -59,6 +62,9 @@ class Local:
         if self.gguf is not None:
             self.options["gguf"] = self.gguf
         self._lock = threading.Lock()
+        self._known = set(inspect.signature(self.model.forward).parameters)
+        self._last: list[int] = []  # the conversation before
+        self._begin: tuple[list[int], Any] | None = None  # what conversations begin with, and its states
 
     @torch.inference_mode()
     def complete(self, messages: list[Message]) -> Reply:
@@ -94,12 +100,13 @@ class Local:
     def log_likelihoods(self, messages: list[Message], answers: Sequence[str]) -> list[float]:
         """Log-likelihood of each answer as the whole of the next turn, its end included.
 
-        The conversation is read once, and every answer goes on from there.
+        The conversation is read once, and every answer goes on from there. What it begins with like the conversation
+        before, instructions and examples, is not read again.
         """
         with self._lock:
             prompt = self._prompt(messages)
             candidates = [self._tokens(answer) for answer in answers]
-            first = self.model(prompt, use_cache=True)
+            first = self._read(prompt)
             start = first.logits[0, -1].float().log_softmax(-1)
             totals = torch.stack([start[tokens[0]] for tokens in candidates])
             longest = max(map(len, candidates))
@@ -109,13 +116,40 @@ class Local:
                 # what is to the right of a token does not change it, so that padding needs no mask
                 padded = torch.tensor([tokens + [0] * (longest - len(tokens)) for tokens in candidates])
                 padded = padded.to(prompt.device)
-                known = inspect.signature(self.model.forward).parameters
-                keyword = "cache" if "cache" in known else "past_key_values"  # its name in older versions
-                logits = self.model(padded[:, :-1], use_cache=True, **{keyword: cache}).logits
+                logits = self.model(padded[:, :-1], use_cache=True, **self._goes_on(cache)).logits
                 each = logits.float().log_softmax(-1).gather(2, padded[:, 1:].unsqueeze(2)).squeeze(2)
                 valid = torch.tensor([[i < len(tokens) for i in range(1, longest)] for tokens in candidates])
                 totals = totals + (each * valid.to(each)).sum(1)
         return [float(value) for value in totals]
+
+    def _read(self, prompt: Tensor) -> Any:
+        """The model's output at the last token of a prompt [1, T], with the states to go on from."""
+        ids = prompt[0].tolist()
+        if self._begin is None or ids[: len(self._begin[0])] != self._begin[0]:
+            # a part of the former beginning, which went one word too far, or that of another kind of conversation
+            former = [] if self._begin is None else self._begin[0]
+            alike = next((n for n in (_alike(former, ids), _alike(self._last, ids)) if n >= _SHARED), 0)
+            alike = min(alike, len(ids) - 1)  # the last token is read in any case
+            self._begin = None
+            if alike >= _SHARED:
+                begin = self.model(prompt[:, :alike], use_cache=True, **self._last_only())
+                self._begin = ids[:alike], begin.past_key_values
+        self._last = ids
+        if self._begin is None or len(ids) == len(self._begin[0]):
+            return self.model(prompt, use_cache=True, **self._last_only())
+        read, cache = self._begin
+        # a copy, since a pass adds its own states
+        more = {**self._goes_on(copy.deepcopy(cache)), **self._last_only()}
+        return self.model(prompt[:, len(read) :], use_cache=True, **more)
+
+    def _last_only(self) -> dict[str, int]:
+        """The option that leaves out the scores of the vocabulary at all tokens but the last, under its name."""
+        names = ("logits_to_keep", "num_logits_to_keep")  # now, and in older versions
+        return next(({name: 1} for name in names if name in self._known), {})
+
+    def _goes_on(self, cache: Any) -> dict[str, Any]:
+        """The option that makes a pass go on from states, under its name."""
+        return {"cache" if "cache" in self._known else "past_key_values": cache}  # the latter in older versions
 
     @property
     def _is_chat(self) -> bool:
@@ -164,6 +198,11 @@ class Local:
                 return torch.full((len(input_ids),), "\n" in text, dtype=torch.bool, device=input_ids.device)
 
         return LineEnds()
+
+
+def _alike(first: list[int], second: list[int]) -> int:
+    """The number of tokens that two conversations begin with alike."""
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False)))
 
 
 def _gguf_file(name: str, wanted: str | None) -> str | None:
