@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pase_msa import plugins
+from pase_msa.cli.main import main
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
 from pase_msa.training.config import PhaseConfig, RunConfig, TrainingConfig
@@ -160,3 +161,31 @@ def test_modalities_are_named_once_each(names):
 def test_tokens_and_fine_tuning_exclude_each_other_before_anything_is_loaded():
     with pytest.raises(PaSEError, match="frozen true"):
         TextConfig(pooling="tokens", frozen=False)
+
+
+def trained_with(monkeypatch, words):
+    """The configuration that `pase train` hands to training."""
+    taken = []
+
+    def stop(config, **more):
+        taken.append(config)
+        raise PaSEError("enough")
+
+    monkeypatch.setattr("pase_msa.training.run.train", stop)
+    assert main(["train", *words]) == 2
+    return taken[0]
+
+
+def test_fine_tuning_has_defaults_of_its_own(monkeypatch, tmp_path):
+    plain = trained_with(monkeypatch, [])
+    assert (plain.training.epochs, plain.training.precision, plain.text.learning_rate) == (60, "32-true", 5e-5)
+    words = ["--text.frozen", "false", "--training.epochs", "2"]
+    tuned = trained_with(monkeypatch, words)
+    assert (tuned.training.epochs, tuned.training.schedule, tuned.training.precision) == (2, "linear", "auto")
+    assert tuned.text.learning_rate == 3e-5
+    file = tmp_path / "run.yaml"
+    file.write_text("text: {frozen: false}\ntraining: {epochs: 2}\n")
+    assert trained_with(monkeypatch, ["--config", str(file)]) == tuned
+    assert RunConfig.from_options({"text": {"frozen": False}, "training": {"epochs": 2}}) == dataclasses.replace(
+        tuned, model={"name": "pase"}, balancing={}
+    )

@@ -80,11 +80,13 @@ def _run_config(options: dict[str, Any]) -> Any:
 def add_options(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> dict[str, type]:
     """Add the options; those of the groups model and balancing depend on the plug-ins that `words` name.
 
+    The defaults of a run that fine-tunes a language model are others.
+
     Returns:
         The options that are lists, with the type of their items.
     """
     from pase_msa import plugins
-    from pase_msa.training.config import RunConfig
+    from pase_msa.training.config import FINE_TUNING, RunConfig
 
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_class_arguments(RunConfig, skip={"model", "balancing", "modalities", "context_of"})
@@ -108,6 +110,10 @@ def add_options(parser: jsonargparse.ArgumentParser, words: Sequence[str]) -> di
     for key, kind, name in (("model", "models", model), ("balancing", "balancing", method)):
         parser.add_class_arguments(plugins.load(kind, name).Config, key)
         parser.set_defaults({f"{key}.name": name})
+    if (_given(words, "text.frozen") or "").lower() == "false":
+        parser.set_defaults(
+            {f"{key}.{name}": value for key, group in FINE_TUNING.items() for name, value in group.items()}
+        )
     return {"--modalities": str, "--context-of": str}
 
 
@@ -169,7 +175,7 @@ def _given(words: Sequence[str], key: str) -> str | None:
     section, _, name = key.rpartition(".")
     for content in reversed([*_config_files(words)]):
         options = content.get(section) if section else content
-        if isinstance(options, dict) and options.get(name):
+        if isinstance(options, dict) and options.get(name) not in (None, ""):
             return str(options[name])
     return None
 

@@ -49,6 +49,7 @@ _FINE_TUNED: Options = {
         "schedule": "linear",
         "warmup": 0.1,
         "modality_dropout": 0.0,
+        "precision": "32-true",
     },
 }
 

@@ -18,7 +18,7 @@ from pase_msa.encoders.language_model import LanguageModelEncoder
 from pase_msa.errors import PaSEError
 from pase_msa.files import check_out, make_folder, read_json, write_json, write_text, writing
 from pase_msa.models.base import Model
-from pase_msa.training.config import RunConfig, TrainingConfig
+from pase_msa.training.config import FINE_TUNING, RunConfig, TrainingConfig
 from pase_msa.training.run import train
 from pase_msa.training.run_folder import RunFolder
 
@@ -27,20 +27,11 @@ _RUN = "run"
 
 
 def _text() -> TextConfig:
-    return TextConfig(source="transcripts", frozen=False, learning_rate=3e-5)
+    return TextConfig(source="transcripts", frozen=False, **FINE_TUNING["text"])
 
 
 def _training() -> TrainingConfig:
-    return TrainingConfig(
-        epochs=2,
-        patience=2,
-        batch_size=32,
-        learning_rate=1e-3,
-        schedule="linear",
-        warmup=0.1,
-        modality_dropout=0.0,
-        precision="auto",
-    )
+    return TrainingConfig(**{**FINE_TUNING["training"], "epochs": 2, "patience": 2})
 
 
 @dataclass

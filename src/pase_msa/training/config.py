@@ -27,6 +27,21 @@ _REFUSED = {
 }
 """Precisions of Lightning that training does not have, and why."""
 
+FINE_TUNING: dict[str, dict[str, Any]] = {
+    "text": {"learning_rate": 3e-5},
+    "training": {
+        "epochs": 6,
+        "patience": 6,
+        "batch_size": 32,
+        "learning_rate": 1e-3,
+        "schedule": "linear",
+        "warmup": 0.1,
+        "modality_dropout": 0.0,
+        "precision": "auto",
+    },
+}
+"""Defaults of a run that fine-tunes a language model, where they are others than those of the dataclasses."""
+
 
 @dataclass
 class TrainingConfig:
@@ -224,13 +239,16 @@ class RunConfig:
         """A configuration from plain mappings, such as those of a YAML file.
 
         Args:
-            options: fields by name; any may be left out.
+            options: fields by name; any may be left out. With {"text": {"frozen": False}} the others have the defaults
+                of `FINE_TUNING`.
             more: further fields, which replace those of `options`.
 
         Errors:
             PaSEError: an option has no such name or value; the sentence says which.
         """
         plain = {**options, **more}
+        if isinstance(text := plain.get("text"), Mapping) and text.get("frozen") is False:
+            plain |= {key: {**values, **(plain.get(key) or {})} for key, values in FINE_TUNING.items()}
         try:
             return cls(**{key: _NESTED[key](**value) if key in _NESTED else value for key, value in plain.items()})
         except (TypeError, AttributeError) as error:
