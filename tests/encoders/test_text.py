@@ -229,6 +229,26 @@ def test_padding_does_not_change_a_text(bert):
     assert torch.allclose(encoder(batch.features["text"], lengths), encoder(longer, lengths), atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "first", "last"])
+def test_in_evaluation_texts_of_similar_length_are_read_together(pooling, bert, monkeypatch):
+    monkeypatch.setattr("pase_msa.encoders.language_model._ROWS", 3)
+    model, batch = fine_tuned(bert, pooling=pooling)
+    encoder = model.eval().encoders["text"]
+    ids = torch.nn.functional.pad(batch.features["text"], (0, 40))
+    lengths = torch.where(torch.arange(8) == 5, 0, batch.lengths["text"])  # one has no text
+    seen, inner = [], encoder.model.forward
+    monkeypatch.setattr(encoder.model, "forward", lambda **more: seen.append(more["input_ids"].shape) or inner(**more))
+    whole = encoder(ids, lengths)
+    with torch.inference_mode():
+        vectors, frames = encoder(ids, lengths), encoder.frames(ids, lengths)[0]
+    there = [i for i in range(8) if i != 5]
+    assert torch.allclose(vectors[there], whole[there], atol=1e-5)
+    assert frames.shape[:2] == ids.shape
+    assert seen[0] == ids.shape
+    assert [rows for rows, _ in seen[1:4]] == [3, 3, 2]
+    assert all(steps <= int(lengths.max()) for _, steps in seen[1:])
+
+
 def test_the_frames_of_a_text_are_its_tokens_whatever_the_padding(bert):
     model, batch = fine_tuned(bert)
     encoder, ids, lengths = model.eval().encoders["text"], batch.features["text"], batch.lengths["text"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from pase_msa.encoders.base import Encoder
 from pase_msa.encoders.layout import step_mask
 from pase_msa.errors import PaSEError
 from pase_msa.ranges import PROPER_SHARE, check_ranges
+
+_ROWS = 32  # texts of similar length that are read together where nothing is learned
 
 
 @dataclass
@@ -84,8 +87,27 @@ class LanguageModelEncoder(Encoder):
         """
         # an absent text counts as one token: the softmax over a row that is masked everywhere is not defined
         mask = step_mask(lengths.clamp(min=1), features.shape[1])
+        alone = change is None and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if alone and len(features) > _ROWS:
+            return self._by_length(features, lengths, mask), mask
         with contextlib.nullcontext() if change is None else self._changed(change, layer):
             return self.model(input_ids=features, attention_mask=mask.long()).last_hidden_state, mask
+
+    def _by_length(
+        self, features: Int[Tensor, "n t"], lengths: Int[Tensor, " n"], mask: Bool[Tensor, "n t"]
+    ) -> Float[Tensor, "n t h"]:
+        """The last hidden states, of texts of similar length at a time: a batch in the order of the data has few long
+        texts, and all the others would be read with as much padding. States of padding are zero.
+        """
+        states: Tensor | None = None
+        for rows in torch.split(lengths.argsort(), _ROWS):
+            longest = max(int(lengths[rows].max()), 1)
+            part = self.model(input_ids=features[rows, :longest], attention_mask=mask[rows, :longest].long())
+            if states is None:
+                states = part.last_hidden_state.new_zeros(*features.shape, part.last_hidden_state.shape[2])
+            states[rows, :longest] = part.last_hidden_state
+        assert states is not None
+        return states
 
     @property
     def layers(self) -> list[nn.Module]:

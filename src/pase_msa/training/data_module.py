@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pase_msa.data.streaming import UtteranceStream
 
 
+_SORTED = 256  # utterances of a validation batch of texts
+
+
 class SentimentData(lightning.LightningDataModule):
     """Loaders over a training and a validation dataset.
 
@@ -92,4 +95,6 @@ class SentimentData(lightning.LightningDataModule):
         valid, trainer = self.valid, self.trainer
         if trainer is not None and trainer.world_size > 1:
             valid = valid.over(valid.rows[share(len(valid), trainer.global_rank, trainer.world_size)])
-        return evaluation_loader(valid, self.batch_size, self.workers)
+        # a language model sorts a large batch by length, see `LanguageModelEncoder.states`
+        batch_size = max(self.batch_size, _SORTED) if self.group_by_length else self.batch_size
+        return evaluation_loader(valid, batch_size, self.workers)
