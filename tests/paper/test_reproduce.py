@@ -96,7 +96,9 @@ def test_a_file_states_what_it_rests_on(made):
     assert "## table3\n" in (made.out / "ledger.md").read_text()
 
 
-PICTURES = "table4-withheld table4-rates figure1 figure3 figure4 figure4-gates figure5 noise-curves"
+PICTURES = (
+    "table4-withheld table4-rates table4-imbalanced-rates figure1 figure3 figure4 figure4-gates figure5 noise-curves"
+)
 PICTURES += " confidence-calibration confidence-selective"
 
 

@@ -144,6 +144,33 @@ def test_impossible_rates_are_refused(runs, given, draws):
         rates.measure([runs["concat"]], given, draws=draws)
 
 
+def test_modalities_have_rates_of_their_own():
+    there = {name: np.ones(4000, bool) for name in ("text", "audio", "vision")}
+    left = rates.keep(there, {"text": 0.7, "audio": 0.1, "vision": 0.1}, 0, 0)
+    lost = {name: 1 - flags.mean() for name, flags in left.items()}
+    # nothing is left of .7 x .1 x .1 utterances; most of these keep the one that is seldom lost
+    assert lost == pytest.approx({"text": 0.7, "audio": 0.1, "vision": 0.1}, abs=0.02)
+    assert np.any(list(left.values()), axis=0).all()
+    alike = rates.keep(there, dict.fromkeys(there, 0.4), 0, 0)
+    for name, flags in rates.keep(there, 0.4, 0, 0).items():
+        np.testing.assert_array_equal(alike[name], flags)
+
+
+def test_uneven_losses_stand_beside_even_ones_of_the_same_mean(runs):
+    frame = rates.measure_imbalanced([runs["concat"]], draws=2)
+    cases = set(zip(frame["often"], frame["rate"], strict=True))
+    three = {("text", 0.3), ("audio", 0.3), ("vision", 0.3), ("", 0.3)}
+    assert cases == three | {("text+audio", 0.5), ("text+vision", 0.5), ("audio+vision", 0.5), ("", 0.5)}
+    even = rates.measure([runs["concat"]], (0.3,), draws=2)
+    own = frame[(frame["often"] == "") & (frame["rate"] == 0.3)]
+    assert values(own, draw=1) == values(even, draw=1)
+
+
+def test_one_modality_has_no_uneven_losses():
+    assert rates.imbalanced(["text"]) == {}
+    assert list(rates.imbalanced(["text", "audio"])) == [("text",), ("audio",)]
+
+
 def test_quoted_results_have_a_source():
     table = quoted(4, "mosei")
     assert list(table.columns) == ["table", "dataset", "method", "metric", "value", "source"]

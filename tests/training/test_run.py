@@ -162,7 +162,16 @@ def test_the_history_has_every_epoch_once(whole):
     history = RunFolder(whole).history()
     assert [row["epoch"] for row in history] == [0, 1, 2, 3]
     for row in history:
-        assert {"train/loss", "train/class", "val/mae", "val/entropy", "psi/text", "phi/text", "phase"} <= set(row)
+        assert {
+            "train/loss",
+            "train/class",
+            "val/mae",
+            "val/entropy",
+            "psi/text",
+            "phi/text",
+            "phase",
+            "gradient/text",
+        } <= set(row)
         assert all(np.isfinite(list(row.values())))
 
 

@@ -11,7 +11,8 @@ from pase_msa.evaluation.evaluate import subsets
 from pase_msa.evaluation.imputation import Imputation, settings
 from pase_msa.evaluation.loaded import LoadedRun
 from pase_msa.evaluation.statistics import estimate
-from pase_msa.paper import methods, rates
+from pase_msa.paper import equity, methods, rates
+from pase_msa.paper.balance_tables import LOST, NOTES, balance_table, imbalanced_table
 from pase_msa.paper.layout import Figure, Section, Table
 from pase_msa.paper.panels import legend_below, method_order, one_metric, panels, spread
 from pase_msa.paper.protocol import Options, Protocol
@@ -25,7 +26,6 @@ from pase_msa.shapley import coalitions
 
 _TRAINED = "trained"
 _COLUMNS = {_TRAINED: "trained alone", "on": "withheld, imputed", "off": "withheld, not imputed"}
-_LOST = {"on": "lost, imputed", "off": "lost, not imputed", "none": "lost"}
 _METHODS = ("concat", methods.PAPER, methods.PASE)
 
 
@@ -146,32 +146,45 @@ def build(results: Results) -> Section:
     """
     protocol = results.protocol
     whole = [name for name in _METHODS if name in results.variants]
-    # both are measured while a run is in memory, since they have most sets of modalities in common
-    frames = [(measure([run]), rates.measure([run])) for run in results.runs(whole)]
-    withheld, lost = (pd.concat(part, ignore_index=True) for part in zip(*frames, strict=True))
+    # all are measured while a run is in memory, since they have most sets of modalities in common
+    withheld, lost, uneven, balance = _measured(results, whole)
     data = pd.concat([_trained(results), withheld], ignore_index=True)
     label = metric_label(protocol.accuracy)
     # a model that predicts the same for all who lost their text has an accuracy of chance: the error stands beside it
     both = list(dict.fromkeys([protocol.accuracy, protocol.tested[0]]))
-    stems = {name: "table4-lost" if name == protocol.accuracy else f"table4-lost-{name}" for name in both}
+    stems = {name: "" if name == protocol.accuracy else f"-{name}" for name in both}
+    tables = [_subsets_table(results, data), *(_rates_table(lost, m, f"table4-lost{stems[m]}") for m in both)]
     withheld_caption = f"{label} of one checkpoint that is given some modalities."
     rates_caption = f"{' and '.join(map(metric_label, both))} where each modality is lost at random."
-    return Section(
-        f"Table 4: subsets of the modalities on {protocol.name}",
-        [_subsets_table(results, data), *(_rates_table(lost, name, stem) for name, stem in stems.items())],
-        [
-            Figure("table4-withheld", withheld_caption, draw(withheld, protocol.accuracy), withheld),
-            Figure("table4-rates", rates_caption, rates.draw(lost, *both), lost),
-        ],
-        [
-            *how_to_read(results)[:1],
-            "Trained alone: a run of its own on these modalities. Withheld: the run on all modalities, which is given "
-            "these only. The paper does not say which of the two its rows are.",
-            f"Balanced by held-out contributions ({methods.PASE}), a modality with a prediction weight of 0 changes "
-            "nothing when it is lost.",
-            "At random, the last modality of an utterance is never lost. How much was lost is in the CSV file.",
-        ],
-    )
+    figures = [
+        Figure("table4-withheld", withheld_caption, draw(withheld, protocol.accuracy), withheld),
+        Figure("table4-rates", rates_caption, rates.draw(lost, *both), lost),
+    ]
+    notes = [
+        *how_to_read(results)[:1],
+        "Trained alone: a run of its own on these modalities. Withheld: the run on all modalities, which is given "
+        "these only. The paper does not say which of the two its rows are.",
+        f"Balanced by held-out contributions ({methods.PASE}), a modality with a prediction weight of 0 changes "
+        "nothing when it is lost.",
+        "At random, the last modality of an utterance is never lost. How much was lost is in the CSV file.",
+    ]
+    if len(protocol.modalities) > 1:
+        tables += [imbalanced_table(uneven, m, f"table4-imbalanced{stems[m]}") for m in both]
+        tables.append(balance_table(balance, protocol.accuracy, "table4-balance"))
+        caption = f"{' and '.join(map(metric_label, both))} where some modalities are lost more often than others."
+        figures.append(Figure("table4-imbalanced-rates", caption, rates.draw_imbalanced(uneven, *both), uneven))
+        notes += NOTES
+    return Section(f"Table 4: subsets of the modalities on {protocol.name}", tables, figures, notes)
+
+
+def _measured(results: Results, variants: Sequence[str]) -> list[pd.DataFrame]:
+    """What is measured on the runs on all modalities: sets that are withheld, losses of both kinds, and balance."""
+    frames = []
+    for run in results.runs(variants):
+        withheld = measure([run])
+        balance = equity.measure(run, withheld, results.protocol.accuracy)
+        frames.append((withheld, rates.measure([run]), rates.measure_imbalanced([run]), balance))
+    return [pd.concat(part, ignore_index=True) for part in zip(*frames, strict=True)]
 
 
 def _trained(results: Results) -> pd.DataFrame:
@@ -242,7 +255,7 @@ def _rates_table(lost: pd.DataFrame, metric: str, stem: str) -> Table:
     levels = sorted(values["rate"].unique())
     rows, data = [], []
     for (method, how), part in values.groupby(["method", "imputation"], sort=False):
-        line = [str(method), _LOST[str(how)]]
+        line = [str(method), LOST[str(how)]]
         for level in levels:
             # draws of one seed are averaged first: the spread is over seeds
             by_seed = part[part["rate"] == level].groupby("seed")["value"].mean()

@@ -20,6 +20,7 @@ _OF_MODALITIES = {
     "psi": "Shapley value ψ",
     "prediction_weight": "Part of the prediction that uses a modality (of the network's part), and the reference's",
     "weight": "Fusion weight",
+    "gradient": "Norm of the gradient, before clipping",
 }
 _FRACTIONS = ("phi", "prediction_weight")
 BALANCING_ON, BALANCING_OFF = "balancing on", "balancing off"
