@@ -5,7 +5,7 @@ import pytest
 
 from pase_msa.cli.main import main
 from pase_msa.data import open_table
-from pase_msa.data.joining import in_order, join_columns
+from pase_msa.data.joining import in_order, join_columns, matching
 from pase_msa.errors import PaSEError
 
 OWN = "id,video,split,score\na1,a,train,1\na2,a,train,\nb1,b,valid,-2\n"
@@ -101,3 +101,43 @@ def test_convert_joins_orders_and_says_so(folder, tmp_path, capsys):
     assert "note: Joined from extra.csv: speaker." in capsys.readouterr().out
     assert main(["convert", str(folder), str(tmp_path / "more"), "--take", "speaker"]) == 2
     assert "--columns" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("condition", "ids"),
+    [
+        ("video=^a$", ["a1", "a2"]),
+        ("id=1", ["a1", "b1"]),
+        ("speaker=.", ["a1", "b1"]),
+        ("score=-", ["b1"]),
+        ("split=train", ["a1", "a2"]),
+    ],
+)
+def test_some_utterances_are_kept_with_all_that_they_have(condition, ids, tmp_path):
+    table = open_table(written(tmp_path / "whole", WHOLE))
+    kept = matching(table, condition)
+    assert kept.ids == ids
+    rows = [table.ids.index(identity) for identity in ids]
+    assert kept.fingerprint() == table.select(rows).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("video", "COLUMN=PATTERN"),
+        ("=a", "COLUMN=PATTERN"),
+        ("video=(", "regular expression"),
+        ("vidoe=a", "did you mean 'video'"),
+        ("text=a", "'text'"),
+        ("video=z", "No utterance"),
+    ],
+)
+def test_conditions_that_keep_nothing_are_refused(condition, words, folder):
+    with pytest.raises(PaSEError, match=words):
+        matching(open_table(folder), condition)
+
+
+def test_convert_keeps_some_utterances(folder, tmp_path, capsys):
+    assert main(["convert", str(folder), str(tmp_path / "out"), "--where", "video=a"]) == 0
+    assert "2 utterances in" in (printed := capsys.readouterr().out)
+    assert "Those of 3 utterances whose video matches 'a': 2." in printed

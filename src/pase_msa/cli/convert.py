@@ -16,6 +16,7 @@ def convert(
     columns: str | None = None,
     take: list[str] | None = None,
     order: str | None = None,
+    where: str | None = None,
     shards: int = 0,
     split: Literal["given", "auto"] = "given",
     label: str | None = None,
@@ -30,6 +31,7 @@ def convert(
         take: columns of that file to join; all if left out.
         order: column of numbers by which the utterances of a video are put in order, such as the start in seconds; of
             the data, or else of --columns.
+        where: COLUMN=PATTERN keeps the utterances whose value matches a regular expression, such as video=impro.
         shards: write the table in so many Parquet files, which need not lie on this machine; 0 writes one Arrow file.
         split: auto draws the splits that the data lack, by video or speaker, and writes them into the table.
         label: column whose values are to have equal shares in drawn splits.
@@ -38,7 +40,7 @@ def convert(
     from tempfile import TemporaryDirectory
 
     from pase_msa.data import open_table
-    from pase_msa.data.joining import in_order, join_columns
+    from pase_msa.data.joining import in_order, join_columns, matching
     from pase_msa.data.shards import is_address, write_shards
     from pase_msa.data.splits import assign_splits
     from pase_msa.errors import PaSEError
@@ -50,13 +52,15 @@ def convert(
         raise PaSEError(f"--take {','.join(take)} names columns of a CSV file; give that with --columns FILE.")
     if not is_address(out):
         check_out(out, folder=True)
-    if not (shards or split == "auto" or columns or order):
+    if not (shards or split == "auto" or columns or order or where):
         _summarise(open_table(file, format=format, out=out), out)
         return
     with TemporaryDirectory(prefix="pase-convert-") as folder:
         table = open_table(file, format=format, out=f"{folder}/table")
         if columns is not None:
             table = join_columns(table, Path(columns), take)
+        if where is not None:
+            table = matching(table, where, f"{folder}/matching")
         if order is not None:
             table = in_order(table, order, f"{folder}/ordered", columns=None if columns is None else Path(columns))
         if split == "auto":

@@ -1,7 +1,8 @@
-"""Further columns of a feature table from a CSV file, and its utterances in the order in which they were said."""
+"""Further columns of a feature table from a CSV file, its utterances in the order in which they were said, or some."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,40 @@ def in_order(
     order = sorted(range(len(table)), key=lambda row: (places[table.videos[row]], values[row]))
     meta = {**table.meta, "notes": [*table.meta.get("notes", ()), f"Utterances of a video are in the order of {name}."]}
     return FeatureTable.build((table.utterance(row) for row in order), table.schema, path=path, meta=meta)
+
+
+def matching(table: FeatureTable, condition: str, path: str | Path | None = None) -> FeatureTable:
+    """The utterances whose value in a column matches a regular expression, anywhere in it; an empty cell never does.
+
+    Args:
+        table: the data.
+        condition: COLUMN=PATTERN, such as "video=impro" or "split=^train$".
+        path: folder of the new table; in memory if None.
+
+    Errors:
+        PaSEError: no such condition, no such column, or no utterance that matches.
+    """
+    name, equals, pattern = condition.partition("=")
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise PaSEError(f"{pattern!r} is no regular expression ({error}); mend it in --where {condition}.") from error
+    if not (name and equals and pattern):
+        raise PaSEError(f"--where wants COLUMN=PATTERN, such as video=impro, found {condition!r}.")
+    columns = {"id": table.ids, "video": table.videos, "split": table.splits.tolist()}
+    values = columns.get(name) or _held(table, name)
+    if values is None:
+        known = [*columns, *(c for c in ("text", "speaker") if _held(table, c) is not None), *table.schema.labels]
+        hint = nearest(name, known, "name one of these.")
+        raise PaSEError(f"--where names the column {name!r}; the data have {', '.join(known)}; {hint}")
+    rows = [row for row, value in enumerate(values) if not is_unknown(str(value)) and expression.search(str(value))]
+    if not rows:
+        raise PaSEError(
+            f"No utterance has a {name} that matches {pattern!r}, as {values[0]!r} does not; change --where."
+        )
+    note = f"Those of {len(table)} utterances whose {name} matches {pattern!r}: {len(rows)}."
+    meta = {**table.meta, "notes": [*table.meta.get("notes", ()), note]}
+    return FeatureTable.build((table.utterance(row) for row in rows), table.schema, path=path, meta=meta)
 
 
 def _names(file: CsvFile, take: Sequence[str] | None) -> list[str]:
