@@ -65,7 +65,8 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     - deceptive: the folds of the training split show a contribution that validation does not: none, or surely less than
       half of it. Only data from outside the training split can tell (contamination, or a shift).
     - useful: validation alone shows a contribution, and the folds agree.
-    - identity: random folds show a contribution that folds by video do not: the modality recognises the video.
+    - identity: random folds show a contribution of which folds by video and validation show less than half: the
+      modality recognises the video.
     - memorised, uninformative: the contribution is below 0.01 nats at its upper bound. Memorised where the training
       split can nevertheless be learned by heart from it.
     """
@@ -83,7 +84,9 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     small = value + quantile(SURE, videos) * error < NEGLIGIBLE and evidence.valid.upper(LIKELY) < NEGLIGIBLE
     small = small and videos >= FEW
     leaks = evidence.leak.bound(SURE) > 0 and evidence.random.bound(LIKELY) > 0
-    if leaks and evidence.grouped.bound(LIKELY) <= 0 and evidence.random.value > NEGLIGIBLE:
+    # as above: what is excluded is shown to keep less than half of its promise on new videos
+    keeps_half = value + quantile(LIKELY, videos) * error > 0.5 * evidence.random.value
+    if leaks and not keeps_half and evidence.grouped.bound(LIKELY) <= 0 and evidence.random.value > NEGLIGIBLE:
         return "identity", "recognises the video: it contributes only where other utterances of the video are known"
     if small:
         if evidence.learned.bound(SURE) > 0 and evidence.sample.value > 10 * max(value, NEGLIGIBLE):
