@@ -58,6 +58,16 @@ class Evidence:
             return sum(e.value for e in both) / 2, math.inf
         return sum(w * e.value for w, e in zip(weights, both, strict=True)) / total, total**-0.5
 
+    @property
+    def joint_videos(self) -> int:
+        """Videos of one mean with as many degrees of freedom as `joint` has (Satterthwaite 1946)."""
+        both = (self.grouped, self.valid)
+        if min(e.videos for e in both) < 2:
+            return min(e.videos for e in both)
+        weights = [1 / max(e.error, 1e-6) ** 2 for e in both]
+        terms = [(w / sum(weights)) ** 2 / (e.videos - 1) for w, e in zip(weights, both, strict=True)]
+        return int(1 / sum(terms)) + 1
+
 
 def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """The verdict, and one clause that gives the reason.
@@ -85,7 +95,7 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     small = small and videos >= FEW
     leaks = evidence.leak.bound(SURE) > 0 and evidence.random.bound(LIKELY) > 0
     # as above: what is excluded is shown to keep less than half of its promise on new videos
-    keeps_half = value + quantile(LIKELY, videos) * error > 0.5 * evidence.random.value
+    keeps_half = value + quantile(LIKELY, evidence.joint_videos) * error > 0.5 * evidence.random.value
     if leaks and not keeps_half and evidence.grouped.bound(LIKELY) <= 0 and evidence.random.value > NEGLIGIBLE:
         return "identity", "recognises the video: it contributes only where other utterances of the video are known"
     if small:
