@@ -400,6 +400,24 @@ def test_who_lacks_a_modality_gets_weights_of_what_is_left():
     assert mixture.given[AUDIO | VISION][0][AUDIO] > 0.99
 
 
+def test_a_network_that_is_too_sure_without_a_modality_leaves_the_prediction_to_the_reference():
+    method = prepared(diagnosis(dict.fromkeys(attribution(NAMES)[0], 0.0)), task=Task.classification(NAMES, "abcdefg"))
+    plain = predictions_of([0.0] * len(method.coalitions), reference=0.0)
+    # right about six of ten utterances: the network with certainty, the reference with a probability of .6
+    guess = torch.where(torch.arange(40) % 10 < 6, plain.membership.argmax(1), (plain.membership.argmax(1) + 1) % 7)
+    peak = torch.eye(7)[guess]
+    sure, careful = 0.999 * peak + 0.001 / 7, 0.53 * peak + 0.47 / 7
+    mixture = method.update_mixture(
+        dataclasses.replace(
+            plain,
+            probabilities=sure.expand(len(method.coalitions), -1, -1),
+            reference=careful.expand(1 + len(presence_patterns(NAMES)), -1, -1),
+        )
+    )
+    assert mixture.given[AUDIO][1] > 0.8
+    assert mixture.reference < 0.8  # with all modalities the model has a temperature
+
+
 def test_an_excluded_modality_has_no_weight_where_it_is_all_there_is():
     method = prepared(diagnosis({AUDIO: 1.0, TEXT: 0.5}, excluded=["audio"]))
     mixture = method.update_mixture(predictions_of(best_is(method, AUDIO)))

@@ -35,6 +35,14 @@ CASES = {
     "holds by half, perhaps": (evidence(0.18, 0.116, 0.113, 0.052, error=0.019, videos=30), "undecided"),
     "holds for the most part": (evidence(0.3, 0.3, 0.3, 0.2), "useful"),
     "only where the video is known": (evidence(0.3, 0.2, -0.05, 0.0), "identity"),
+    "leaks the video, and perhaps keeps half on new ones": (
+        Evidence(at(0.3), at(0.15, 0.02), at(0.05, 0.04, 9), at(0.1, 0.05, 3), at(0.1), at(0.15)),
+        "undecided",
+    ),
+    "leaks the video, and surely keeps less than half": (
+        Evidence(at(0.3), at(0.15, 0.02), at(0.01, 0.02, 40), at(-0.02, 0.05, 10), at(0.1), at(0.15)),
+        "identity",
+    ),
     "only by heart": (evidence(0.3, 0.0, -0.03, -0.03), "memorised"),
     "nothing anywhere": (evidence(0.01, -0.01, -0.02, -0.02), "uninformative"),
     "not sure yet": (evidence(0.1, 0.05, 0.05, 0.05, error=0.04), "undecided"),

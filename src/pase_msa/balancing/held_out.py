@@ -264,10 +264,13 @@ class HeldOutBalancing(BalancingMethod):
     ) -> tuple[float, Float[Tensor, "n k"]]:
         """Weight of the reference beside a mixture of coalitions, and the probabilities of both together.
 
+        A model has one temperature, that of predictions with all modalities. For these, a network that is too sure of
+        itself does not count as bad; where a modality is lost it does, since no temperature will mend it.
+
         Args:
             predictions: of the newest epoch.
             weights: of the coalitions.
-            row: of the reference's predictions.
+            row: of the reference's predictions; 0 is with all modalities.
             rows: utterances that may be fitted on.
         """
         membership, videos = predictions.membership.double(), predictions.videos.numpy()
@@ -275,7 +278,7 @@ class HeldOutBalancing(BalancingMethod):
         if predictions.reference is None or not self.config.reference:
             return 0.0, mixture
         reference = predictions.reference[row].double()
-        network = calibrated(mixture[None], membership, rows)[0]
+        network = calibrated(mixture[None], membership, rows)[0] if row == 0 else mixture
         fitted, plain = (
             torch.stack([torch.lerp(network_part, reference, float(r)) for r in _REFERENCE_WEIGHTS])
             for network_part in (network, mixture)
