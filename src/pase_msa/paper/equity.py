@@ -101,12 +101,12 @@ def best_constant(run: LoadedRun, metric: str) -> float:
     return max(run.metrics(row.expand(len(run.dataset), count))[metric] for row in every)
 
 
-def measure(run: LoadedRun, withheld: pd.DataFrame, metric: str) -> pd.DataFrame:
+def measure(run: LoadedRun, without: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Contributions and both indices of a run.
 
     Args:
         run: on one split.
-        withheld: of the same run, from `table4.measure`.
+        without: of the same run, from `table4.measure`.
         metric: an accuracy.
 
     Returns:
@@ -115,7 +115,7 @@ def measure(run: LoadedRun, withheld: pd.DataFrame, metric: str) -> pd.DataFrame
     """
     names, constant, rows = run.task.modalities, best_constant(run, metric), []
     learned = gradient_imbalance(run.folder.history(), names)
-    for setting, part in withheld[withheld["metric"] == metric].groupby("imputation", sort=False):
+    for setting, part in without[without["metric"] == metric].groupby("imputation", sort=False):
         given = {frozenset(str(m).split("+")): v for m, v in zip(part["modalities"], part["value"], strict=True)}
         by_name = contributions(given, constant, names)
         measured = [(name, metric, value) for name, value in by_name.items()]
