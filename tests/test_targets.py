@@ -130,7 +130,7 @@ def test_the_commands_evaluate_and_predict_every_target(run, tmp_path, capsys):
     assert found["mood"]["count"] == 20
     out = tmp_path / "p.csv"
     assert main(["predict", str(run.path), "--data", str(run.path.parent / "table"), "--out", str(out)]) in (0, None)
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 180
     assert {"id", "valence", "mood", "valence_confidence", "mood_contribution_audio"} <= set(rows[0])
 
@@ -153,6 +153,7 @@ def test_names_of_targets_that_are_none_are_refused(label, what):
     [
         ({"label": "valence,joy"}, "not 'joy'"),
         ({"label": "valence"}, "two labels or more"),
+        ({"split": "auto"}, "pase convert --split auto"),
         ({"balancing": {"name": "sgm"}}, "held_out or none"),
     ],
 )

@@ -200,8 +200,7 @@ def _predict_features(
         )
     as_json = as_json or ending == ".jsonl"
     drawn = RunFolder(run).drawn_splits() if split is not None else None
-    # splits that were drawn for several targets have equal shares of the first one
-    source = data if drawn is None else open_data(data, "auto", drawn.partition(",")[0])
+    source = data if drawn is None else open_data(data, "auto", drawn)
     write: Callable[[TextIO], int]
     if target_folders(run) is not None:
         rows = TargetsPredictor(run, modalities=modalities).predict(source, split=split)

@@ -83,7 +83,7 @@ def train_targets(config: RunConfig, *, progress: bool = True, table: FeatureTab
         RunFolder(config.out).check_free()
     check_hardware(config.training)
     if table is None:
-        table = open_data(config.data, config.split, names[0])
+        table = open_data(config.data)
     prepared = prepare_targets(config, names, table)
     if not config.allow_leaks:
         first = prepared.model[names[0]]
@@ -109,6 +109,11 @@ def _check(config: RunConfig, names: list[str]) -> None:
     if config.training.monitor != "auto":
         raise PaSEError(
             "A run of several targets selects its epoch by their mean relative error; leave training.monitor out."
+        )
+    if config.split == "auto":
+        raise PaSEError(
+            "Splits that are drawn depend on the label, and several targets share theirs; write them to a table with "
+            "`pase convert --split auto` first."
         )
     if config.training.shuffle_buffer is not None or str(config.training.devices) not in ("auto", "1"):
         raise PaSEError(
