@@ -41,6 +41,7 @@ LAYERS = (
     "report",
     "language_models",
     "serve",
+    "targets",
     "studies",
     "paper",
     "estimator_base",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,6 +27,8 @@ class Batch:
         videos: number of the utterance's video, [N].
         speakers: number of who speaks, comparable within a video, [N]; -1 where unknown. None where the data name
             nobody.
+        encoded: vectors of modalities, [N, D], where encoders that several models share have read the batch already;
+            a mask acts on them as on features. None where each model encodes.
     """
 
     features: dict[str, Tensor]
@@ -36,6 +38,7 @@ class Batch:
     rows: Int[Tensor, " n"] | None = None
     videos: Int[Tensor, " n"] | None = None
     speakers: Int[Tensor, " n"] | None = None
+    encoded: dict[str, Float[Tensor, "n d"]] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.present.values())))
@@ -62,7 +65,18 @@ class Batch:
             move(self.rows),
             move(self.videos),
             move(self.speakers),
+            None if self.encoded is None else moved(self.encoded),
         )
+
+    def take(self, index: Tensor) -> Batch:
+        """The batch of some utterances: by number, or those that a flag marks, [N]."""
+
+        def picked(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: picked(part) for name, part in value.items()}
+            return None if value is None else value[index]
+
+        return Batch(*(picked(getattr(self, field.name)) for field in dataclasses.fields(self)))
 
     def only(self, modalities: Iterable[str]) -> Batch:
         """The batch with every other modality masked: marked absent, while its features stay where they are."""

@@ -29,10 +29,25 @@ def evaluate(
     from pase_msa.optional import how_to_install, installed
     from pase_msa.report.subgroups import render_subgroups
     from pase_msa.report.terminal import render_table
+    from pase_msa.targets.names import target_folders
+    from pase_msa.targets.prediction import evaluate_targets
     from pase_msa.training.run_folder import RunFolder
 
     if by is not None and convention is not None:
         raise PaSEError("--by measures groups in the convention of the run; leave out --convention.")
+    if (targets := target_folders(run)) is not None:
+        if by is not None:
+            raise PaSEError(
+                f"--by measures one target; give the folder of one, such as {next(iter(targets.values()))}."
+            )
+        results = evaluate_targets(run, data=data, convention=convention)
+        if json:
+            print(strict_json({"targets": results}))
+            return
+        for label, found in results.items():
+            print(f"{label}\n{render_table(found)}")
+        print(f"each target is a run of its own, for `pase report`, `pase serve` and the rest: {run}/targets")
+        return
     result = evaluate_run(run, data=data, convention=convention)
     groups = None if by is None else subgroup_metrics(run, by, data=data)
     if json:

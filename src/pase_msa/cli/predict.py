@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 if TYPE_CHECKING:
     from pase_msa.media.config import RecordingOptions
@@ -187,6 +189,8 @@ def _predict_features(
     from pase_msa.errors import PaSEError
     from pase_msa.files import make_folder, replacing
     from pase_msa.serve.predictor import Predictor, write_predictions
+    from pase_msa.targets.names import target_folders
+    from pase_msa.targets.prediction import TargetsPredictor, write_target_predictions
     from pase_msa.training.run_folder import RunFolder
 
     ending = "" if out is None else Path(out).suffix.lower()
@@ -196,14 +200,20 @@ def _predict_features(
         )
     as_json = as_json or ending == ".jsonl"
     drawn = RunFolder(run).drawn_splits() if split is not None else None
-    predictor = Predictor(run, modalities=modalities)
-    predictions = predictor.predict(data if drawn is None else open_data(data, "auto", drawn), split=split)
+    source = data if drawn is None else open_data(data, "auto", drawn)
+    write: Callable[[TextIO], int]
+    if target_folders(run) is not None:
+        rows = TargetsPredictor(run, modalities=modalities).predict(source, split=split)
+        write = partial(write_target_predictions, rows, as_json=as_json)
+    else:
+        predictions = Predictor(run, modalities=modalities).predict(source, split=split)
+        write = partial(write_predictions, predictions, as_json=as_json)
     if out is None:
-        write_predictions(predictions, sys.stdout, as_json=as_json)
+        write(sys.stdout)
         return
     make_folder(Path(out).parent)
-    with replacing(Path(out)) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        count = write_predictions(predictions, stream, as_json=as_json)
+    with replacing(Path(out)) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
+        count = write(stream)
     print(f"{count} predictions in {out}", file=sys.stderr)
 
 

@@ -39,6 +39,9 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     from pase_msa.training.run import train as train_run
 
     chosen = _run_config(options)
+    if "," in (chosen.label or ""):
+        _train_targets(chosen, progress=progress and sys.stderr.isatty())
+        return
     folder = train_run(chosen, progress=progress and sys.stderr.isatty())
     if getattr(rank_zero_only, "rank", 0):  # one of several processes: only the first one prints
         return
@@ -65,6 +68,26 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
         print(f"balancing on after epoch {switched}", end="")
         guarded = results["phases"]["guarded_at"]
         print(f", off again after epoch {guarded}" if guarded is not None else "")
+    print(f"next: pase evaluate {folder.path}")
+
+
+def _train_targets(config: Any, *, progress: bool) -> None:
+    """Train a run of several targets, and print a line per target."""
+    from pase_msa.files import read_json
+    from pase_msa.targets.names import target_folders
+    from pase_msa.targets.prediction import target_lines
+    from pase_msa.targets.run import train_targets
+
+    folder = train_targets(config, progress=progress)
+    results = read_json(folder.results)
+    weights = {}
+    for label, path in (target_folders(folder.path) or {}).items():
+        report = read_json(path / "results.json").get("modality_report") or {"modalities": {}}
+        weights[label] = {name: row["prediction_weight"] for name, row in report["modalities"].items()}
+    print(f"{folder.path}: best epoch {results['best_epoch']} of {results['epochs']} in {results['seconds']:.0f} s")
+    print("validation, per target:")
+    for line in target_lines(results["validation"], weights):
+        print(f"  {line}")
     print(f"next: pase evaluate {folder.path}")
 
 
@@ -157,6 +180,8 @@ def _config_with_full_names(file: str) -> str:
         if old in content:
             raise PaSEError(f"{file}: the option {old} is now called {new}; write that.")
     changed: dict[str, Any] = {key: {"name": content[key]} for key in _NAMED if isinstance(content.get(key), str)}
+    if isinstance(labels := content.get("label"), list):
+        changed["label"] = ",".join(map(str, labels))
     for key in ("modalities", "context_of"):
         if isinstance(names := content.get(key), str):
             changed[key] = split_names(names)

@@ -208,8 +208,10 @@ class Model(nn.Module):
                 raise PaSEError(f"The model needs the modality {name!r}; the batch has {list(batch.features)}.")
         present = {name: batch.present[name] for name in self.encoders}
         vectors: dict[str, Tensor] = {}
+        encoded = batch.encoded or {}
         for name in _occurring(present):
-            vectors[name] = self._vector(name, batch) * present[name].unsqueeze(1)
+            vector = encoded[name] if name in encoded else self._vector(name, batch)
+            vectors[name] = vector * present[name].unsqueeze(1)
         if len(vectors) < len(present):
             like = next(iter(vectors.values()), self.class_prior)
             zeros = like.new_zeros(len(batch), self.width)

@@ -108,6 +108,11 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         PaSEError: the folder holds no model, a damaged one, or one of a format that is not read.
     """
     root = Path(folder)
+    if (root / "targets.json").is_file():
+        raise PaSEError(
+            f"{root} holds a run of several targets, and this reads one; give the folder of a target, such as "
+            f"{min((root / 'targets').glob('*'), default=root / 'targets')}."
+        )
     if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
         raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
     content = read_json(

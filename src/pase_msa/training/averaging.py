@@ -8,8 +8,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from pase_msa.training.module import SentimentModule
-
 
 class WeightAverage(Callback):
     """Averages the parameters after every step (Polyak and Juditsky 1992; exponential: Tarvainen and Valpola 2017).
@@ -80,5 +78,5 @@ class WeightAverage(Callback):
 
 def _parameters(module: LightningModule) -> list[nn.Parameter]:
     """The trained parameters of the model, in their order."""
-    assert isinstance(module, SentimentModule)
+    assert isinstance(module.model, nn.Module)
     return [parameter for parameter in module.model.parameters() if parameter.requires_grad]

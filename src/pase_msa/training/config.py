@@ -181,6 +181,7 @@ class RunConfig:
             own run again, and a command with other options gets another folder.
         seed: of the initial weights, the order of the utterances and dropout.
         label: label column; None is the only one, or the one named "sentiment", "label", "emotion" or "rating".
+            Several, divided by commas, are trained together and share their encoders.
         kind: of task; "auto" follows from the label column, "classification" takes numbers as class names.
         num_classes: ordered classes of a regression; None follows from the range.
         modalities: names of those to use; None is all that the data hold.

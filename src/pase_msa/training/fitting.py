@@ -90,7 +90,7 @@ def fit(
         trainer = build_trainer(
             config.training,
             callbacks=callbacks,
-            logger=_loggers(folder),
+            logger=loggers(folder),
             plugins=[WholeCheckpoints()],
             enable_checkpointing=folder is not None,
             enable_progress_bar=progress,
@@ -129,7 +129,7 @@ def _selection(folder: RunFolder | None, metric: str, mode: Literal["min", "max"
     return [BestWeights(metric, mode)] if folder is None else checkpoints(folder.checkpoints, metric, mode)
 
 
-def _loggers(folder: RunFolder | None) -> list[Logger]:
+def loggers(folder: RunFolder | None) -> list[Logger]:
     """CSV, and TensorBoard where it is installed, in the run folder; one version per session."""
     if folder is None:
         return []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,15 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from pase_msa.balancing.base import BalancingMethod
-from pase_msa.batch import Batch, Outputs
+from pase_msa.batch import Batch
 from pase_msa.errors import PaSEError
-from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
 from pase_msa.metrics import Convention, headline
 from pase_msa.models.base import Model
-from pase_msa.objective import soft_cross_entropy
 from pase_msa.training.config import TrainingConfig
-from pase_msa.training.epoch_metrics import SentimentMetrics
 from pase_msa.training.optimizers import learning_rate_factor, make_optimizer
+from pase_msa.training.sums import EpochSums
+from pase_msa.training.validation import EpochValidation
 
 PROGRESS = "val/progress"
 """Logged where a balancing method measures how good the network is by itself; larger is better."""
@@ -56,14 +54,11 @@ class SentimentModule(lightning.LightningModule):
         self.auxiliary_heads = self.balancing.auxiliary_heads
         self.row_state = model.row_state  # so that it is in the checkpoint and moves to the device
         self.seed = seed
-        self.metrics = SentimentMetrics(model.task, convention)
-        self.validation_coalitions = ValidationCoalitions(model.task, self.balancing.coalitions)
+        self.validation = EpochValidation(model, self.balancing, convention)
+        self.metrics = self.validation.metrics  # so that they move to the device
         self._losses: dict[str, Tensor] = {}
-        self._sums: dict[tuple[str, ...], Tensor] = {}
-        self._means: dict[str, float] | None = None
+        self._sums = EpochSums()
         self._steps = 0  # of the optimiser in this epoch
-        self._validation: dict[str, float] = defaultdict(float)
-        self._gains: dict[frozenset[str], float] = {}
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -85,7 +80,7 @@ class SentimentModule(lightning.LightningModule):
         if kind == "alignment":
             return self.model.coalition_utility(self.epoch_means, coalition)
         if kind == "prediction":
-            return self._gains[coalition]
+            return self.validation.gains[coalition]
         raise PaSEError(f"A utility is 'alignment' or 'prediction', not {kind!r}.")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -95,18 +90,11 @@ class SentimentModule(lightning.LightningModule):
         at the start of the epoch, because Lightning draws random numbers there, and more of them in a resumed run.
         """
         if batch_idx == 0:
-            torch.manual_seed((self.seed * 1_000_003 + self.current_epoch * 7919 + self.global_rank) % 2**63)
-            self._sums, self._means, self._steps = {}, None, 0
-            self._initialise_prototypes(batch)
+            seed_epoch(self, self.seed)
+            self._sums.reset()
+            self._steps = 0
+            initialise_prototypes(self.model, batch)
             self.model.begin_epoch()
-
-    @torch.no_grad()
-    def _initialise_prototypes(self, batch: Batch) -> None:
-        """Before the first step of a run, start the prototypes at the class centroids of its first batch."""
-        if not self.model.ready:
-            outputs = self.model(batch)
-            self.model.losses(outputs, batch)
-            self.model.update(outputs, batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the named losses of a batch, after masking and reweighting by the balancing method."""
@@ -118,15 +106,8 @@ class SentimentModule(lightning.LightningModule):
         self.model.update(outputs, batch)
         total = torch.stack(list(self._losses.values())).sum()
         named = {f"train/{name}": value for name, value in self._losses.items()}
-        self._add_to_sums({**named, "train/loss": total, **outputs.details})
+        self._sums.add({**named, "train/loss": total, **outputs.details})
         return total
-
-    @torch.no_grad()
-    def _add_to_sums(self, values: dict[str, Tensor]) -> None:
-        """Add scalars to the epoch's sums. One tensor per set of names, so that a step costs one addition."""
-        # the last entry is 1 and counts the steps, since not every loss is part of every step
-        names, stacked = tuple(values), torch.stack([*values.values(), torch.ones_like(next(iter(values.values())))])
-        self._sums[names] = self._sums[names] + stacked if names in self._sums else stacked
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Leave the backward step over the named losses to the balancing method."""
@@ -138,7 +119,7 @@ class SentimentModule(lightning.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Add the norm of the gradient of each modality to the epoch's sums, before it is clipped, at some steps."""
         if self._steps % _NORMS_EVERY == 0:
-            self._add_to_sums({f"gradient/{name}": self._gradient_norm(name) for name in self.modalities})
+            self._sums.add({f"gradient/{name}": self._gradient_norm(name) for name in self.modalities})
         self._steps += 1
 
     def _gradient_norm(self, modality: str) -> Tensor:
@@ -150,18 +131,7 @@ class SentimentModule(lightning.LightningModule):
     @property
     def epoch_means(self) -> dict[str, float]:
         """Means of the training losses and their details, over the steps of this epoch and over processes."""
-        if self._means is None:
-            sums: dict[str, float] = defaultdict(float)
-            counts: dict[str, float] = defaultdict(float)
-            for names, stacked in self._sums.items():
-                joint = self.trainer.strategy.reduce(stacked, reduce_op="sum")
-                assert isinstance(joint, Tensor)
-                *values, count = joint.tolist()
-                for name, value in zip(names, values, strict=True):
-                    sums[name] += value
-                    counts[name] += count
-            self._means = {name: value / counts[name] for name, value in sums.items()}
-        return self._means
+        return self._sums.means(self.trainer)
 
     def on_train_epoch_end(self) -> None:
         """Log the mean losses of the epoch."""
@@ -170,9 +140,7 @@ class SentimentModule(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the predictions of the last pass."""
         self._share_statistics()
-        self.metrics.reset()
-        self.validation_coalitions.reset()
-        self._validation = defaultdict(float)
+        self.validation.reset()
 
     def _share_statistics(self) -> None:
         """Give all processes the first one's running statistics of batches, which each takes from its own batches."""
@@ -184,52 +152,13 @@ class SentimentModule(lightning.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect predictions: of all modalities, or of every coalition that the balancing method needs."""
-        collected = self.validation_coalitions
-        if collected.coalitions:
-            # the reference is not trained, so that its predictions of the first pass hold for all
-            reference = self.model.reference if collected.reference is None else None
-            collected.add(self.model.network_coalitions(batch, collected.coalitions), batch, reference)
-        else:
-            assert batch.labels is not None
-            self._measure(self.model.network(batch), batch.labels)
-
-    def _measure(self, outputs: Outputs, labels: Tensor) -> None:
-        """Add predictions to the metrics and to the cross-entropy (eq. 16)."""
-        membership = self.model.task.membership(labels)
-        self.metrics.update(outputs, labels)
-        self._validation["nll"] += float(soft_cross_entropy(outputs.logits, membership).sum())
-        self._validation["count"] += len(labels)
-
-    def _update_mixture(self) -> None:
-        """Let the balancing method weigh the coalitions, and measure the predictions that follow."""
-        if self.trainer.world_size > 1:
-            self.validation_coalitions.gather()
-        coalitions, labels = self.validation_coalitions.coalitions, self.validation_coalitions.labels
-        predictions = self.validation_coalitions.predictions()
-        membership = predictions.membership
-        prior = (membership * self.model.class_prior.cpu().log()).sum(1)
-        gains = (membership * predictions.probabilities.clamp(min=1e-12).log()).sum(2) - prior
-        self._gains = dict(zip(coalitions, gains.mean(1).tolist(), strict=True))
-        weights = self.balancing.update_mixture(predictions)
-        if weights is None:
-            probabilities = predictions.probabilities[coalitions.index(frozenset(self.modalities))]
-        else:
-            self.model.mixture.set(weights.coalition_weights, weights.reference, weights.given)
-            probabilities = weights.cross_fitted
-            if weights.progress is not None:
-                self.log(PROGRESS, weights.progress)
-        self._measure(outputs_of(self.model.task, probabilities.to(self.device)), labels.to(self.device))
+        self.validation.add(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Update the mixture where the balancing method has coalitions, and log the metrics of the predictions."""
-        if self.validation_coalitions.coalitions:
-            self._update_mixture()
-        mine = torch.tensor([self._validation["count"], self._validation["nll"]])
-        joint = self.trainer.strategy.reduce(mine.to(self.device), reduce_op="sum")
-        assert isinstance(joint, Tensor)
-        count, nll = joint.tolist()
-        values = {f"val/{name}": value for name, value in self.metrics.compute().items()}
-        values["val/nll"] = nll / max(count, 1)
+        values = {f"val/{name}": value for name, value in self.validation.finish(self.trainer, self.device).items()}
+        if self.validation.progress is not None:
+            self.log(PROGRESS, self.validation.progress)
         main = f"val/{headline(self.model.task)[0]}"  # the one in the progress bar
         self.log_dict({name: value for name, value in values.items() if name != main})
         self.log(main, values[main], prog_bar=True)
@@ -242,6 +171,20 @@ class SentimentModule(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
         }
+
+
+def seed_epoch(module: lightning.LightningModule, seed: int) -> None:
+    """Set the random state of an epoch, a function of (seed, epoch), so that a resumed run repeats the epoch."""
+    torch.manual_seed((seed * 1_000_003 + module.current_epoch * 7919 + module.global_rank) % 2**63)
+
+
+@torch.no_grad()
+def initialise_prototypes(model: Model, batch: Batch) -> None:
+    """Before the first step of a run, start the prototypes at the class centroids of its first batch."""
+    if not model.ready:
+        outputs = model(batch)
+        model.losses(outputs, batch)
+        model.update(outputs, batch)
 
 
 def log_now(module: lightning.LightningModule, values: Mapping[str, float]) -> None:

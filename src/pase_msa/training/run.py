@@ -13,6 +13,7 @@ import lightning
 import numpy as np
 import torch
 from lightning import Callback
+from torch import nn
 
 from pase_msa import plugins
 from pase_msa.balancing.base import BalancingMethod, LossMeasurement, Preparation
@@ -252,8 +253,22 @@ def save_results(
     seconds: float,
 ) -> None:
     """Take the best epoch's weights, calibrate the confidence, save the model, and write the results."""
+    best = load_best_weights(prepared.model, folder)
+    ends = {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at}
+    write_results(config, prepared, folder, trainer, ends, best, seconds)
+
+
+def write_results(
+    config: RunConfig,
+    prepared: Prepared,
+    folder: RunFolder,
+    trainer: lightning.Trainer,
+    phases: dict[str, int | None],
+    best: int,
+    seconds: float,
+) -> None:
+    """Calibrate the confidence of a model that has the weights of its best epoch, save it, and write the results."""
     model, batch_size = prepared.model, config.training.batch_size
-    best = _load_best_weights(model, folder)
     logits, labels = calibrate(model, prepared.valid, batch_size)
     if trainer.is_global_zero:  # the first of several processes writes for all
         probabilities = logits.softmax(1)
@@ -268,7 +283,7 @@ def save_results(
             "best_epoch": best,
             "seconds": round(seconds, 2),
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "phases": {"switched_at": phases.switched_at, "guarded_at": phases.guarded_at},
+            "phases": phases,
             "balancing": getattr(prepared.balancing, "history", []),
             "convention": resolve_convention(prepared.task, config.convention),
             "validation": task_metrics(prepared.task, probabilities, score, labels, config.convention),
@@ -279,7 +294,7 @@ def save_results(
     trainer.strategy.barrier()  # the callers in the other processes read what the first one has written
 
 
-def _load_best_weights(model: Model, folder: RunFolder) -> int:
+def load_best_weights(model: nn.Module, folder: RunFolder) -> int:
     """Give the model the weights of its best epoch, and return the number of that epoch."""
     checkpoint = torch.load(folder.best, map_location="cpu", weights_only=False)
     # the checkpoint holds the whole Lightning module; the model is one attribute of it

@@ -1,0 +1,1 @@
+"""Several targets: one run for several labels of the same table, whose models share their encoders."""
