@@ -126,7 +126,8 @@ class TargetsModule(lightning.LightningModule):
                 shown[name][known] |= flag
         # what some target is shown is encoded, once for all of them
         encoded = self.model.encoded(dataclasses.replace(batch, present=shown)).encoded
-        totals, named = [], {}
+        totals: list[Tensor] = []
+        named: dict[str, Tensor] = {}
         for label, (known, masked) in parts.items():
             model = self.model[label]
             if encoded is not None:
