@@ -1,8 +1,11 @@
 """`pase doctor` says what is there, what is missing, and what brings it."""
 
 import json
+from importlib.metadata import version
+
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 from pase_msa.cli import doctor as module
 from pase_msa.cli.main import main
@@ -119,3 +122,15 @@ def test_a_gpu_that_pytorch_does_not_see_is_said(monkeypatch, capsys):
     monkeypatch.setattr(torch.version, "cuda", None)
     main(["doctor"])
     assert "an NVIDIA driver is there, but this PyTorch is built without CUDA; pip install" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "fits"),
+    [
+        ("no-such-package", "missing", False),
+        (f"torch=={version('torch')}", version("torch"), True),
+        ("torch<1", f"{version('torch')}, but <1 is needed", False),
+    ],
+)
+def test_what_is_installed_is_what_the_metadata_say(wanted, state, fits):
+    assert module._installed(Requirement(wanted)) == (state, fits)
