@@ -36,10 +36,11 @@ def train(config: str | None = None, *, progress: bool = True, **options: Any) -
     from lightning.pytorch.utilities import rank_zero_only
 
     from pase_msa import plugins
+    from pase_msa.targets.names import target_names
     from pase_msa.training.run import train as train_run
 
     chosen = _run_config(options)
-    if "," in (chosen.label or ""):
+    if len(target_names(chosen.label)) > 1:
         _train_targets(chosen, progress=progress and sys.stderr.isatty())
         return
     folder = train_run(chosen, progress=progress and sys.stderr.isatty())

@@ -126,7 +126,7 @@ def matching(table: FeatureTable, condition: str, path: str | Path | None = None
         known = [*columns, *(c for c in ("text", "speaker") if _held(table, c) is not None), *table.schema.labels]
         hint = nearest(name, known, "name one of these.")
         raise PaSEError(f"--where names the column {name!r}; the data have {', '.join(known)}; {hint}")
-    rows = [row for row, value in enumerate(values) if not is_unknown(str(value)) and expression.search(str(value))]
+    rows = [row for row, value in enumerate(values) if value not in (None, "") and expression.search(str(value))]
     if not rows:
         raise PaSEError(
             f"No utterance has a {name} that matches {pattern!r}, as {values[0]!r} does not; change --where."

@@ -9,7 +9,7 @@ import pandas as pd
 from pase_msa.evaluation.statistics import estimate
 from pase_msa.paper.equity import EQUITY, IMBALANCE
 from pase_msa.paper.layout import Table
-from pase_msa.paper.rates import HIGH, LOW
+from pase_msa.paper.rates import HIGH, LOW, by_mean_rate
 from pase_msa.paper.subset_methods import letters
 from pase_msa.report.numbers import mean_sd, metric_label
 
@@ -41,7 +41,7 @@ def imbalanced_table(frame: pd.DataFrame, metric: str, stem: str) -> Table:
         stem: of the table.
     """
     values = frame[frame["metric"] == metric]
-    cases = sorted(dict.fromkeys(zip(values["rate"], values["often"], strict=True)), key=lambda case: case[0])
+    cases = by_mean_rate(values)
     rows, data = [], []
     for (method, how), part in values.groupby(["method", "imputation"], sort=False):
         line = [str(method), LOST[str(how)]]

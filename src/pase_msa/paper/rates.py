@@ -172,13 +172,11 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos", *more: str) -> MplFig
         more: of the further panels.
     """
     metrics = list(dict.fromkeys((metric, *more)))
-    words: dict[Any, str] = {"on": ", imputed", "off": ", left out", "none": ""}
     with styled() as (_, colors):
         figure, places = panels(len(metrics), width=5.0, height=3.8)
         for axes, name in zip(places, metrics, strict=True):
-            summary = spread(one_metric(frame, name), ("method", "imputation", "rate"))
-            for number, ((method, setting), part) in enumerate(summary.groupby(["method", "imputation"], sort=False)):
-                rows, label = part.sort_values("rate"), f"{method}{words[setting]}"
+            for number, (label, part) in enumerate(_series(frame, name, "rate")):
+                rows = part.sort_values("rate")
                 line(axes, rows["rate"], rows["mean"], rows["std"], label, number, colors, shift=0.006)
             axes.set_xlabel("probability that a modality is lost")
             axes.set_ylabel(with_unit(name))
@@ -196,20 +194,18 @@ def draw_imbalanced(frame: pd.DataFrame, metric: str = "acc2_negpos", *more: str
     """
     metrics = list(dict.fromkeys((metric, *more)))
     drawable(frame, "method", "imputation", "rate", "often", "metric", "value")
-    cases = _by_mean_rate(frame)
-    words: dict[Any, str] = {"on": ", imputed", "off": ", left out", "none": ""}
+    cases = by_mean_rate(frame)
     with styled() as (_, colors):
         figure, places = panels(len(metrics), width=1.8 + 0.75 * len(cases), height=4.0)
         for axes, name in zip(places, metrics, strict=True):
-            summary = spread(one_metric(frame, name), ("method", "imputation", "rate", "often"))
-            series = summary.groupby(["method", "imputation"], sort=False)
-            for number, ((method, setting), part) in enumerate(series):
+            series = _series(frame, name, "rate", "often")
+            for number, (label, part) in enumerate(series):
                 rows = part.set_index(["rate", "often"]).loc[cases]
                 axes.errorbar(
                     np.arange(len(cases)) + (number - (len(series) - 1) / 2) * 0.6 / len(series),
                     rows["mean"],
                     yerr=rows["std"] if (rows["std"] > 0).any() else None,
-                    label=short(f"{method}{words[setting]}", 30),
+                    label=short(label, 30),
                     color=colors[number % len(colors)],
                     marker=MARKERS[number % len(MARKERS)],
                     markersize=6,
@@ -226,7 +222,15 @@ def draw_imbalanced(frame: pd.DataFrame, metric: str = "acc2_negpos", *more: str
     return figure
 
 
-def _by_mean_rate(frame: pd.DataFrame) -> list[tuple[float, str]]:
+def _series(frame: pd.DataFrame, metric: str, *by: str) -> list[tuple[str, pd.DataFrame]]:
+    """What a panel shows of each method and setting of the imputation: its label, and mean and deviation by `by`."""
+    words: dict[Any, str] = {"on": ", imputed", "off": ", left out", "none": ""}
+    summary = spread(one_metric(frame, metric), ("method", "imputation", *by))
+    groups = summary.groupby(["method", "imputation"], sort=False)
+    return [(f"{method}{words[setting]}", part) for (method, setting), part in groups]
+
+
+def by_mean_rate(frame: pd.DataFrame) -> list[tuple[float, str]]:
     """Mean rates, each with what is often lost at it: first nothing in particular."""
     pairs = dict.fromkeys(zip(frame["rate"], frame["often"], strict=True))
     return sorted(pairs, key=lambda pair: pair[0])

@@ -11,7 +11,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.balancing.rates import owners, scale_rates
@@ -20,7 +19,7 @@ from pase_msa.metrics import headline
 from pase_msa.models.base import Model
 from pase_msa.training.config import RunConfig
 from pase_msa.training.module import PROGRESS, initialise_prototypes, log_now, seed_epoch
-from pase_msa.training.optimizers import learning_rate_factor, make_optimizer
+from pase_msa.training.optimizers import scheduled_optimizer
 from pase_msa.training.phases import TransitionRule
 from pase_msa.training.sums import EpochSums
 from pase_msa.training.validation import EpochValidation
@@ -172,12 +171,7 @@ class TargetsModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser of the configuration, over the parameters of all targets, each once."""
-        optimizer = make_optimizer(self, self.config)
-        factor = learning_rate_factor(self.config, int(self.trainer.estimated_stepping_batches))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
-        }
+        return scheduled_optimizer(self, self.config, int(self.trainer.estimated_stepping_batches))
 
 
 class TargetsBalancing(Callback):

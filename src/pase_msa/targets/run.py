@@ -24,7 +24,6 @@ from pase_msa.data.inputs import describe_data
 from pase_msa.data.leaks import refuse_leaks
 from pase_msa.data.opening import open_data
 from pase_msa.data.table import FeatureTable
-from pase_msa.encoders.precision import has_bfloat16
 from pase_msa.errors import PaSEError
 from pase_msa.files import check_out, write_json, write_text, writing
 from pase_msa.metrics import headline, task_metrics
@@ -35,7 +34,7 @@ from pase_msa.training.callbacks import Patience, WholeCheckpoints, checkpoints
 from pase_msa.training.config import RunConfig
 from pase_msa.training.data_module import SentimentData
 from pase_msa.training.environment import environment
-from pase_msa.training.fitting import Prepared, fine_tunes, loggers, run_threads
+from pase_msa.training.fitting import Prepared, fine_tunes, loggers, mixed_precision, run_threads
 from pase_msa.training.naming import default_folder
 from pase_msa.training.run import load_best_weights, prepare, write_results
 from pase_msa.training.run_folder import RunFolder
@@ -207,9 +206,7 @@ def _fit(
             plugins=[WholeCheckpoints()],
             enable_progress_bar=progress,
         )
-        mixed = options.precision == "bf16-mixed" or (
-            options.precision == "auto" and has_bfloat16(trainer.strategy.root_device.type)
-        )
+        mixed = mixed_precision(config, trainer)
         for name in model.labels:
             model[name].mixed_precision = mixed
         module = TargetsModule(model, methods, constants, config)

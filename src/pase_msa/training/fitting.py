@@ -97,11 +97,7 @@ def fit(
             reload_dataloaders_every_n_epochs=int(prepared.stream is not None),  # a loader is of one epoch
         )
         _refuse_row_state_in_parts(prepared.model, trainer)
-        device = trainer.strategy.root_device.type
-        asked = config.training.precision
-        prepared.model.mixed_precision = asked == "bf16-mixed" or (asked == "auto" and has_bfloat16(device))
-        if prepared.model.mixed_precision and device == "cpu":
-            _note_slow_bfloat16()
+        prepared.model.mixed_precision = mixed_precision(config, trainer)
         checkpoint = str(folder.last) if folder is not None and resume else None
         # the checkpoint is one of our own and holds the plain state of the callbacks too, not weights alone
         trainer.fit(module, _data_module(config, prepared), ckpt_path=checkpoint, weights_only=False)
@@ -154,6 +150,15 @@ def _data_module(config: RunConfig, prepared: Prepared) -> SentimentData:
         workers=options.workers,
         stream=prepared.stream,
     )
+
+
+def mixed_precision(config: RunConfig, trainer: lightning.Trainer) -> bool:
+    """Whether encoders compute in bfloat16 on the trainer's device."""
+    device, asked = trainer.strategy.root_device.type, config.training.precision
+    mixed = asked == "bf16-mixed" or (asked == "auto" and has_bfloat16(device))
+    if mixed and device == "cpu":
+        _note_slow_bfloat16()
+    return mixed
 
 
 def _note_slow_bfloat16() -> None:

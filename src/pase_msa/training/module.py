@@ -10,7 +10,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.batch import Batch
@@ -18,7 +17,7 @@ from pase_msa.errors import PaSEError
 from pase_msa.metrics import Convention, headline
 from pase_msa.models.base import Model
 from pase_msa.training.config import TrainingConfig
-from pase_msa.training.optimizers import learning_rate_factor, make_optimizer
+from pase_msa.training.optimizers import scheduled_optimizer
 from pase_msa.training.sums import EpochSums
 from pase_msa.training.validation import EpochValidation
 
@@ -165,12 +164,7 @@ class SentimentModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser of the configuration, and its learning rate as a function of the step."""
-        optimizer = make_optimizer(self, self.config)
-        factor = learning_rate_factor(self.config, int(self.trainer.estimated_stepping_batches))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
-        }
+        return scheduled_optimizer(self, self.config, int(self.trainer.estimated_stepping_batches))
 
 
 def seed_epoch(module: lightning.LightningModule, seed: int) -> None:

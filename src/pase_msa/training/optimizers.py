@@ -6,11 +6,20 @@ from collections import defaultdict
 from collections.abc import Callable
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from pase_msa.encoders.base import Encoder
 from pase_msa.training.config import TrainingConfig
+
+
+def scheduled_optimizer(model: nn.Module, config: TrainingConfig, steps: int) -> OptimizerLRSchedulerConfig:
+    """The optimiser and its learning rate as a function of the step, of `steps` in all, as Lightning takes both."""
+    optimizer = make_optimizer(model, config)
+    scheduler = LambdaLR(optimizer, learning_rate_factor(config, steps))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 def make_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
