@@ -60,8 +60,8 @@ def test_parts_of_utterances_average_to_the_metric(kind):
         assert np.nanmean(parts) == pytest.approx(whole[name][0]), name
 
 
-def fake(folder, noise, *, seed=1, task=None, videos=20, label_seed=0, name=None, truth_shift=0.0):
-    """An evaluated run that predicts the truth with noise."""
+def fake(folder, noise, *, seed=1, task=None, videos=20, label_seed=0, name=None, truth_shift=0.0, keep=slice(None)):
+    """An evaluated run that predicts the truth with noise; of a fold, the utterances to keep."""
     task = task or Task.regression(("text",), -3, 3)
     truth = np.random.default_rng(label_seed).integers(-3, 4, 8 * videos).astype(float)
     random = np.random.default_rng(100 + seed)
@@ -79,7 +79,7 @@ def fake(folder, noise, *, seed=1, task=None, videos=20, label_seed=0, name=None
         "score": score,
         **{f"probability/{k}": 1 / 7 for k in task.classes},
     }
-    pd.DataFrame(table).sample(frac=1, random_state=seed).to_csv(folder.predictions, index=False)
+    pd.DataFrame(table)[keep].sample(frac=1, random_state=seed).to_csv(folder.predictions, index=False)
     return folder.path
 
 
@@ -118,6 +118,37 @@ def test_several_runs_are_paired_by_seed(tmp_path):
     assert result["pairs"] == [[1, 1], [2, 2], [3, 3]]
     alone = [compare([tmp_path / f"a{s}"], [tmp_path / f"b{s}"])["metrics"]["mae"]["difference"] for s in (1, 2, 3)]
     assert result["metrics"]["mae"]["difference"] == pytest.approx(np.mean(alone))
+
+
+def test_folds_of_a_seed_are_pooled(tmp_path):
+    folds = [slice(0, 40), slice(40, 104), slice(104, None)]
+    sides = {
+        side: [
+            fake(tmp_path / f"{side}{s}{i}", noise, seed=s, keep=fold) for s in (1, 2) for i, fold in enumerate(folds)
+        ]
+        for side, noise in (("a", 0.5), ("b", 1.0))
+    }
+    whole = {
+        side: [fake(tmp_path / f"{side}{s}", noise, seed=s) for s in (1, 2)] for side, noise in (("a", 0.5), ("b", 1.0))
+    }
+    pooled, expected = compare(sides["a"], sides["b"][::-1]), compare(whole["a"], whole["b"])
+    assert (pooled["utterances"], pooled["videos"], pooled["pairs"]) == (160, 20, [[1, 1], [2, 2]])
+    for name, entry in expected["metrics"].items():
+        for value in ("a", "b", "difference"):
+            assert pooled["metrics"][name][value] == pytest.approx(entry[value]), name
+        assert pooled["metrics"][name]["verdict"] == entry["verdict"]
+
+
+def test_folds_that_share_an_utterance_are_refused(tmp_path):
+    runs = [fake(tmp_path / str(i), 1.0, keep=fold) for i, fold in enumerate((slice(0, 40), slice(39, 80)))]
+    with pytest.raises(PaSEError, match="both tested on utterance 'u39'; give one run per seed, or folds"):
+        compare(runs, runs)
+
+
+def test_a_fold_that_the_other_side_lacks_is_refused(tmp_path):
+    runs = [fake(tmp_path / str(i), 1.0, keep=slice(40 * i, 40 * i + 40)) for i in range(3)]
+    with pytest.raises(PaSEError, match="different utterances"):
+        compare(runs[:2], runs[1:])
 
 
 @pytest.mark.parametrize(

@@ -264,6 +264,18 @@ def test_table_2_leaves_one_session_out_at_a_time(made, tmp_path, capsys):
         np.testing.assert_allclose(mine["mean"], np.mean(values), rtol=1e-6)
         assert row["support"] > 0
     assert "| quoted: GCNet |" in (tmp_path / "out" / "table2.md").read_text()
+    gaps = pd.read_csv(tmp_path / "out" / "table2-differences.csv").set_index(["baseline", "metric", "unit"])
+    hits = [pooled_accuracy(tmp_path / "home", name) for name in ("PaSE", "concat")]
+    videos = gaps.loc[("concat", "accuracy", "videos")]
+    assert videos["difference"] == pytest.approx(hits[0] - hits[1])
+    assert videos["count"] == len(set(FeatureTable.load(data).videos))
+    assert gaps.loc[("concat", "accuracy", "data sets"), "count"] == 3
+
+
+def pooled_accuracy(home, method):
+    utterances = pd.concat([pd.read_csv(file) for file in (home / "runs").glob(f"{method}-*/predictions.csv")])
+    assert not utterances["id"].duplicated().any()
+    return (utterances["truth"] == utterances["label"]).mean()
 
 
 def test_table_2_wants_sessions():

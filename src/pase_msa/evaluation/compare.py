@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.moments import metrics_from_sums, per_utterance, utterance_moments
-from pase_msa.evaluation.predictions import Predictions, read_utterances
+from pase_msa.evaluation.predictions import Predictions, joined, read_utterances
 from pase_msa.evaluation.statistics import cluster_draws, cluster_swaps, cohens_d, holm, permutation_p
 from pase_msa.metrics import Convention, resolve_convention
 from pase_msa.task import Task
@@ -20,6 +20,8 @@ from pase_msa.training.run_folder import RunFolder
 Array = NDArray[np.float64]
 _SMALLER_IS_BETTER = ("mae",)
 LEVEL = 0.05  #: of significance, after correction
+#: the evaluations of a seed's runs, each with its folder: of one run, or of folds that share no test utterance
+Folds = list[dict[str, Any]]
 
 
 def compare(
@@ -30,11 +32,11 @@ def compare(
     The difference of a metric is A minus B, averaged over pairs of runs. Its interval is a bootstrap. Its p-value is a
     permutation test, in which the predictions of A and B change sides. Both draw whole videos, because the utterances
     of a video share speaker and topic and are not independent. p-values are corrected for the number of metrics (Holm
-    1979).
+    1979). Runs of one seed that were tested on other utterances each are folds: their predictions are pooled.
 
     Args:
         ours: evaluated run folders A.
-        baselines: as many of B. Several are paired by seed.
+        baselines: as many of B. Several are paired by seed, folds are pooled.
         draws: of bootstrap and permutation; with few videos the permutation test is exact.
         seed: of the draws.
 
@@ -44,21 +46,22 @@ def compare(
         utterances), "p", "p_holm", "verdict": "A better", "B better" or "no difference shown".
 
     Errors:
-        PaSEError: a run is not evaluated; runs on other data, tasks, conventions or utterances; seeds that do not pair.
+        PaSEError: a run is not evaluated; runs on other data, tasks, conventions or utterances; seeds that do not pair;
+            two runs of one seed that share test utterances.
     """
     pairs = _paired([_evaluated(run) for run in ours], [_evaluated(run) for run in baselines])
     first = pairs[0][0]
-    task = Task.from_dict(first["task"])
-    convention = resolve_convention(task, first["convention"])
+    task = Task.from_dict(first[0]["task"])
+    convention = resolve_convention(task, first[0]["convention"])
     utterances = _Aligned(task, first)
     names, sides = _moments(pairs, utterances, task, convention)
     videos = np.unique(utterances.videos, return_inverse=True)[1]
     metrics, exact = _metrics(names, sides, videos, task, convention, draws, seed)
     _add_verdicts(metrics)
     return {
-        "a": [pair[0]["name"] for pair in pairs],
-        "b": [pair[1]["name"] for pair in pairs],
-        "pairs": [[pair[0]["seed"], pair[1]["seed"]] for pair in pairs],
+        "a": [run["name"] for pair in pairs for run in pair[0]],
+        "b": [run["name"] for pair in pairs for run in pair[1]],
+        "pairs": [[pair[0][0]["seed"], pair[1][0]["seed"]] for pair in pairs],
         "utterances": len(videos),
         "videos": int(videos.max()) + 1,
         "convention": convention,
@@ -68,14 +71,14 @@ def compare(
 
 
 def _moments(
-    pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], utterances: _Aligned, task: Task, convention: Convention
+    pairs: Sequence[tuple[Folds, Folds]], utterances: _Aligned, task: Task, convention: Convention
 ) -> tuple[list[str], tuple[list[Array], list[Array]]]:
-    """Names of the M sums behind the metrics, and for each side the parts [N, M] of the utterances, one per run."""
+    """Names of the M sums behind the metrics, and for each side the parts [N, M] of the utterances, one per seed."""
     sides: tuple[list[Array], list[Array]] = ([], [])
     names: list[str] = []
     for pair in pairs:
-        for side, run in zip(sides, pair, strict=True):
-            predictions = utterances.predictions(run)
+        for side, folds in zip(sides, pair, strict=True):
+            predictions = utterances.predictions(folds)
             names, moments = utterance_moments(
                 task, predictions.probabilities, predictions.score, predictions.truth, convention
             )
@@ -145,51 +148,36 @@ def _evaluated(run: str | Path) -> dict[str, Any]:
     return {**folder.read_evaluation(), "folder": folder}
 
 
-def _paired(ours: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Pairs of runs: one with one, or several by seed."""
+def _paired(ours: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> list[tuple[Folds, Folds]]:
+    """Pairs of runs or of their folds: one with one, or several by seed."""
     if len(ours) != len(baselines) or not ours:
         raise PaSEError(
             f"A comparison wants as many runs on one side as on the other, found {len(ours)} and {len(baselines)}."
         )
     if len(ours) == 1:
-        return [(ours[0], baselines[0])]
-    by_seed = [{run["seed"]: run for run in side} for side in (ours, baselines)]
-    if any(len(named) < len(side) for named, side in zip(by_seed, (ours, baselines), strict=True)):
-        raise PaSEError(
-            "Two runs on one side have the same seed; several runs are paired by seed, so give one run per seed."
-        )
-    if unpaired := sorted(by_seed[0].keys() ^ by_seed[1].keys()):
+        return [(ours, baselines)]
+    one, other = (
+        {run["seed"]: [r for r in side if r["seed"] == run["seed"]] for run in side} for side in (ours, baselines)
+    )
+    if unpaired := sorted(one.keys() ^ other.keys()):
         raise PaSEError(
             f"Several runs are paired by seed, and only one side has seed {unpaired[0]}; train the other one too."
         )
-    return [(by_seed[0][seed], by_seed[1][seed]) for seed in sorted(by_seed[0])]
+    return [(one[seed], other[seed]) for seed in sorted(one)]
 
 
 class _Aligned:
     """Predictions in the order of the first run's utterances, or a sentence on why they cannot be compared."""
 
-    def __init__(self, task: Task, first: dict[str, Any]) -> None:
-        self.task, self.first = task, first
-        predictions = read_utterances(first["folder"].predictions, task)
+    def __init__(self, task: Task, first: Folds) -> None:
+        self.task, self.first = task, first[0]
+        predictions = self._read(first)
         self.ids, self.videos, self.truth = predictions.ids, np.array(predictions.videos), predictions.truth
 
-    def predictions(self, run: dict[str, Any]) -> Predictions:
-        """The predictions of a run, which must be on the same test utterances."""
-        mine, other = self.first["folder"].path, run["folder"].path
-        task = Task.from_dict(run["task"])
-        # the modalities may differ: whether text alone is as good as all of them is a fair question
-        if (task.label, task.classes, task.values) != (self.task.label, self.task.classes, self.task.values):
-            raise PaSEError(
-                f"{mine} and {other} predict different things ({self.task.label}, {task.label}); compare runs of one "
-                "label."
-            )
-        conventions = [resolve_convention(task, each["convention"]) for each in (self.first, run)]
-        if len(set(conventions)) > 1:
-            raise PaSEError(
-                f"{mine} is measured in the convention {conventions[0]!r} and {other} in {conventions[1]!r}; compare "
-                "runs of one convention."
-            )
-        predictions = read_utterances(run["folder"].predictions, task)
+    def predictions(self, folds: Folds) -> Predictions:
+        """The predictions of a run or its folds, which must be on the same test utterances."""
+        mine, other = self.first["folder"].path, folds[0]["folder"].path
+        predictions = self._read(folds)
         place = {name: i for i, name in enumerate(predictions.ids)}
         if set(place) != set(self.ids):
             unshared = sorted(set(place) ^ set(self.ids))[0]
@@ -207,6 +195,37 @@ class _Aligned:
             None if predictions.score is None else predictions.score[order],
             predictions.probabilities[order],
         )
+
+    def _read(self, folds: Folds) -> Predictions:
+        """What the folds predict together."""
+        parts = [read_utterances(run["folder"].predictions, self._same_task(run)) for run in folds]
+        owner: dict[str, str] = {}
+        for run, part in zip(folds, parts, strict=True):
+            path = str(run["folder"].path)
+            if both := [name for name in part.ids if owner.setdefault(name, path) != path]:
+                raise PaSEError(
+                    f"{owner[both[0]]} and {path} have the same seed {run['seed']} and were both tested on utterance "
+                    f"{both[0]!r}; give one run per seed, or folds that share no test utterance."
+                )
+        return joined(parts)
+
+    def _same_task(self, run: dict[str, Any]) -> Task:
+        """The task of a run, in whose classes its predictions are."""
+        mine, other = self.first["folder"].path, run["folder"].path
+        task = Task.from_dict(run["task"])
+        # the modalities may differ: whether text alone is as good as all of them is a fair question
+        if (task.label, task.classes, task.values) != (self.task.label, self.task.classes, self.task.values):
+            raise PaSEError(
+                f"{mine} and {other} predict different things ({self.task.label}, {task.label}); compare runs of one "
+                "label."
+            )
+        conventions = [resolve_convention(task, each["convention"]) for each in (self.first, run)]
+        if len(set(conventions)) > 1:
+            raise PaSEError(
+                f"{mine} is measured in the convention {conventions[0]!r} and {other} in {conventions[1]!r}; compare "
+                "runs of one convention."
+            )
+        return task
 
 
 def _effects(names: list[str], sides: tuple[list[Array], list[Array]], task: Task) -> dict[str, float]:

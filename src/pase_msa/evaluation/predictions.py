@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,18 @@ class Predictions:
     truth: NDArray[np.float64]
     score: NDArray[np.float64] | None
     probabilities: NDArray[np.float64]
+
+
+def joined(parts: Sequence[Predictions]) -> Predictions:
+    """The predictions of several folds, one after the other."""
+    scores = [part.score for part in parts if part.score is not None]
+    return Predictions(
+        [name for part in parts for name in part.ids],
+        [name for part in parts for name in part.videos],
+        np.concatenate([part.truth for part in parts]),
+        np.concatenate(scores) if scores else None,
+        np.concatenate([part.probabilities for part in parts]),
+    )
 
 
 def write_utterances(

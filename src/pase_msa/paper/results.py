@@ -52,21 +52,24 @@ class Results:
         return [float(value) for value in self.rows(variant).groupby("seed")[column].mean().dropna()]
 
     def folders(self, variant: str) -> dict[int, Path]:
-        """Run folders of a method by seed; empty for a method that is solved and not trained."""
+        """Run folders of a method by seed, of the last of several data sets; empty for a method that is not trained."""
+        return {seed: folds[-1] for seed, folds in self.folds(variant).items()}
+
+    def folds(self, variant: str) -> dict[int, list[Path]]:
+        """Run folders of a method by seed, one per data set; empty for a method that is solved and not trained."""
         if "run" not in self.done:
             return {}
         rows = self.rows(variant).dropna(subset=["run"])
-        return {int(row.seed): self.root / str(row.run) for row in rows.itertuples()}
+        return {int(seed): [self.root / str(run) for run in part["run"]] for seed, part in rows.groupby("seed")}
 
     def count(self, variant: str) -> int | None:
-        """Test utterances that a method was evaluated on.
-
-        None where the test split was not evaluated, or every fold was evaluated on its own.
-        """
-        folders = list(self.folders(variant).values())
-        if self.protocol.split != "test" or not folders or self.done["data"].nunique() > 1:
+        """Test utterances that a method was evaluated on, of all folds; None where the test split was not evaluated."""
+        folds = list(self.folds(variant).values())
+        if self.protocol.split != "test" or not folds:
             return None
-        return int(read_json(RunFolder(folders[0]).evaluation)["count"])
+        # a cell may have failed
+        whole = max(folds, key=len)
+        return sum(int(read_json(RunFolder(folder).evaluation)["count"]) for folder in whole)
 
     def runs(self, variants: Sequence[str], *, first: bool = False) -> Iterator[LoadedRun]:
         """The runs of some methods, one in memory at a time.

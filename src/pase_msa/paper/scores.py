@@ -151,8 +151,8 @@ def difference_table(
     """Our method minus every other method, paired by seed and by test video, corrected for their number (Holm).
 
     By seed the unit is a run: would other seeds agree? With several data sets (folds) the unit is one of these, the
-    mean over its seeds. By video the unit is a test video: would other videos agree? This needs predictions on the
-    test split, and is left out where that was not read.
+    mean over its seeds. By video the unit is a test video, of all folds: would other videos agree? This needs
+    predictions on the test split, and is left out where that was not read.
 
     Args:
         results: finished cells.
@@ -170,8 +170,7 @@ def difference_table(
     entries: list[dict[str, Any]] = []
     for metric in tested:
         entries += _by_seeds(results, metric, ours, others)
-    # with several data sets the predictions are of other videos each
-    if results.protocol.split == "test" and results.done["data"].nunique() == 1:
+    if results.protocol.split == "test":
         entries += _by_videos(results, ours, others)
     if not entries:
         return None
@@ -243,14 +242,15 @@ def _by_seeds(results: Results, metric: str, ours: str, others: Sequence[str]) -
 
 
 def _by_videos(results: Results, ours: str, others: Sequence[str]) -> list[dict[str, Any]]:
-    own = results.folders(ours)
+    own, folds = results.folds(ours), results.done["data"].nunique()
     comparisons = {}
     for name in others:
-        other = results.folders(name)
-        seeds = sorted(own.keys() & other.keys())
+        other = results.folds(name)
+        # a cell may have failed: a seed counts with all its folds
+        seeds = [s for s in sorted(own.keys() & other.keys()) if len(own[s]) == len(other[s]) == folds]
         # a method on a modality that some utterances lack was tested on fewer utterances: no pairs
         if seeds and results.count(name) == results.count(ours):
-            comparisons[name] = compare([own[s] for s in seeds], [other[s] for s in seeds])
+            comparisons[name] = compare(*([run for s in seeds for run in side[s]] for side in (own, other)))
     entries = []
     for metric in results.protocol.tested:
         rows = {name: found["metrics"][metric] for name, found in comparisons.items() if metric in found["metrics"]}
@@ -274,9 +274,9 @@ def how_to_read(results: Results) -> list[str]:
     """Sentences on how to read tables of scores and differences."""
     data, seeds = results.done["data"].nunique(), len(results.protocol.seeds)
     unit, count = ("seed", seeds) if data == 1 else ("data set", data)
-    videos = (
-        " and by test video (permutation test of predictions)" if results.protocol.split == "test" and data == 1 else ""
-    )
+    videos = " and by test video (permutation test of predictions)" if results.protocol.split == "test" else ""
+    if videos and data > 1:
+        videos += ", whose predictions are pooled over data sets"
     lines = [
         "Mean ± standard deviation over seeds. The interval is a bootstrap of the mean over seeds. Accuracies and F1 "
         "are in percent.",

@@ -102,7 +102,7 @@ def build(results: Results) -> Section:
     stems = {methods.PAPER: "table2-differences-paper", methods.PASE: "table2-differences"}
     baselines = list(filter(methods.is_baseline, others))
     for name in ours:
-        title = f"{name} minus each of the others, paired by session"
+        title = f"{name} minus each of the others, paired by session and by video"
         if differences := difference_table(results, stems[name], title, name, others, baselines=baselines):
             tables.append(differences)
     return Section(
