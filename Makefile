@@ -52,7 +52,7 @@ demo: setup
 test: setup $(VENV)/.media $(VENV)/.egemaps
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations 10 -m "not slow" tests
 
-# With the tests that train whole tables, or kill and resume studies for half a minute and more.
+# With the tests that train whole tables or kill and resume studies, and with further cases of what others try.
 test-all: setup $(VENV)/.media $(VENV)/.egemaps
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --durations 10 tests
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from itertools import count
 
 # before NumPy is imported; two workers of two threads each are slower on two cores
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -43,10 +44,17 @@ from tests.toys import tiny_spec
 torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches"), count()
+
+
 @pytest.fixture(autouse=True)
-def _one_seed_and_a_cache_of_its_own(tmp_path, monkeypatch):
+def _one_seed_and_a_cache_of_its_own(_caches, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setenv("PASE_CACHE", str(tmp_path / "cache"))
+    # not `tmp_path`, since making a folder for each of thousands of tests takes longer than many of them
+    folder, number = _caches
+    monkeypatch.setenv("PASE_CACHE", str(folder / str(next(number))))
 
 
 @pytest.fixture(scope="session")

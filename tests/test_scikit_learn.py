@@ -208,7 +208,7 @@ def test_checks_of_scikit_learn(name, kind):
 
 
 @pytest.mark.skipif(not hasattr(estimator_checks, "estimator_checks_generator"), reason="needs scikit-learn 1.6")
-@pytest.mark.parametrize("kind", [PaSERegressor, PaSEClassifier])
+@pytest.mark.parametrize("kind", [pytest.param(PaSERegressor, marks=pytest.mark.slow), PaSEClassifier])
 def test_every_check_of_scikit_learn(kind):
     """All checks that scikit-learn has for such an estimator, one after the other."""
     failed = {}

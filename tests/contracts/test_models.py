@@ -34,7 +34,7 @@ KINDS = ("regression", "classification")
 
 each_model = pytest.mark.parametrize("name", MODELS)
 each_kind = pytest.mark.parametrize("kind", KINDS)
-each_size = pytest.mark.parametrize("k", [1, 2, 3])
+each_size = pytest.mark.parametrize("k", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 
 
 def made(name, kind="regression", k=3):

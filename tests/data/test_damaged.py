@@ -19,7 +19,7 @@ READERS = ("mmsa", "mmsa unaligned", "mult", "gcnet", "csd", "mfn", "folder", "t
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_campaign_of_damaged_files_finds_no_fault(seed):
     # A fresh process: the campaign forks its workers, and the process of the tests has threads by now.
     words = [sys.executable, "-m", "benchmarks.fuzz", "--cases", "150", "--seed", str(seed), "--jobs", "1"]

@@ -1,5 +1,8 @@
 """A diagnosis that was kept is the one that was made, and is made again where anything that it follows from differs."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -32,8 +35,8 @@ def table():
 
 
 @pytest.fixture
-def kept_files(tmp_path):
-    return lambda: list((tmp_path / "cache" / "diagnoses").glob("*.safetensors"))
+def kept_files():
+    return lambda: list((Path(os.environ["PASE_CACHE"]) / "diagnoses").glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("kind", ["regression", "classification"])

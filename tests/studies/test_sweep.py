@@ -153,6 +153,7 @@ def test_a_trial_that_cannot_be_trained_is_reported_and_the_others_count(root, t
     assert set(trials[trials.state == "complete"]["training.batch_size"]) == {16}
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_own_trial(root, tmp_path):
     content = {**CONTENT, "data": str(root / "data")}
     content["space"] = {"model.name": {"choices": ["concat", "tests.studies.example_cells:Deadly"]}}
