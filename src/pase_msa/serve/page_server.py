@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import uvicorn
@@ -128,7 +129,9 @@ def add_answers(app: FastAPI, page: Page) -> None:
         except PaSEError as error:
             return PlainTextResponse(str(error), 422, _HEADERS)
         plain = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
-        headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{plain}"'}
+        # the name as it is, and one in ASCII for what cannot read that (RFC 6266)
+        named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+        headers = {**_HEADERS, "Content-Disposition": named}
         return Response(content, headers=headers, media_type=_KINDS.get(dot + ending, "text/plain"))
 
 
