@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pase_msa.media.config import RecordingOptions
     from pase_msa.media.timelines.base import Segment
 
+FURTHER = (
+    "one command predicts one clip, so give each clip its own; many become a table by `pase extract`, which "
+    "`pase predict RUN --data` reads."
+)
 UnitName = Literal["utterance", "word", "turn", "window"]
 
 
