@@ -166,7 +166,7 @@ def answer_file(ticket: Ticket, which: str, ending: str) -> tuple[str, bytes]:
 
 
 def _all(ticket: Ticket, ending: str) -> str:
-    """All results of a ticket in one table; a recording that failed has a sentence in place of words."""
+    """All results of a ticket in one table; a recording that failed has a sentence in a column of its own."""
     results = [reading.result for reading in ticket.readings if reading.result is not None]
     if ending == ".json":
         return strict_json([to_json(result, "utterance", ()) for result in results]) + "\n"
@@ -175,10 +175,10 @@ def _all(ticket: Ticket, ending: str) -> str:
     rows: list[dict[str, Any]] = []
     for reading in ticket.readings:
         if reading.result is None:
-            rows.append({"clip": reading.name, "text": reading.sentence})
+            rows.append({"clip": reading.name, "problem": reading.sentence})
         else:
             rows += flat_rows(reading.result.name, units_of(reading.result, "utterance"))
-    columns = max((list(row) for row in rows), key=len, default=["clip"])
+    columns = list(dict.fromkeys(column for row in sorted(rows, key=len, reverse=True) for column in row))
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="")
     writer.writeheader()
