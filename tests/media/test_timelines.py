@@ -232,6 +232,12 @@ def test_words_end_where_the_next_one_begins():
     assert without_overlap(words) == [Interval(0, 1, "a"), *words[1:]]
 
 
+def test_a_word_without_length_shares_the_time_of_the_next():
+    words = [Interval(0, 1, "a"), Interval(1, 1, "b"), Interval(1, 2, "c"), Interval(2, 3, "d")]
+    assert without_overlap(words) == [words[0], Interval(1, 1.5, "b"), Interval(1.5, 2, "c"), words[3]]
+    assert len(tiers("words", None, without_overlap(words))) == 1
+
+
 def test_every_format_has_an_ending():
     assert set(endings()) >= {".eaf", ".srt", ".textgrid", ".vtt"}
     assert is_timeline(Path("A.TextGrid"))
