@@ -171,6 +171,7 @@ def report(run: Path, predictor: ClipPredictor, recording: Recording) -> None:
     minutes, path = recording.seconds / 60, recording.path
     words = command_of(recording.options)
     print(f"\n{path.name}, {minutes:.1f} minutes, pase predict RUN {path.name} {' '.join(words)}")
+    path.with_suffix(".eaf").unlink(missing_ok=True)  # of a run before; it is never replaced
     began = time.perf_counter()
     if pase(["predict", str(run), str(path), *words, "--out", str(path.with_suffix(".eaf"))]):
         raise SystemExit(1)

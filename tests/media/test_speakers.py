@@ -118,7 +118,7 @@ def test_channels_that_tell_nobody_apart_are_refused(call, said, tmp_path):
     with pytest.raises(PaSEError, match="has 1 channel of sound, so it has not one per speaker"):
         divide(mono, RecordingOptions("channels"), CONFIG)
     twice = write_clip(tmp_path / "twice.wav", sound=np.stack([said[0] * 32767] * 2).astype(np.int16), rate=RATE)
-    with pytest.raises(PaSEError, match="hold the same sound; take --speakers auto"):
+    with pytest.raises(PaSEError, match="holds the same sound in its 2 channels; take --speakers auto"):
         divide(twice, RecordingOptions("channels"), CONFIG)
     with pytest.raises(PaSEError, match="has 2 channels, found 3 names"):
         divide(call, RecordingOptions("channels", ("Anna", "Ben", "Cem")), CONFIG)

@@ -114,6 +114,13 @@ def test_what_was_written_gives_its_transcripts_and_speakers_again(name, timelin
     assert [segment.text for segment in read_segments(tmp_path / name, ["score@Ann"])] == ["+0.500", "-1.250"]
 
 
+def test_a_speaker_may_have_a_number(timeline, tmp_path):
+    overlapping = [Interval(0.0, 1.0, "Hello."), Interval(0.5, 2.0, "Hello again.")]
+    timeline.tiers = tiers("transcript@Guest #2", "Guest #2", overlapping)
+    write_timeline(tmp_path / "a.TextGrid", timeline)
+    assert {segment.speaker for segment in read_segments(tmp_path / "a.TextGrid")} == {"Guest #2"}
+
+
 @pytest.mark.parametrize("name", ["a.srt", "a.vtt"])
 def test_captions_are_read_without_the_predictions_below_them(name, timeline, tmp_path):
     write_timeline(tmp_path / name, timeline)
@@ -180,6 +187,7 @@ def test_subtitles_of_others(tmp_path):
         ("a.srt", "1\n00:00:03,000 --> 00:00:02,000\nback\n", "a segment from 3 s to 2 s"),
         ("a.vtt", "no header", r"cannot be read as \.vtt"),
         ("a.vtt", "WEBVTT\n", "a.vtt marks no segment"),
+        ("a.TextGrid", "", "a.TextGrid is empty"),
         ("a.srt", b"1\n00:00:01,000 --> 00:00:02,000\nna\xefve\n", "not in UTF-8"),
         ("a.doc", "", r"ends in \.eaf, \.srt, \.textgrid, \.vtt, found \.doc"),
     ],
@@ -222,6 +230,12 @@ def test_intervals_that_overlap_go_into_further_tiers():
 def test_words_end_where_the_next_one_begins():
     words = [Interval(0, 1.2, "a"), Interval(1, 2, "b"), Interval(3, 4, "c")]
     assert without_overlap(words) == [Interval(0, 1, "a"), *words[1:]]
+
+
+def test_a_word_without_length_shares_the_time_of_the_next():
+    words = [Interval(0, 1, "a"), Interval(1, 1, "b"), Interval(1, 2, "c"), Interval(2, 3, "d")]
+    assert without_overlap(words) == [words[0], Interval(1, 1.5, "b"), Interval(1.5, 2, "c"), words[3]]
+    assert len(tiers("words", None, without_overlap(words))) == 1
 
 
 def test_every_format_has_an_ending():

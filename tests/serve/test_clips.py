@@ -315,8 +315,12 @@ def test_the_command_predicts_windows(run, talk, tmp_path):
         (["--speakers", "2", "--unit", "window"], "--speakers divides the clip where the speaker changes"),
         (["--speakers", "many"], "auto, channels or a number from 1 to 8"),
         (["--language", "klingon"], "A language is auto or a code"),
+        (["--language", "German"], "write de."),
+        (["--unit", "window", "--window", "ten"], "--window: a number was wanted, found ten"),
+        (["another.wav"], "one command predicts one clip"),
         (["--segments", "nowhere.srt"], "There is no timeline nowhere.srt"),
         (["--out", "a.xls"], "end it in .csv"),
+        (["--out", "a.srt", "--json"], "--json writes JSON"),
         (["--events", "score < low"], "An event is CONDITION"),
     ],
 )
@@ -327,6 +331,21 @@ def test_options_of_a_clip_that_contradict_each_other_are_refused(
     assert cli.main(["predict", str(run), str(talk), *options]) == 2
     assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_annotation_file_that_is_there_is_never_replaced(run, talk, capsys):
+    before = talk.with_suffix(".srt").read_text()
+    words = ["predict", str(run), str(talk), "--segments", str(talk.with_suffix(".srt"))]
+    assert cli.main([*words, "--out", str(talk.with_suffix(".srt"))]) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert talk.with_suffix(".srt").read_text() == before
+
+
+def test_notes_are_told_beside_a_file(run, tmp_path, capsys):
+    silent = write_clip(tmp_path / "silent.wav", sound=np.zeros(8000, np.int16), rate=8000)
+    words = ["predict", str(run), str(silent), "--text", "So it is."]
+    assert cli.main([*words, "--out", str(tmp_path / "a.csv")]) == 0
+    assert "note: The sound is silent" in capsys.readouterr().err
 
 
 def test_options_of_a_clip_and_data_are_refused(run, capsys):

@@ -25,7 +25,7 @@ class Predictor:
     def __init__(self):
         self.go = threading.Event()
         self.go.set()
-        self.order, self.speakers = [], []
+        self.order, self.speakers, self.languages = [], [], []
 
     def check_masked(self, without):
         if set(without) >= {"text", "audio"}:
@@ -33,6 +33,7 @@ class Predictor:
 
     def extract_pieces(self, path, text=None, *, progress, options):
         self.speakers.append(options.speakers)
+        self.languages.append(options.language)
         if path is None:
             count = 1
         else:
@@ -174,11 +175,13 @@ def test_a_clip_that_is_kept_is_read_again_from_memory(desk, tmp_path):
     assert ticket.readings[0].result == first.result
 
 
-def test_speakers_are_told_apart_in_recordings_and_not_in_texts(desk, tmp_path):
-    sources = [Source(sound(tmp_path / "a.wav", 1), speakers="auto"), Source(None, "Fine.", speakers="auto")]
+def test_speakers_are_told_apart_in_recordings_and_a_language_holds_for_texts_too(desk, tmp_path):
+    asked = {"speakers": "auto", "language": "de"}
+    sources = [Source(sound(tmp_path / "a.wav", 1), **asked), Source(None, "Fine.", **asked)]
     ticket = desk.hand_in("several", sources, without=(), words=False)
     until(lambda: ticket.done)
     assert desk.predictor.speakers == ["auto", None]
+    assert desk.predictor.languages == ["de", "de"]
 
 
 def test_an_upload_that_is_gone_is_a_sentence(desk, tmp_path):

@@ -288,11 +288,12 @@ def test_a_stream_too_many_is_refused(client, room):
     [
         (lambda socket: socket.send_bytes(b"123"), "which is odd"),
         (lambda socket: socket.send_bytes(b"RIFF1234"), "without a header"),
+        (lambda socket: socket.send_bytes(b"\0\0\0 ftypisom"), "a file of MP4"),
         (lambda socket: socket.send_text("stop"), '"end"'),
         (lambda socket: socket.send_json([1]), '"end"'),
         (lambda socket: time.sleep(0.2), "No sound came"),
     ],
-    ids=["odd", "file", "text", "json", "idle"],
+    ids=["odd", "file", "another file", "text", "json", "idle"],
 )
 def test_bad_input_is_a_sentence_and_a_clean_close(client, room, monkeypatch, send, sentence):
     monkeypatch.setattr(live_socket, "IDLE", 0.1 if sentence == "No sound came" else 60.0)
@@ -352,9 +353,18 @@ def test_what_cannot_be_listened_to_is_a_sentence(piped, capsys, monkeypatch):
     for content, arguments, sentence in (
         (b"", ["--input", "-"], "No sound came by standard input"),
         (b"RIFF" * 800, ["--input", "-"], "without a header"),
+        (b"ID3\x04" * 800, ["--input", "-"], "a file of MP3"),
         (b"", ["--input", "talk.wav"], "--input takes -"),
         (b"", [], "needs the package sounddevice"),
     ):
         piped(content)
         assert main(["listen", "run", *arguments]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_a_mistake_loses_no_older_file(piped, tmp_path):
+    out = tmp_path / "said.jsonl"
+    out.write_text("of yesterday")
+    piped(b"")
+    assert main(["listen", "run", "--input", "-", "--out", str(out)]) == 2
+    assert out.read_text() == "of yesterday"

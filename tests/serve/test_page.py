@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 from pase_msa.errors import PaSEError
 from pase_msa.media.example_clip import speak, write_clip
 from pase_msa.media.timelines.files import read_segments
-from pase_msa.serve.desk import Source
+from pase_msa.serve.desk import Reading, Source, Ticket
 from pase_msa.serve.hosts import HostCheck
 from pase_msa.serve.page_parts import ENDINGS, several
 from pase_msa.serve.predictor import Prediction
@@ -161,6 +161,11 @@ def test_a_page_without_a_clip_says_so(page):
     assert "no longer kept" in page.show_several("of yesterday")
 
 
+def test_the_table_of_several_clips_has_their_notes():
+    ticket = Ticket("x", "several", [Reading("a.wav", result=toy_result())])
+    assert "&lt;b&gt;note" in several(ticket, Task.regression(["text", "audio"], -3, 3), "/pase")
+
+
 def test_several_clips_become_a_table(page, client, answered_several):
     html = several(answered_several, page.predictor.predictor.model.task, "/pase")
     assert 'data-label="confidence"' in html
@@ -168,7 +173,9 @@ def test_several_clips_become_a_table(page, client, answered_several):
     first, second = csv.DictReader(io.StringIO(client.get(f"/pase/answer/{answered_several.id}/all.csv").text))
     assert f"{float(first['score']):+.2f}" in html
     assert second["clip"] == "broken.mp4"
-    assert "cannot be read" in second["text"]
+    assert "cannot be read" in second["problem"]
+    assert second["text"] == ""
+    assert first["problem"] == ""
     assert len(client.get(f"/pase/answer/{answered_several.id}/all.json").json()) == 1
     assert client.get(f"/pase/answer/{answered_several.id}/1.csv").status_code == 422  # the one that failed
     assert client.get(f"/pase/answer/{answered_several.id}/0.srt").status_code == 200
@@ -180,6 +187,7 @@ def test_an_answer_can_be_downloaded_in_every_format(page, client, answered, end
     response = client.get(f"/pase/answer/{answered.id}/0{ending}")
     assert response.status_code == 200
     assert f'filename="delighted{ending}"' in response.headers["content-disposition"]
+    assert response.headers["content-disposition"].endswith(f"filename*=UTF-8''delighted{ending}")
     assert response.headers["cache-control"] == "no-store"
     assert "wonderful" in response.text
     assert "pase_answer" not in response.text  # no folder of the server

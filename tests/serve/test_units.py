@@ -13,7 +13,7 @@ from pase_msa.serve.events import find_events, parse_rules, render_events
 from pase_msa.serve.outputs import to_json, write_result
 from pase_msa.serve.predictor import Prediction
 from pase_msa.serve.results import ClipResult, UtteranceResult, WordInfluence, overall
-from pase_msa.serve.summary import render_result
+from pase_msa.serve.summary import clock, render_result
 from pase_msa.serve.timeline import timeline_of
 from pase_msa.serve.units import units_of, windows
 from pase_msa.task import Task
@@ -272,3 +272,7 @@ def test_an_unknown_ending_is_refused(result, tmp_path):
     with pytest.raises(PaSEError, match=r"'a\.xls' has none that is known; end it in \.csv, .*\.TextGrid"):
         write_result(tmp_path / "a.xls", result, "utterance", units_of(result, "utterance"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_has_no_sixtieth_second():
+    assert [clock(seconds) for seconds in (0, 59.94, 59.97, 125.0)] == ["0:00.0", "0:59.9", "1:00.0", "2:05.0"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from pathlib import Path
 
 
 def listen(
@@ -21,7 +19,7 @@ def listen(
         out: file that gets the same lines of JSON.
     """
     from pase_msa.errors import PaSEError
-    from pase_msa.files import check_out, make_folder
+    from pase_msa.files import check_out
     from pase_msa.serve.listening import listen as run_listening
 
     if input not in (None, "-"):
@@ -29,12 +27,8 @@ def listen(
             f"--input takes - for standard input, found {input!r}; pipe a file: "
             "`ffmpeg -i FILE -ac 1 -ar 16000 -f s16le - | pase listen RUN --input -`."
         )
-    with contextlib.ExitStack() as stack:
-        file = None
-        if out is not None:
-            check_out(out)
-            make_folder(Path(out).parent)
-            file = stack.enter_context(Path(out).open("w", encoding="utf-8"))
-        count = run_listening(run, source=input, every=every, as_json=json, file=file)
+    if out is not None:
+        check_out(out)
+    count = run_listening(run, source=input, every=every, as_json=json, out=out)
     where = f" in {out}" if out is not None else ""
     print(f"{count} {'utterance' if count == 1 else 'utterances'}{where}", file=sys.stderr)

@@ -98,7 +98,8 @@ def parse(words: Sequence[str]) -> Call:
     try:
         parsed = parser.parse_args(options.join_lists(rest, lists))
     except argparse.ArgumentError as error:
-        raise PaSEError(_sentence(parser, name, " ".join(str(error).split()))) from error
+        further = getattr(module, "FURTHER", "")
+        raise PaSEError(_sentence(parser, name, " ".join(str(error).split()), further)) from error
     return Call(name, function, options.with_paths(function, parsed.as_dict()))
 
 
@@ -131,15 +132,22 @@ def _parser(name: str, function: Callable[..., None]) -> jsonargparse.ArgumentPa
     )
 
 
-def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str:
-    """What the parser found wrong, with the nearest option where one is misspelt, on the command line or in a file."""
+def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str, further: str) -> str:
+    """What the parser found wrong, with the nearest option where one is misspelt, on the command line or in a file.
+
+    Args:
+        parser: of the command.
+        name: of the command.
+        error: of the parser.
+        further: what to do about words too many; empty where the command says nothing of them.
+    """
     spelt = {option: option for action in parser._actions for option in action.option_strings if option[:2] == "--"}
     hint = f"see `pase {name} --help`."
     if error.startswith("unrecognized arguments: "):
         words = error.removeprefix("unrecognized arguments: ").split(" ")
         wrong = words[0].partition("=")[0]
         if not wrong.startswith("-"):
-            return f"`pase {name}` does not take {' '.join(words)!r}; {hint}"
+            return f"`pase {name}` does not take {' '.join(words)!r}; {further or hint}"
         # a group such as --training is no option by itself
         named = ("--model", "--balancing")  # which a name alone may follow
         single = [o for o in spelt if o in named or not any(other.startswith(f"{o}.") for other in spelt)]
@@ -147,11 +155,16 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str) -> str
         near = difflib.get_close_matches(wrong.replace("_", "-"), single, 1)
         return f"`pase {name}` has no option {wrong}; {f'did you mean {near[0]}?' if near else hint}"
     error = re.sub(r"Expected an? (?:\w+\.)?Literal\[([^\]]*)\]\. Got value: (\S*)", _choice, error)
-    return re.sub(
-        r"^Parser key \"([\w.]+)\":",
-        lambda key: f"--{key[1].replace('_', '-')}:",
-        re.sub(r"typing\.|<class '(\w+)'>", r"\1", error),
-    )
+    error = re.sub(r"typing\.|<class '(\w+)'>", r"\1", error)
+    error = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] .*: (.*)$", _either, error)
+    return re.sub(r"^Parser key \"([\w.]+)\":", lambda key: f"--{key[1].replace('_', '-')}:", error)
+
+
+def _either(found: re.Match[str]) -> str:
+    """What is wrong with the value of an option that may be left out; values of several types stay as they are."""
+    kinds = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+    wanted = [kinds.get(name) for name in found[1].split(", ") if name != "NoneType"]
+    return found[0] if len(wanted) != 1 or wanted[0] is None else f"{wanted[0]} was wanted, found {found[2]}; give one."
 
 
 def _choice(found: re.Match[str]) -> str:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from pase_msa.media.config import RecordingOptions
     from pase_msa.media.timelines.base import Segment
 
+FURTHER = (
+    "one command predicts one clip, so give each clip its own; many become a table by `pase extract`, which "
+    "`pase predict RUN --data` reads."
+)
 UnitName = Literal["utterance", "word", "turn", "window"]
 
 
@@ -222,12 +226,12 @@ def _predict_clip(run: str, request: ClipRequest, out: str | None, *, as_json: b
     from pase_msa.files import strict_json
     from pase_msa.serve.clips import ClipPredictor
     from pase_msa.serve.events import find_events, parse_rules, render_events
-    from pase_msa.serve.outputs import check_ending, to_json, write_result
+    from pase_msa.serve.outputs import check_target, to_json, write_result
     from pase_msa.serve.summary import render_result
     from pase_msa.serve.units import units_of
 
-    if out is not None and not as_json:
-        check_ending(out)
+    if out is not None:
+        check_target(out, as_json=as_json)
     divided = request.divided()
     predictor = ClipPredictor(run, modalities=request.modalities)
     rules = [] if request.events is None else parse_rules(request.events, predictor.predictor.model.task)
@@ -241,6 +245,8 @@ def _predict_clip(run: str, request: ClipRequest, out: str | None, *, as_json: b
         files = write_result(out, result, request.unit, units, events, clip=request.clip, as_json=as_json)
         kind = request.unit if len(units) == 1 else f"{request.unit}s"
         print(f"{len(units)} {kind} in {' and '.join(map(str, files))}", file=sys.stderr)
+        for note in result.notes:  # most formats have no place for them
+            print(f"note: {note}", file=sys.stderr)
     elif as_json:
         print(strict_json(to_json(result, request.unit, units, events)))
         return

@@ -58,7 +58,8 @@ def check_language(language: str) -> None:
     """
     if language not in (AUTO, ENGLISH) and language not in language_names():
         raise PaSEError(
-            f"A language is auto or a code such as en, de, fr, es or zh, found {language!r}; give one of these."
+            f"A language is auto or a code such as en, de, fr, es or zh, found {language!r}; "
+            + (f"write {code}." if (code := code_of(language)) else "give one of these.")
         )
 
 

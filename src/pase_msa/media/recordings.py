@@ -63,7 +63,7 @@ def _by_channel(path: str | Path, names: Sequence[str], config: ExtractConfig) -
     for blocks in zip(*(sound_blocks(path, channel) for channel in range(count)), strict=False):
         begin, sounds = blocks[0][0], [sound for _, sound in blocks]
         if begin == 0 and _same(sounds):
-            raise PaSEError(f"The {count} channels of {path} hold the same sound; take --speakers auto.")
+            raise PaSEError(f"{path} holds the same sound in its {count} channels; take --speakers auto.")
         for channel, sound in enumerate(_without_leaks(sounds)):
             name = names[channel] if names else f"channel {channel + 1}"
             segments += [

@@ -48,6 +48,7 @@ class Source:
         media: its content, where it is in memory and not in a file.
         name: of the file as the user knows it.
         speakers: how they are told apart, as in `RecordingOptions`; None where they are not.
+        language: of the words, as there; that of the training if None.
     """
 
     path: Path | None
@@ -56,6 +57,7 @@ class Source:
     media: bytes | None = None
     name: str = ""
     speakers: str | None = None
+    language: str | None = None
 
 
 @dataclass
@@ -216,7 +218,7 @@ class Desk:
 
         try:
             reading.video = self._opened(path)
-            options = RecordingOptions(None if reading.video is None else source.speakers)
+            options = RecordingOptions(None if reading.video is None else source.speakers, language=source.language)
             clips = yield from self.predictor.extract_pieces(path, source.text, progress=report, options=options)
             yield
             result = yield from self.predictor.predict_pieces(

@@ -7,13 +7,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
 from pase_msa.data.columns import Array
 from pase_msa.errors import PaSEError
-from pase_msa.files import strict_json
+from pase_msa.files import make_folder, strict_json, writing
 from pase_msa.media.decode import RATE
 from pase_msa.serve.clips import ClipPredictor
 from pase_msa.serve.live import LiveLimits, Message
@@ -162,7 +164,13 @@ def microphone() -> Iterator[Iterator[Array]]:
 
 
 def listen(
-    run: str, *, source: str | None, every: float, as_json: bool, file: TextIO | None, screen: TextIO | None = None
+    run: str,
+    *,
+    source: str | None,
+    every: float,
+    as_json: bool,
+    out: str | None = None,
+    screen: TextIO | None = None,
 ) -> int:
     """Listen until the sound ends or Ctrl+C; returns the number of utterances.
 
@@ -171,19 +179,30 @@ def listen(
         source: "-" for standard input; None for the microphone.
         every: seconds of speech between two partial results; 0 gives none.
         as_json: print JSON lines.
-        file: where JSON lines go, too.
+        out: file that gets the JSON lines, too. It is opened when there is a model and sound, so that an older one is
+            lost to no mistake.
         screen: where lines are printed; standard output if None.
 
     Errors:
         PaSEError: there is no model, no microphone, or no sound in the pipe.
     """
     limits = LiveLimits(every=every)
-    show = Printer(screen or sys.stdout, as_json=as_json, file=file)
-    if source is None:
-        with microphone() as sound:
+    with contextlib.ExitStack() as stack:
+        if source is None:
+            sound = stack.enter_context(microphone())
             predictor = ClipPredictor(run)
             print("listening; Ctrl+C ends it", file=sys.stderr, flush=True)
-            listen_to(predictor, sound, show, limits, hold=False)
-    else:
-        listen_to(ClipPredictor(run), from_pipe(sys.stdin.buffer), show, limits, hold=True)
+        else:
+            predictor = ClipPredictor(run)
+            pieces = from_pipe(sys.stdin.buffer)
+            sound = chain([next(pieces)], pieces)
+        file = None if out is None else stack.enter_context(_opened(out))
+        show = Printer(screen or sys.stdout, as_json=as_json, file=file)
+        listen_to(predictor, sound, show, limits, hold=source is not None)
     return show.count
+
+
+def _opened(out: str) -> TextIO:
+    make_folder(Path(out).parent)
+    with writing(out):
+        return Path(out).open("w", encoding="utf-8")

@@ -28,7 +28,10 @@
   const part = (name) => document.getElementById(`pase-live-${name}`);
   const state = (text) => { part("state").textContent = text; };
   const signed = (value) => (value >= 0 ? "+" : "\u2212") + Math.abs(value).toFixed(2);
-  const clock = (time) => `${Math.floor(time / 60)}:${(time % 60).toFixed(1).padStart(4, "0")}`;
+  const clock = (time) => {
+    const tenths = Math.round(10 * time);  // first, since 59.97 s are a minute
+    return `${Math.floor(tenths / 600)}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}`;
+  };
   const sideOf = (message) => {
     if (message.score === undefined) return "";
     return message.score >= (range ? (range[0] + range[1]) / 2 : 0) ? "positive" : "negative";
@@ -85,6 +88,7 @@
     const wanted = { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     const media = await navigator.mediaDevices.getUserMedia({ audio: wanted });
     mine.tracks = media.getTracks();
+    if (session !== mine) { release(mine); return; }  // stopped while the browser asked
     mine.audio = new AudioContext();
     const code = URL.createObjectURL(new Blob([WORKLET], { type: "text/javascript" }));
     await mine.audio.audioWorklet.addModule(code);
@@ -125,6 +129,7 @@
       await open(mine);
     } catch (error) {
       release(mine);
+      if (session !== mine) return;
       session = null;
       buttons(false);
       const denied = error.name === "NotAllowedError";
@@ -139,7 +144,12 @@
     if (session.socket?.readyState === WebSocket.OPEN) {
       state("Finishing the last words.");
       session.socket.send(JSON.stringify({ type: "end" }));
-    } else session.socket?.close();
+    } else if (session.socket) session.socket.close();
+    else {
+      session = null;
+      buttons(false);
+      state("Stopped.");
+    }
   };
 
   document.addEventListener("click", ({ target }) => {

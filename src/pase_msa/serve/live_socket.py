@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +29,21 @@ _NORMAL, _BAD_DATA, _POLICY, _FAULT, _LATER = 1000, 1007, 1008, 1011, 1013  # RF
 
 #: by status of HTTP, the code of a WebSocket
 _CODES = {403: _POLICY, 422: _POLICY, 503: _LATER}
+
+# how files begin that are sent by mistake
+_FILES = tuple(
+    (re.compile(mark, re.DOTALL), kind)
+    for mark, kind in (
+        (rb"RIFF|RF64", "WAV or AVI"),
+        (rb"OggS", "Ogg"),
+        (rb"fLaC", "FLAC"),
+        (rb"ID3", "MP3"),
+        (rb"....ftyp", "MP4 or M4A"),
+        (rb"\x1aE\xdf\xa3", "Matroska or WebM"),
+        (rb"FORM....AIF", "AIFF"),
+        (rb"caff|\.snd|#!AMR|FLV", "CAF, AU, AMR or FLV"),
+    )
+)
 
 
 def quiet_refusals() -> None:
@@ -152,9 +168,9 @@ def samples(content: bytes, *, first: bool) -> np.ndarray:
         raise PaSEError(
             f"Sound comes as 16-bit samples, found {len(content)} bytes, which is odd; send s16le, mono, 16 kHz."
         )
-    if first and content[:4] in (b"RIFF", b"OggS", b"fLaC", b"\x1aE\xdf\xa3"):
+    if first and (kind := next((kind for mark, kind in _FILES if mark.match(content)), None)):
         raise PaSEError(
-            f"Sound comes without a header, and this begins as a {content[:4]!r} file does; send s16le, mono, 16 kHz, "
+            f"Sound comes without a header, and this begins as a file of {kind} does; send s16le, mono, 16 kHz, "
             "for example of `ffmpeg -i FILE -ac 1 -ar 16000 -f s16le -`."
         )
     return np.frombuffer(content, "<i2")

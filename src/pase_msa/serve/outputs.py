@@ -24,8 +24,34 @@ _WITH_EVENTS = (".json", ".eaf", ".textgrid")
 _EVENT_COLUMNS = ("event", "speaker", "start", "end", "peak", "peak_start", "peak_end")
 
 
+def check_target(path: str | Path, *, as_json: bool = False) -> None:
+    """Refuse a file that cannot become or must not be the result of a clip, before the work begins.
+
+    A timeline that is there may hold hours of somebody's annotation, so that it is never replaced.
+
+    Args:
+        path: of the file.
+        as_json: JSON is written, whose file may end in anything but another format.
+
+    Errors:
+        PaSEError: an ending that no format has, or whose package is not installed; or a timeline that is there.
+    """
+    if as_json:
+        if is_timeline(path) or Path(path).suffix.lower() in (".csv", ".jsonl"):
+            raise PaSEError(
+                f"--json writes JSON, and {path} ends as another format; leave --json out, or end in .json."
+            )
+        return
+    check_ending(path)
+    if is_timeline(path) and Path(path).exists():
+        raise PaSEError(
+            f"{path} is there already and may hold annotations made by hand; name another file with --out, or move "
+            "this one."
+        )
+
+
 def check_ending(path: str | Path) -> None:
-    """Refuse an ending that no format has, or whose package is not installed, before the work begins.
+    """Refuse an ending that no format has, or whose package is not installed.
 
     Errors:
         PaSEError: the sentence lists the endings, or names the package.

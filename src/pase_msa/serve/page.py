@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from pase_msa.errors import PaSEError
+from pase_msa.media.languages import AUTO, language_names
 from pase_msa.media.manifest import MEDIA
 from pase_msa.serve import page_parts, render
 from pase_msa.serve.clips import ClipPredictor
@@ -197,9 +198,9 @@ def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any],
     """
     with gr.Column(scale=5, min_width=260):
         video, video_go, sound, sound_go, text, text_go = _inputs()
-        with gr.Accordion("Transcript, speakers", open=False):
+        with gr.Accordion("Transcript, speakers, language", open=False):
             transcript = gr.Textbox(label="Transcript: aligned to the sound; recognised if left empty", lines=3)
-            speakers = _speakers()
+            speakers, language = _speakers(), _language()
         example_buttons = _examples(page)
     with gr.Column(scale=7, min_width=260):
         names = list(page.predictor.modalities)
@@ -211,10 +212,12 @@ def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any],
     ticket = gr.Textbox(visible=False)
 
     def reader(kind: str, example: str | None = None) -> Callable[..., Any]:
-        def read(given: str | None, text: str, speakers: str | None, used: list[str], last: str) -> Any:
+        def read(
+            given: str | None, text: str, speakers: str | None, language: str | None, used: list[str], last: str
+        ) -> Any:
             try:
                 source = Source(Path(example), upload=False) if example else _upload(given, text)
-                source.speakers = speakers or None
+                source.speakers, source.language = speakers or None, language or None
                 new = page.hand_in(kind, source, used, last)
             except PaSEError as error:
                 return gr.update(), gr.update(), render.message(str(error)), gr.update(), gr.update()
@@ -247,7 +250,7 @@ def _one_clip(page: Page) -> tuple[gr.Textbox, gr.CheckboxGroup, Callable[[Any],
     ]
     for button, read, source, words in buttons:
         event = button.click(
-            read, [source, words, speakers, used, ticket], [ticket, player, result, video, sound], **_EVENT
+            read, [source, words, speakers, language, used, ticket], [ticket, player, result, video, sound], **_EVENT
         )
         event.success(None, [ticket], js=_REMEMBER).then(None, js=_SCROLL)  # on a phone it stands below the button
         look(event)
@@ -280,8 +283,17 @@ def _inputs() -> tuple[gr.Video, gr.Button, gr.Audio, gr.Button, gr.Textbox, gr.
 
 def _speakers() -> gr.Radio:
     """Whether speakers are told apart, and how."""
-    choices = [("not told apart", ""), ("by voice", "auto"), ("one per channel", "channels")]
-    return gr.Radio(choices, value="", label="Speakers", elem_classes="pase-speakers")
+    choices = [("not told apart", ""), ("by voice", "auto"), *((f"{n} voices", str(n)) for n in range(2, 5))]
+    return gr.Radio(
+        [*choices, ("one per channel", "channels")], value="", label="Speakers", elem_classes="pase-speakers"
+    )
+
+
+def _language() -> gr.Dropdown:
+    """The language of the words."""
+    names = sorted((name, code) for code, name in language_names().items())
+    choices = [("that of the training", ""), ("told from the recording", AUTO), *names]
+    return gr.Dropdown(choices, value="", label="Language of the words", elem_classes="pase-language")
 
 
 def _examples(page: Page) -> list[tuple[gr.Button, Path]]:
@@ -308,14 +320,15 @@ def _several_clips(page: Page) -> tuple[gr.Textbox, Callable[[Any], Any]]:
     """Files become a table that can be downloaded; returns the ticket, and what makes an event show it."""
     gr.Markdown("One row per utterance; clips of more than 30 s are cut at pauses.")
     chosen = gr.File(file_count="multiple", file_types=[*sorted(MEDIA), ".txt"], show_label=False, elem_id="pase-files")
-    speakers = _speakers()
+    speakers, language = _speakers(), _language()
     go = gr.Button("Predict these clips", variant="primary", elem_id="pase-go-many")
     table = gr.HTML(elem_id="pase-several")
     ticket = gr.Textbox(visible=False)
 
-    def read(paths: list[str] | None, speakers: str | None) -> Any:
+    def read(paths: list[str] | None, speakers: str | None, language: str | None) -> Any:
         try:
-            sources = [replace(_upload(path), speakers=speakers or None) for path in paths or []]
+            uploads = map(_upload, paths or [])
+            sources = [replace(item, speakers=speakers or None, language=language or None) for item in uploads]
             if not sources:
                 raise PaSEError("There are no clips yet; choose some files.")
             new = page.desk.hand_in("several", sources, without=(), words=False)
@@ -330,7 +343,7 @@ def _several_clips(page: Page) -> tuple[gr.Textbox, Callable[[Any], Any]]:
     def look(event: Any) -> Any:
         return event.then(follow, [ticket], [table], **_FOLLOW)
 
-    event = go.click(read, [chosen, speakers], [ticket, table, chosen], **_EVENT)
+    event = go.click(read, [chosen, speakers, language], [ticket, table, chosen], **_EVENT)
     event.success(None, [ticket], js=_REMEMBER)
     look(event)
     return ticket, look

@@ -111,9 +111,10 @@ def _rows(ticket: Ticket, number: int, names: Sequence[str], root: str) -> Itera
         cells = {"from": clock(item.start), "to": "" if item.end is None else clock(item.end)}
         cells |= _numbers(item, names)
         plain = "".join(f'<td data-label="{escape(name)}">{escape(value)}</td>' for name, value in cells.items())
+        notes = "".join(f'<p class="pase-hint">{escape(note)}</p>' for note in item.notes)
         yield (
             f'<tr><td data-label="clip" class="pase-name">{escape(reading.name)}{links}</td>{plain}'
-            f'<td data-label="words" class="pase-words">{escape(item.text or "(no words)")}</td></tr>'
+            f'<td data-label="words" class="pase-words">{escape(item.text or "(no words)")}{notes}</td></tr>'
         )
 
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 import uvicorn
@@ -128,7 +129,9 @@ def add_answers(app: FastAPI, page: Page) -> None:
         except PaSEError as error:
             return PlainTextResponse(str(error), 422, _HEADERS)
         plain = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)
-        headers = {**_HEADERS, "Content-Disposition": f'attachment; filename="{plain}"'}
+        # the name as it is, and one in ASCII for what cannot read that (RFC 6266)
+        named = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+        headers = {**_HEADERS, "Content-Disposition": named}
         return Response(content, headers=headers, media_type=_KINDS.get(dot + ending, "text/plain"))
 
 
@@ -163,7 +166,7 @@ def answer_file(ticket: Ticket, which: str, ending: str) -> tuple[str, bytes]:
 
 
 def _all(ticket: Ticket, ending: str) -> str:
-    """All results of a ticket in one table; a recording that failed has a sentence in place of words."""
+    """All results of a ticket in one table; a recording that failed has a sentence in a column of its own."""
     results = [reading.result for reading in ticket.readings if reading.result is not None]
     if ending == ".json":
         return strict_json([to_json(result, "utterance", ()) for result in results]) + "\n"
@@ -172,10 +175,10 @@ def _all(ticket: Ticket, ending: str) -> str:
     rows: list[dict[str, Any]] = []
     for reading in ticket.readings:
         if reading.result is None:
-            rows.append({"clip": reading.name, "text": reading.sentence})
+            rows.append({"clip": reading.name, "problem": reading.sentence})
         else:
             rows += flat_rows(reading.result.name, units_of(reading.result, "utterance"))
-    columns = max((list(row) for row in rows), key=len, default=["clip"])
+    columns = list(dict.fromkeys(column for row in sorted(rows, key=len, reverse=True) for column in row))
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="")
     writer.writeheader()

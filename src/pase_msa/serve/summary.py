@@ -33,7 +33,8 @@ def sum_of(prediction: Prediction, base: float) -> str:
 
 def clock(seconds: float) -> str:
     """Seconds as minutes:seconds."""
-    return f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+    tenths = round(10 * seconds)  # first, since 59.97 s are a minute
+    return f"{tenths // 600}:{tenths % 600 / 10:04.1f}"
 
 
 def render_result(result: ClipResult, units: Sequence[Unit] | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 
@@ -126,10 +127,16 @@ def tiers(name: str, speaker: str | None, intervals: Iterable[Interval]) -> list
 
 
 def without_overlap(intervals: Sequence[Interval]) -> list[Interval]:
-    """Intervals in order, each cut off where the next one begins; those that begin together are left as they are."""
-    result = []
-    for i, interval in enumerate(intervals):
-        following = intervals[i + 1].start if i + 1 < len(intervals) else interval.end
-        end = min(interval.end, following) if following > interval.start else interval.end
-        result.append(Interval(interval.start, end, interval.text))
+    """Intervals in order, each cut off where the next one begins; those that begin in one millisecond share their time.
+
+    A recogniser may give a word no length, so that it begins with the next one.
+    """
+    result: list[Interval] = []
+    groups = [list(group) for _, group in groupby(intervals, lambda item: milliseconds(item.start))]
+    for number, group in enumerate(groups):
+        start, end = group[0].start, max(item.end for item in group)
+        if number + 1 < len(groups) and groups[number + 1][0].start > start:
+            end = min(end, groups[number + 1][0].start)
+        step = (end - start) / len(group)
+        result += [Interval(start + i * step, start + (i + 1) * step, item.text) for i, item in enumerate(group)]
     return result

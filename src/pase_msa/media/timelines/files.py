@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,9 @@ _PARTS = {"score", "class", "confidence", "influence", "events", "words", "phone
 _CONTRIBUTION = "contribution_"
 # tiers with these names hold transcripts and name nobody
 _NOBODY = {"", "default", "transcript", "transcription", "text", "utterances", "segments", "sentences"}
+
+# of a further tier, for what lies over others; the name of a speaker may be "Guest #2"
+_NUMBER = re.compile(r"(?<=\S)#\d+$")
 
 
 @lru_cache(maxsize=1)
@@ -82,6 +86,8 @@ def read_segments(path: str | Path, names: Collection[str] | None = None) -> lis
     module = require_format(file)
     if not file.is_file():
         raise PaSEError(f"There is no timeline {file}; check the path.")
+    if not file.stat().st_size:
+        raise PaSEError(f"{file} is empty (0 bytes); save it again.")
     try:
         tiers: list[Tier] = module.read(file)
     except Exception as error:  # the readers of four packages raise whatever they meet
@@ -92,10 +98,8 @@ def read_segments(path: str | Path, names: Collection[str] | None = None) -> lis
     segments = [_segment(file, tier, *times) for tier in _chosen(file, tiers, names) for times in _intervals(tier)]
     if not segments:
         found = ", ".join(tier.name for tier in tiers if tier.name)
-        raise PaSEError(
-            f"{file} marks no segment{f' in its tiers {found}' if found else ''}; "
-            "mark when somebody speaks, or name the tiers to read with --tiers."
-        )
+        where = f" in its tiers {found}; name the tiers to read with --tiers, or" if found else ";"
+        raise PaSEError(f"{file} marks no segment{where} mark when somebody speaks.")
     return sorted(segments, key=lambda segment: (segment.start, segment.end))
 
 
@@ -116,7 +120,7 @@ def _is_part(name: str) -> bool:
 
 def _stem(name: str) -> str:
     """The name without speaker and number: "score" of "score@Anna#2"."""
-    return name.partition("@")[0].partition("#")[0].strip()
+    return _NUMBER.sub("", name.partition("@")[0]).strip()
 
 
 def _intervals(tier: Tier) -> list[tuple[float, float, str]]:
@@ -136,5 +140,5 @@ def _speaker(tier: Tier) -> str | None:
     if tier.speaker:
         return plain(tier.speaker) or None
     if _stem(tier.name).lower() in _NOBODY:
-        return plain(tier.name.partition("@")[2].partition("#")[0]) or None
+        return plain(_NUMBER.sub("", tier.name.partition("@")[2])) or None
     return plain(tier.name)
