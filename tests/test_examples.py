@@ -19,7 +19,12 @@ PRINTED = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+# an export takes longest, and every kind of it is in tests/serve/test_export.py
+LONG = {"onnx_runtime"}
+CASES = [pytest.param(e, id=e.stem, marks=[pytest.mark.slow] if e.stem in LONG else []) for e in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", CASES)
 def test_example_runs_quietly(path, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PASE_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
