@@ -51,7 +51,9 @@ def test_held_out_evidence_loads_neither_training_nor_reports():
     names += ["validation", "weights"]
     preloaded = ("torch", "lightning", "datasets", "sklearn.linear_model", "scipy.optimize")
     # what none of them loads, all together do not load
-    ((modules, _),) = run_each({"all": "\n".join(f"import pase_msa.heldout.{name}" for name in names)}, preloaded).values()
+    ((modules, _),) = run_each(
+        {"all": "\n".join(f"import pase_msa.heldout.{name}" for name in names)}, preloaded
+    ).values()
     assert {f"pase_msa.heldout.{name}" for name in names} <= modules
     assert not layers(modules) & {"balancing", "models", "training", "evaluation", "report", "cli"}
     assert not {m.split(".")[0] for m in modules} & {"jinja2", "matplotlib", "rich", "transformers"}

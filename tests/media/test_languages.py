@@ -28,7 +28,7 @@ def multilingual(monkeypatch):
         return [Word("ja", speech[0].start, speech[0].end)]
 
     monkeypatch.setattr(languages, "installed", lambda package: True)
-    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: "de" if speech else None)
+    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: ("de", 0.9) if speech else None)
     monkeypatch.setattr(pipeline, "recognise", recognise)
     return asked
 

@@ -252,7 +252,7 @@ def test_a_clip_in_a_language_that_the_model_does_not_know_has_a_note(clip_predi
     said = [Word("Ja.", 0.1, 0.4)]
     asked = []
     monkeypatch.setattr(languages, "installed", lambda package: True)
-    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: "de")
+    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: ("de", 0.7))
     monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: asked.append(how) or said)
     result = clip_predictor.predict(talk, words=False, options=RecordingOptions(language="auto"))
     assert (result.languages, asked) == (["de"], [("multilingual", "de")])
@@ -261,6 +261,28 @@ def test_a_clip_in_a_language_that_the_model_does_not_know_has_a_note(clip_predi
     assert result.to_dict()["languages"] == ["de"]
     plain = clip_predictor.predict(talk, words=False)
     assert (plain.languages, plain.notes, asked[1:]) == (["en"], [], [("tiny.en", "en")])
+
+
+@pytest.mark.parametrize(
+    ("heard", "language", "there", "noted"),
+    [
+        (("de", 0.9), None, True, True),
+        (("de", 0.7), None, True, False),  # too unsure to bother anybody
+        (("en", 0.99), None, True, False),
+        (("de", 0.9), "en", True, False),  # somebody knows better
+        (("de", 0.9), None, False, False),
+        (None, None, True, False),
+    ],
+)
+def test_a_clip_that_sounds_like_another_language_than_it_was_read_in_has_a_note(
+    clip_predictor, talk, monkeypatch, heard, language, there, noted
+):
+    monkeypatch.setattr(languages, "installed", lambda package: there)
+    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: heard)
+    monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: [Word("See", 0.1, 0.4)])
+    result = clip_predictor.predict(talk, words=False, options=RecordingOptions(language=language))
+    note = "This sounds like German and was read as English, so its words may be wrong; give --language de, or auto."
+    assert (note in result.notes) is noted
 
 
 def test_the_recogniser_of_another_language_is_named_before_anything_is_read(clip_predictor, talk, monkeypatch):

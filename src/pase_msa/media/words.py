@@ -66,8 +66,8 @@ def recogniser_weights(model: str) -> tuple[Weights, ...]:
     return {"tiny.en": RECOGNISER, MULTILINGUAL: FILES}.get(model, ())
 
 
-def detect_language(audio: Array, speech: Sequence[Span]) -> str | None:
-    """The code of the language in the first half minute of speech; None where nobody speaks.
+def detect_language(audio: Array, speech: Sequence[Span]) -> tuple[str, float] | None:
+    """The code of the language in the first half minute of speech and its probability; None where nobody speaks.
 
     Args:
         audio: float32 [n] at `RATE` Hz.
@@ -79,8 +79,8 @@ def detect_language(audio: Array, speech: Sequence[Span]) -> str | None:
     parts = [audio[round(span.start * RATE) : round(span.end * RATE)] for span in speech]
     if not any(len(part) for part in parts):
         return None
-    language, _, _ = load_whisper(MULTILINGUAL).detect_language(np.concatenate(parts))
-    return str(language)
+    language, probability, _ = load_whisper(MULTILINGUAL).detect_language(np.concatenate(parts))
+    return str(language), float(probability)
 
 
 def recognise(audio: Array, speech: Sequence[Span], model: str, language: str | None) -> list[Word]:

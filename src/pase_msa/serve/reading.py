@@ -10,13 +10,23 @@ from pase_msa.errors import PaSEError
 from pase_msa.media.clip import Clip
 from pase_msa.media.config import RecordingOptions
 from pase_msa.media.decode import duration_of
-from pase_msa.media.languages import AUTO, MULTILINGUAL, name_of, recogniser_for, require_multilingual
+from pase_msa.media.languages import (
+    AUTO,
+    MULTILINGUAL,
+    has_multilingual,
+    name_of,
+    recogniser_for,
+    require_multilingual,
+)
 from pase_msa.media.pipeline import TEXT_SUFFIX, Extractor
 from pase_msa.media.recordings import divide, with_speakers
 from pase_msa.media.running import LONG
 from pase_msa.media.timelines.base import Segment
 from pase_msa.parallel import threads
 from pase_msa.serve.pieces import Pieces, Progress, Report
+
+#: a language that nobody named is doubted where another one is as probable as this
+_SURE = 0.8
 
 
 class Reader:
@@ -72,6 +82,8 @@ class Reader:
             if parts is not None:
                 yield
         self._compare_languages(clips)
+        if path is not None and media and options.language is None and not (text and text.strip()):
+            self._doubt_language(path, language, clips)
         return clips
 
     def sound(self, sound: Array, start: float) -> Clip:
@@ -141,6 +153,21 @@ class Reader:
                     f"The words are {name_of(clip.language)}, and the model was trained on {known}: its scores do not "
                     f"carry over unless they were evaluated on {name_of(clip.language)}."
                 )
+
+    def _doubt_language(self, path: str | Path, language: str, clips: Sequence[Clip]) -> None:
+        """Note that a recording was read as one language and sounds like another.
+
+        Only where the recogniser that tells them apart is installed; with a transcript or a language nobody asks.
+        """
+        heard = [clip for clip in clips if clip.words]
+        if language == AUTO or len(self._languages) > 1 or not heard or not has_multilingual():
+            return
+        found = self._extractor.detect(path)
+        if found is not None and found[0] != language and found[1] >= _SURE:
+            heard[0].notes.append(
+                f"This sounds like {name_of(found[0])} and was read as {name_of(language)}, so its words may be wrong; "
+                f"give --language {found[0]}, or auto."
+            )
 
 
 def _check_within(path: str | Path, segments: Sequence[Segment]) -> None:
