@@ -10,7 +10,7 @@ def compare(runs: list[Path], *, against: list[Path] | None = None, json: bool =
 
     Args:
         runs: run folders: A and B, or all of A with --against.
-        against: run folders of B, paired with A by seed.
+        against: run folders of B, paired with A by seed; folds of a seed are pooled.
         json: print one JSON object instead of a table.
     """
     from pase_msa.errors import PaSEError
