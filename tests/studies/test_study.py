@@ -64,6 +64,12 @@ def test_the_grid_is_run_with_metrics_and_circumstances(table, root):
     assert table.loc[4, "test/mae"] == table.loc[5, "test/mae"], "the ridge has no seed"
 
 
+def test_a_finished_run_keeps_its_model_and_no_checkpoints(table, root):
+    for run in table.run.dropna():
+        assert (root / "out" / run / "model" / "model.safetensors").is_file()
+        assert not (root / "out" / run / "checkpoints").exists()
+
+
 def test_a_finished_study_trains_nothing_and_gives_the_same_table(table, root, monkeypatch):
     monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *_, **__: pytest.fail("trained again"))
     again = run_study(read_study(root / "tiny.yaml"), root / "out", data=[str(root / "data")], jobs=1, progress=False)
@@ -71,14 +77,19 @@ def test_a_finished_study_trains_nothing_and_gives_the_same_table(table, root, m
 
 
 def test_a_run_that_was_cut_short_is_resumed(table, root, tmp_path, monkeypatch):
-    out = tmp_path / "out"
+    out, study, data = tmp_path / "out", read_study(root / "tiny.yaml"), [str(root / "data")]
     shutil.copytree(root / "out", out)
     first = table.iloc[0]
     shutil.rmtree(out / "cells" / first.key)
+    shutil.rmtree(out / first.run)
+    with monkeypatch.context() as cut:
+        cut.setattr("pase_msa.studies.training_cell.shutil.rmtree", lambda *_, **__: None)
+        run_study(study, out, data=data, jobs=1, progress=False)
+    (out / "cells" / first.key / "result.json").unlink()
     (out / first.run / "results.json").unlink()
     resumed = []
     monkeypatch.setattr("pase_msa.studies.training_cell.train", lambda *a, **k: resumed.append(1) or train(*a, **k))
-    again = run_study(read_study(root / "tiny.yaml"), out, data=[str(root / "data")], jobs=1, progress=False)
+    again = run_study(study, out, data=data, jobs=1, progress=False)
     assert resumed == [1]
     same = [
         name for name in table.columns if name.split("/")[0] in ("variant", "seed", "test", "valid", "epochs", "run")

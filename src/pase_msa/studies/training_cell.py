@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ def train_and_evaluate(
     with FileLock(folder.path.with_name(f".{folder.path.name}.lock")):
         if not folder.results.is_file():
             train(RunConfig.from_options(options, data=data, seed=seed, out=str(out)), progress=False)
+        # what a run needs to go on, and a second copy of the weights: six times the model, for each of hundreds of runs
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)
         results = read_json(folder.results)
         metrics = evaluate(folder.path, data=data)["metrics"] if test else None
     return {
