@@ -1,6 +1,8 @@
 """Text: the cache of a frozen language model, and a fine-tuned one that a saved model carries along."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,9 +93,9 @@ def test_the_same_model_elsewhere_is_the_same_cache_entry(bert, tmp_path, monkey
     frozen_column(sentences(), resolved(str(copy)))
 
 
-def test_nothing_is_left_in_the_cache_but_whole_entries(bert, tmp_path):
+def test_nothing_is_left_in_the_cache_but_whole_entries(bert):
     frozen_column(sentences(), resolved(bert))
-    assert [file.suffix for file in (tmp_path / "cache" / "text").iterdir()] == [".safetensors"]
+    assert [file.suffix for file in (Path(os.environ["PASE_CACHE"]) / "text").iterdir()] == [".safetensors"]
 
 
 def test_the_training_options_of_a_fine_tuned_model_do_not_split_the_cache(bert, monkeypatch):
