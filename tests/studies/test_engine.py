@@ -1,11 +1,13 @@
 """The engine of studies: each cell is run once, whatever is killed, and every backend gives the same table."""
 
+import gc
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,32 @@ def test_two_workers_of_ray_give_the_same_table(expected, tmp_path):
     table = pd.read_parquet(tmp_path / "table.parquet")
     pd.testing.assert_frame_equal(table[SAME], expected[SAME])
     assert [notes(cell, tmp_path) for cell in cells()] == [["begun", "ended"]] * 6
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_what_a_cell_made_is_gone_before_the_next_one_begins(failing, tmp_path):
+    class Ring:
+        """Refers to itself, as a trainer and its model refer to each other."""
+
+        def __init__(self):
+            self.itself = self
+
+    made, left = [], []
+
+    def remember(cell, folder):
+        left.append([ring for ring in made if ring() is not None])
+        ring = Ring()
+        made.append(weakref.ref(ring))
+        if failing:
+            raise ValueError("no number")
+        return {}
+
+    gc.disable()
+    try:
+        run(cells(3), remember, tmp_path)
+    finally:
+        gc.enable()
+    assert left == [[], [], []]
 
 
 def test_a_cell_that_fails_does_not_stop_the_others_and_is_tried_again(tmp_path):

@@ -139,7 +139,7 @@ def run_trial(
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         # one sampler per trial: two workers with the same seed would draw the same values
         study = open_study(root, optuna.samplers.TPESampler(seed=(1_000_003 * seed + index) % 2**32))
-        study.optimize(partial(_objective, sweep=sweep), n_trials=1, catch=catch)
+        study.optimize(partial(_objective, sweep=sweep), n_trials=1, catch=catch, gc_after_trial=True)
 
 
 def run_sweep(

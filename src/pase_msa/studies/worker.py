@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import re
@@ -63,6 +64,10 @@ def run_cell(function: CellFunction, cell: Cell, root: Path, threads: int) -> No
             write_json(folder / "result.json", content)
         except Exception as error:
             write_error(folder, sentence(error), traceback.format_exc())
+        finally:
+            # a model and its trainer refer to each other, and Python would keep them for several cells more: few
+            # objects, but gigabytes where a language model is fine-tuned
+            gc.collect()
 
 
 def write_error(folder: Path, error: str, trace: str = "") -> None:
