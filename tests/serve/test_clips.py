@@ -263,6 +263,10 @@ def test_a_clip_in_a_language_that_the_model_does_not_know_has_a_note(clip_predi
     assert (plain.languages, plain.notes, asked[1:]) == (["en"], [], [("tiny.en", "en")])
 
 
+NOT_ENGLISH = "This sounds like German and was read as English, so its words may be wrong; give --language de, or auto."
+
+
+@pytest.mark.parametrize("said", [[Word("See", 0.1, 0.4)], []], ids=["words", "no words"])
 @pytest.mark.parametrize(
     ("heard", "language", "there", "noted"),
     [
@@ -275,14 +279,24 @@ def test_a_clip_in_a_language_that_the_model_does_not_know_has_a_note(clip_predi
     ],
 )
 def test_a_clip_that_sounds_like_another_language_than_it_was_read_in_has_a_note(
-    clip_predictor, talk, monkeypatch, heard, language, there, noted
+    clip_predictor, talk, monkeypatch, heard, language, there, noted, said
 ):
     monkeypatch.setattr(languages, "installed", lambda package: there)
     monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: heard)
-    monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: [Word("See", 0.1, 0.4)])
+    monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: said)
     result = clip_predictor.predict(talk, words=False, options=RecordingOptions(language=language))
-    note = "This sounds like German and was read as English, so its words may be wrong; give --language de, or auto."
-    assert (note in result.notes) is noted
+    assert (NOT_ENGLISH in result.notes) is noted
+
+
+def test_the_language_of_a_transcript_is_not_doubted(clip_predictor, talk, monkeypatch):
+    monkeypatch.setattr(languages, "installed", lambda package: True)
+    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: ("de", 0.9))
+    segments = read_segments(talk.with_suffix(".srt"))
+    for result in (
+        clip_predictor.predict(talk, "What is said.", words=False),
+        clip_predictor.predict(talk, segments=segments, words=False),
+    ):
+        assert NOT_ENGLISH not in result.notes
 
 
 def test_the_recogniser_of_another_language_is_named_before_anything_is_read(clip_predictor, talk, monkeypatch):

@@ -157,9 +157,10 @@ class Reader:
     def _doubt_language(self, path: str | Path, language: str, clips: Sequence[Clip]) -> None:
         """Note that a recording was read as one language and sounds like another.
 
-        Only where the recogniser that tells them apart is installed; with a transcript or a language nobody asks.
+        Only where the recogniser that tells them apart is installed; with a transcript or a language nobody asks. There
+        may be no words at all, since an English recogniser understands none in some languages.
         """
-        heard = [clip for clip in clips if clip.words]
+        heard = [clip for clip in clips if clip.speech and clip.timing in ("recognised", "none")]
         if language == AUTO or len(self._languages) > 1 or not heard or not has_multilingual():
             return
         found = self._extractor.detect(path)
