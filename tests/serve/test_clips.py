@@ -266,7 +266,7 @@ def test_a_clip_in_a_language_that_the_model_does_not_know_has_a_note(clip_predi
 NOT_ENGLISH = "This sounds like German and was read as English, so its words may be wrong; give --language de, or auto."
 
 
-@pytest.mark.parametrize("said", [[Word("See", 0.1, 0.4)], []], ids=["words", "no words"])
+@pytest.mark.parametrize("said", [[Word("See", 0.1, 0.4, 0.6)], []], ids=["words", "no words"])
 @pytest.mark.parametrize(
     ("heard", "language", "there", "noted"),
     [
@@ -286,6 +286,13 @@ def test_a_clip_that_sounds_like_another_language_than_it_was_read_in_has_a_note
     monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: said)
     result = clip_predictor.predict(talk, words=False, options=RecordingOptions(language=language))
     assert (NOT_ENGLISH in result.notes) is noted
+
+
+def test_no_language_is_looked_for_where_the_words_are_clear(clip_predictor, talk, monkeypatch):
+    monkeypatch.setattr(languages, "installed", lambda package: True)
+    monkeypatch.setattr(pipeline, "detect_language", lambda sound, speech: pytest.fail("looked for"))
+    monkeypatch.setattr(pipeline, "recognise", lambda sound, speech, *how: [Word("Fine", 0.1, 0.4, 0.95)])
+    assert clip_predictor.predict(talk, words=False).languages == ["en"]
 
 
 def test_the_language_of_a_transcript_is_not_doubted(clip_predictor, talk, monkeypatch):
