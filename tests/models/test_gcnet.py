@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pase_msa.batch import Batch
+from pase_msa.models import conversation
 from pase_msa.models.conversation import Conversations
 from pase_msa.models.gcnet import RelationalGraph, speaker_relations, temporal_relations
 from tests.reference import gcnet
@@ -58,6 +59,18 @@ def test_an_lstm_reads_each_conversation_by_itself_and_in_order():
         for video in set(VIDEOS.tolist()):
             members = sorted((i for i in range(7) if VIDEOS[i] == video), key=lambda i: int(ROWS[i]))
             torch.testing.assert_close(ours[members], layer(inputs[members].unsqueeze(0))[0][0])
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("counts", [[4, 1, 6], [5, 5], [1]])
+def test_a_processor_and_a_gpu_read_sequences_alike(counts, bidirectional):
+    torch.manual_seed(0)
+    layer = nn.LSTM(4, 3, 2, batch_first=True, bidirectional=bidirectional)
+    padded, counts = torch.randn(len(counts), max(counts), 4, requires_grad=True), torch.tensor(counts)
+    one, other = conversation.packed(layer, padded, counts), conversation.by_direction(layer, padded, counts)
+    torch.testing.assert_close(one, other)
+    gradients = (torch.autograd.grad(states.square().sum(), padded)[0] for states in (one, other))
+    torch.testing.assert_close(*gradients)
 
 
 def test_an_utterance_without_any_modality_is_no_part_of_its_conversation():
