@@ -147,21 +147,35 @@ class MoMKE(Model):
 
     def network(self, batch: Batch) -> Outputs:
         """One pass."""
-        return self._outputs(batch, *self.encode(batch))
+        vectors, present = self.encode(batch)
+        return self._outputs(vectors, present, self._unimodal(batch, vectors, present))
 
     def network_coalitions(self, batch: Batch, coalitions: Sequence[frozenset[str]]) -> list[Outputs]:
-        """Outputs with only the named modalities; each utterance is encoded once."""
-        return [self._outputs(batch, *each) for each in of_coalitions(*self.encode(batch), coalitions)]
+        """Outputs with only the named modalities; each utterance is encoded and read by the experts once."""
+        vectors, present = self.encode(batch)
+        said = self._unimodal(batch, vectors, present)
+        return [self._outputs(*shown, said) for shown in of_coalitions(vectors, present, coalitions)]
 
-    def _outputs(self, batch: Batch, vectors: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]) -> Outputs:
-        mixed, logits = [], {}
+    def _unimodal(
+        self, batch: Batch, vectors: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]
+    ) -> dict[str, tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]]:
+        """For each modality the mix of its experts, and the logits of its own one; no other modality has a say in it."""
+        result = {}
         for name in self.task.modalities:
-            here, vector = present[name], vectors[name]
-            seen = Conversations.of(batch, here).same
-            said = {other: expert(vector, seen) for other, expert in self.experts.items()}
-            logits[name] = self.heads[name](said[name])
-            weights = self.routers[name](vector).softmax(1)
-            mixed.append(mix(torch.stack(list(said.values())), weights) * here.unsqueeze(1))
+            seen = Conversations.of(batch, present[name]).same
+            said = {other: expert(vectors[name], seen) for other, expert in self.experts.items()}
+            weights = self.routers[name](vectors[name]).softmax(1)
+            result[name] = mix(torch.stack(list(said.values())), weights), self.heads[name](said[name])
+        return result
+
+    def _outputs(
+        self,
+        vectors: dict[str, Tensor],
+        present: dict[str, Bool[Tensor, " n"]],
+        said: dict[str, tuple[Tensor, Tensor]],
+    ) -> Outputs:
+        mixed = [said[name][0] * present[name].unsqueeze(1) for name in said]
+        logits = {name: own for name, (_, own) in said.items()}
         fused = torch.cat(mixed, dim=1)
         joint = self.head(fused + self.residual(fused))
         flags = torch.stack([present[name] for name in logits]).unsqueeze(2)
