@@ -159,7 +159,7 @@ class MoMKE(Model):
     def _unimodal(
         self, batch: Batch, vectors: dict[str, Tensor], present: dict[str, Bool[Tensor, " n"]]
     ) -> dict[str, tuple[Float[Tensor, "n d"], Float[Tensor, "n c"]]]:
-        """For each modality the mix of its experts, and the logits of its own one; no other modality has a say in it."""
+        """For each modality the mix of its experts, and the logits of its own one; no other modality has a say."""
         result = {}
         for name in self.task.modalities:
             seen = Conversations.of(batch, present[name]).same
