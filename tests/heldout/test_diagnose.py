@@ -234,7 +234,7 @@ def test_the_dictionary_is_strict_json_and_complete(result):
     }
     vision = content["modalities"]["vision"]
     assert vision["verdict"] == "deceptive"
-    assert set(vision["contributions"]) == {"sample", "random", "grouped", "valid"}
+    assert set(vision["contributions"]) == {"sample", "random", "grouped", "valid", "suited"}
     valid = vision["contributions"]["valid"]
     assert valid["low"] < valid["value"] < valid["high"]
     assert valid["videos"] == 50

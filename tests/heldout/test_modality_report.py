@@ -37,7 +37,7 @@ def about(value, error=0.01, videos=30):
 def diagnosed(verdict, valid):
     nothing = about(0.0)
     return ModalityDiagnosis(
-        Evidence(about(0.3), about(0.2), about(0.2), valid, nothing, nothing), verdict, "so", None, 1
+        Evidence(about(0.3), about(0.2), about(0.2), valid, valid, nothing, nothing), verdict, "so", None, 1
     )
 
 

@@ -21,9 +21,10 @@ def at(value, error=0.005, videos=40):
     return Estimate(value, error, value - half, value + half, videos)
 
 
-def evidence(sample, random, grouped, valid, error=0.005, videos=40):
+def evidence(sample, random, grouped, valid, error=0.005, videos=40, suited=None):
     given = [at(value, 0.005, 100) for value in (sample, random, grouped)]
-    return Evidence(*given, at(valid, error, videos), at(random - grouped, 0.005, 100), at(sample - random, 0.005, 100))
+    new = [at(valid, error, videos), at(valid if suited is None else suited, error, videos)]
+    return Evidence(*given, *new, at(random - grouped, 0.005, 100), at(sample - random, 0.005, 100))
 
 
 CASES = {
@@ -31,16 +32,18 @@ CASES = {
     "weak, but sure": (evidence(0.08, 0.05, 0.05, 0.05), "useful"),
     "does not hold on validation": (evidence(0.3, 0.3, 0.3, -0.2), "deceptive"),
     "is worth nothing on validation": (evidence(0.3, 0.3, 0.3, 0.0), "deceptive"),
+    "is too sure on validation, and right": (evidence(0.3, 0.3, 0.3, -0.2, error=0.02, suited=0.2), "undecided"),
+    "is too sure on validation, and tells little": (evidence(0.3, 0.3, 0.3, -0.2, suited=0.05), "deceptive"),
     "holds by less than half": (evidence(0.3, 0.3, 0.3, 0.05), "deceptive"),
     "holds by half, perhaps": (evidence(0.18, 0.116, 0.113, 0.052, error=0.019, videos=30), "undecided"),
     "holds for the most part": (evidence(0.3, 0.3, 0.3, 0.2), "useful"),
     "only where the video is known": (evidence(0.3, 0.2, -0.05, 0.0), "identity"),
     "leaks the video, and perhaps keeps half on new ones": (
-        Evidence(at(0.3), at(0.15, 0.02), at(0.05, 0.04, 9), at(0.1, 0.05, 3), at(0.1), at(0.15)),
+        Evidence(at(0.3), at(0.15, 0.02), at(0.05, 0.04, 9), *[at(0.1, 0.05, 3)] * 2, at(0.1), at(0.15)),
         "undecided",
     ),
     "leaks the video, and surely keeps less than half": (
-        Evidence(at(0.3), at(0.15, 0.02), at(0.01, 0.02, 40), at(-0.02, 0.05, 10), at(0.1), at(0.15)),
+        Evidence(at(0.3), at(0.15, 0.02), at(0.01, 0.02, 40), *[at(-0.02, 0.05, 10)] * 2, at(0.1), at(0.15)),
         "identity",
     ),
     "only by heart": (evidence(0.3, 0.0, -0.03, -0.03), "memorised"),

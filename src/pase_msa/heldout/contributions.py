@@ -18,8 +18,9 @@ from pase_msa.heldout.ridge import CoalitionFit
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
-#: where a gain is measured: in sample, on random folds, on folds of whole videos, on the validation split
-SOURCES = ("sample", "random", "grouped", "valid")
+#: where a gain is measured: in sample, on random folds, on folds of whole videos, on the validation split, and there once
+#: more, each prediction as sure as suits it
+SOURCES = ("sample", "random", "grouped", "valid", "suited")
 LEVEL = 0.95
 _LEAST_SHARPNESS = 0.25
 
@@ -97,7 +98,9 @@ def gains(
 
     Regression: a normal density around the prediction. Classification: a softmax of the predicted class indicators. Its
     width or temperature is fitted in sample for "sample", and on the folds for the others. "valid" has that of the
-    folds by video, so that it tests whether what the folds promise holds on new videos.
+    folds by video, so that it tests whether what the folds promise holds on new videos. "suited" is "valid" at the
+    width or temperature that is most likely there, as in `fitted_gains`: a microphone that is further away makes
+    predictions that are too sure, and still tells something.
 
     Args:
         task: regression or classification.
@@ -110,7 +113,8 @@ def gains(
     truth = {"sample": targets, "random": targets, "grouped": targets, "valid": valid}
     spreads = {source: fit_spread(task, getattr(fit, source), targets, mean) for source in SOURCES[:3]}
     spreads["valid"] = spreads["grouped"]
-    return {source: _gain(task, spreads[source], getattr(fit, source), truth[source], targets) for source in SOURCES}
+    result = {source: _gain(task, spreads[source], getattr(fit, source), truth[source], targets) for source in truth}
+    return result | {"suited": fitted_gains(task, [fit.valid], valid, targets)[0]}
 
 
 def fitted_gains(
@@ -118,8 +122,8 @@ def fitted_gains(
 ) -> Float[Array, "c n"]:
     """Gains of predictions on one set of utterances, each at the width or temperature that is most likely on these.
 
-    For a network, of which there are no predictions on folds: whether it is over- or under-confident then counts
-    neither for nor against it.
+    Whether predictions are over- or under-confident then counts neither for nor against them. So it is for a network,
+    of which there are no predictions on folds.
 
     Args:
         task: regression or classification.

@@ -226,7 +226,7 @@ def _judge_contributions(
     contributions: Mapping[str, Array], train_videos: NDArray[np.int64], valid_videos: NDArray[np.int64]
 ) -> _Judged:
     """Evidence and verdict from a modality's contribution to every utterance, by source."""
-    videos = {"valid": valid_videos}
+    videos = {"valid": valid_videos, "suited": valid_videos}
     evidence = Evidence(
         **{source: estimate(values, videos.get(source, train_videos)) for source, values in contributions.items()},
         leak=estimate(contributions["random"] - contributions["grouped"], train_videos),

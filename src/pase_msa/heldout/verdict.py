@@ -31,7 +31,8 @@ class Evidence:
         sample: in sample, at the least penalty.
         random: on folds drawn at random.
         grouped: on folds by video.
-        valid: on validation.
+        valid: on validation, as sure of itself as on folds by video.
+        suited: on validation, as sure as suits what it says there.
         leak: random minus grouped, paired by utterance.
         learned: sample minus random, paired by utterance.
     """
@@ -40,6 +41,7 @@ class Evidence:
     random: Estimate
     grouped: Estimate
     valid: Estimate
+    suited: Estimate
     leak: Estimate
     learned: Estimate
 
@@ -73,7 +75,10 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     """The verdict, and one clause that gives the reason.
 
     - deceptive: the folds of the training split show a contribution that validation does not: none, or surely less than
-      half of it. Only data from outside the training split can tell (contamination, or a shift).
+      half of it, not even where predictions are as sure as suits validation. Only data from outside the training split
+      can tell.
+    - undecided, where the latter alone is in the way: what is said on validation is of use, and far too sure. Other
+      recordings, other rooms or louder voices do that to a modality that is truthful.
     - useful: validation alone shows a contribution, and the folds agree.
     - identity: random folds show a contribution of which folds by video and validation show less than half: the
       modality recognises the video.
@@ -85,9 +90,10 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     sure = quantile(SURE, videos)
     promises = evidence.grouped.bound(SURE) > 0 and evidence.grouped.value > NEGLIGIBLE
     # a modality that keeps a part of its promise is excluded only if that part is shown to be less than half
-    keeps_half = evidence.valid.bound(LIKELY) > 0 and evidence.valid.upper(LIKELY) > 0.5 * evidence.grouped.value
-    if promises and gap > sure * gap_error and not keeps_half:
-        return "deceptive", "its contribution on the training split does not hold on validation"
+    if promises and gap > sure * gap_error and not _keeps_half(evidence.valid, evidence.grouped):
+        if not _keeps_half(evidence.suited, evidence.grouped):
+            return "deceptive", "its contribution on the training split does not hold on validation"
+        return "undecided", "tells something on validation, but is too sure there, as where recordings differ"
     if evidence.valid.bound(SURE) > 0 and evidence.grouped.value > 0 and evidence.valid.value > NEGLIGIBLE:
         return "useful", "contributes on new videos"
     value, error = evidence.joint
@@ -107,6 +113,11 @@ def judge(evidence: Evidence) -> tuple[Verdict, str]:
     if evidence.valid.low > 0:
         return "undecided", "likely contributes on new videos, but not with the certainty that a verdict wants"
     return "undecided", "the interval holds both a contribution and none"
+
+
+def _keeps_half(found: Estimate, promised: Estimate) -> bool:
+    """Whether a contribution is likely, and not shown to be less than half of another."""
+    return found.bound(LIKELY) > 0 and found.upper(LIKELY) > 0.5 * promised.value
 
 
 def videos_needed(evidence: Evidence) -> int | None:
