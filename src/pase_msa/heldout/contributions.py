@@ -18,8 +18,8 @@ from pase_msa.heldout.ridge import CoalitionFit
 from pase_msa.task import Task
 
 Array = NDArray[np.float64]
-#: where a gain is measured: in sample, on random folds, on folds of whole videos, on the validation split, and there once
-#: more, each prediction as sure as suits it
+#: where a gain is measured: in sample, on random folds, on folds of whole videos, on the validation split, and there
+#: once more, each prediction as sure as suits it
 SOURCES = ("sample", "random", "grouped", "valid", "suited")
 LEVEL = 0.95
 _LEAST_SHARPNESS = 0.25
