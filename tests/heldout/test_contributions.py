@@ -59,6 +59,23 @@ def test_contributions_add_up_to_the_gain_of_all_together(count, classes, seed):
     np.testing.assert_allclose(result["sample"][1][0], 0, atol=1e-12)
 
 
+@pytest.mark.parametrize("classes", [0, 3])
+def test_what_suits_validation_does_not_change_where_predictions_are_louder(classes):
+    """Three times as sure, or as far from the mean, is of no account once predictions are as sure as suits."""
+    names = ("a",)
+    task = Task.classification(names, [str(c) for c in range(classes)]) if classes else Task.regression(names, -3, 3)
+    targets = drawn(1, 200, classes=classes)[1]
+    nothing = np.zeros((200, targets.shape[1]))
+    said = targets[200:] - targets[:200].mean(0) + np.random.default_rng(1).normal(size=targets[200:].shape)
+    plain, loud = (
+        gains(task, fit_of(nothing, nothing, nothing, k * said), targets[:200], targets[200:]) for k in (1, 1 / 3)
+    )
+    np.testing.assert_allclose(plain["suited"], loud["suited"], atol=1e-3)
+    assert plain["suited"].mean() > max(0.0, plain["valid"].mean())
+    against = gains(task, fit_of(nothing, nothing, nothing, -said), targets[:200], targets[200:])
+    assert against["suited"].mean() < 0.02  # what is wrong is not made right by being unsure
+
+
 def test_exchangeable_modalities_contribute_nearly_alike():
     rng = np.random.default_rng(0)
     signal = rng.normal(size=600)

@@ -44,6 +44,23 @@ def test_a_clear_deceiver_is_deceptive_and_a_true_modality_useful(kind):
 
 
 @BOTH
+@pytest.mark.parametrize("louder", [1.0, 2.5])
+def test_a_true_modality_is_not_excluded_where_validation_was_recorded_louder(kind, louder):
+    rng = np.random.default_rng(3)
+    signal, videos = rng.normal(size=750), np.arange(750) // 5
+    labels = np.digitize(signal, [-0.5, 0.5]) if kind == "classification" else signal
+    features = {
+        name: signal[:, None] + noise * rng.normal(size=(750, 4)) for name, noise in (("text", 2), ("audio", 1))
+    }
+    features["audio"][500:] *= louder
+    names = tuple(features)
+    task = Task.regression(names, -3, 3) if kind == "regression" else Task.classification(names, ["a", "b", "c"])
+    found = diagnose_features(task, features, labels.astype(float), videos, 500).modalities["audio"]
+    assert found.verdict == ("useful" if louder == 1 else "undecided")
+    assert ("too sure" in found.why) == (louder > 1)
+
+
+@BOTH
 @pytest.mark.parametrize("deception", [0.1, 0.3, 0.6])
 def test_a_deceiver_is_never_useful(kind, deception):
     lie = dataclasses.replace(SILENT, deception=deception)

@@ -98,9 +98,9 @@ def gains(
 
     Regression: a normal density around the prediction. Classification: a softmax of the predicted class indicators. Its
     width or temperature is fitted in sample for "sample", and on the folds for the others. "valid" has that of the
-    folds by video, so that it tests whether what the folds promise holds on new videos. "suited" is "valid" at the
-    width or temperature that is most likely there, as in `fitted_gains`: a microphone that is further away makes
-    predictions that are too sure, and still tells something.
+    folds by video, so that it tests whether what the folds promise holds on new videos. "suited" is "valid" with what
+    is most likely there, a scale of the predictions and a width of the density, or a temperature, as in `fitted_gains`:
+    louder voices make predictions that are too sure, and still tell something.
 
     Args:
         task: regression or classification.
@@ -114,7 +114,8 @@ def gains(
     spreads = {source: fit_spread(task, getattr(fit, source), targets, mean) for source in SOURCES[:3]}
     spreads["valid"] = spreads["grouped"]
     result = {source: _gain(task, spreads[source], getattr(fit, source), truth[source], targets) for source in truth}
-    return result | {"suited": fitted_gains(task, [fit.valid], valid, targets)[0]}
+    suited = fit.valid * _scale(fit.valid, valid - mean) if task.values is not None else fit.valid
+    return result | {"suited": fitted_gains(task, [suited], valid, targets)[0]}
 
 
 def fitted_gains(
@@ -139,6 +140,12 @@ def fitted_gains(
     return np.stack(
         [_gain(task, spread, one, truth, targets) for spread, one in zip(spreads, predictions, strict=True)]
     )
+
+
+def _scale(predicted: Array, truth: Array) -> float:
+    """The factor, zero or more, with which predictions have the least squared error; both are centred on one mean."""
+    square = float((predicted**2).sum())
+    return max(float((predicted * truth).sum()) / square, 0.0) if square > 0 else 1.0
 
 
 def fit_spread(
