@@ -146,7 +146,9 @@ def test_validation_only_reads_no_test_split_and_trains_nothing_anew(made, tmp_p
     text = (tmp_path / "v" / "table3.md").read_text()
     assert "the test split was not read" in text
     assert "over videos" not in text
-    assert set(pd.read_csv(tmp_path / "v" / "figure3.csv")["split"]) == {"valid"}
+    points = pd.read_csv(tmp_path / "v" / "figure3.csv")
+    assert set(points["split"]) == {"valid"}
+    assert not {"id", "score"} & set(points)  # of data under licence neither may be passed on
 
 
 def test_only_the_methods_that_are_named_are_in_a_table(made, tmp_path):
