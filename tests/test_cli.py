@@ -97,6 +97,17 @@ def test_a_label_shows_the_task(folder, capsys):
     assert "sentiment" in capsys.readouterr().err
 
 
+def test_several_labels_show_a_task_each(tmp_path, capsys):
+    rows = [f"u{i},v{i % 5},train,{i % 7 - 3},{'ab'[i % 2]},words" for i in range(40)]
+    (tmp_path / "utterances.csv").write_text("\n".join(["id,video,split,score,mood,text", *rows]) + "\n")
+    assert main(["inspect", str(tmp_path), "--label", "score,mood"]) == 0
+    printed = capsys.readouterr().out
+    assert "task: regression of 'score'" in printed
+    assert "task: classification of 'mood'" in printed
+    assert main(["inspect", str(tmp_path), "--label", "score,mood", "--json"]) == 0
+    assert [task["label"] for task in json.loads(capsys.readouterr().out)["tasks"]] == ["score", "mood"]
+
+
 def test_inspection_lists_the_modalities(folder, capsys):
     assert main(["inspect", str(folder), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -435,6 +446,9 @@ def test_dashes_and_underscores_are_the_same():
         (["predict", "run", "--whithout", "audio"], "did you mean --without?"),
         (["train", "--training.learning-rat", "1"], "did you mean --training.learning-rate?"),
         (["train", "--balancng", "sgm"], "did you mean --balancing?"),
+        (["train", "--balancing.nam", "sgm"], "did you mean --balancing.name?"),
+        (["train", "--balancing.alpha", "1"], "has no option --balancing.alpha; see `pase train --help`"),
+        (["train", "--training.learning_rate", "nan"], "a number was wanted, found nan; give one"),
         (["inspect", "a", "b"], "does not take 'b'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -138,6 +139,12 @@ def test_the_commands_evaluate_and_predict_every_target(run, tmp_path, capsys):
 def test_a_place_that_takes_one_target_says_which_folder_to_give(run):
     with pytest.raises(PaSEError, match=r"several targets.*targets/"):
         Model.from_pretrained(run.path)
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "card", "export"])
+def test_commands_that_take_one_target_say_which_folder_to_give(command, run, capsys):
+    assert main([command, *[str(run.path)] * (1 + (command == "compare"))]) == 2
+    assert re.search(r"several targets.*targets/", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A model as an ONNX file: ONNX Runtime agrees with PyTorch."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pase_msa import plugins
 from pase_msa.calibration import confidence
 from pase_msa.cli.main import main
 from pase_msa.data.inputs import InputSpec
@@ -52,7 +54,7 @@ def agree(model, file, kind="regression"):
             ]
             for name in (NAMES if n != 5 else NAMES[:2])
         }
-        batch = batch.only(rows)
+        batch = dataclasses.replace(batch.only(rows), videos=None)  # a file knows no conversations
         with torch.no_grad():
             outputs = model(batch)
         exported_outputs = file.predict(rows)
@@ -93,8 +95,15 @@ def test_onnx_runtime_agrees_with_pytorch_on_concatenation(shared):
     agree(*shared)
 
 
-def test_a_recurrent_rival_can_be_exported(tmp_path):
-    model = toy_model("ef_lstm").eval()
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ef_lstm", "momke"),  # recurrent, and attention over the utterances of a batch
+        *(pytest.param(n, marks=pytest.mark.slow) for n in plugins.names("models") if n not in ("ef_lstm", "momke")),
+    ],
+)
+def test_every_model_can_be_exported(name, tmp_path):
+    model = toy_model(name).eval()
     agree(model, exported(model, tmp_path))
 
 

@@ -1,6 +1,7 @@
 """Intermediate training of a language model: what is read, what is saved, and that a run takes it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from pase_msa.cli.main import main
+from pase_msa.data.pretrained import load_tokenizer
 from pase_msa.data.sentences import sentence_table
 from pase_msa.data.transcripts import TextConfig
 from pase_msa.errors import PaSEError
@@ -61,6 +63,14 @@ def test_validation_is_drawn_from_the_seed_where_there_is_none(tmp_path):
     assert set(first.labels("label")) == {"good", "bad"}
 
 
+def test_a_sentence_without_a_label_is_left_out(tmp_path):
+    file = tmp_path / "half.csv"
+    file.write_text("text,label\n" + "".join(f"text {i},{'NaN' if i % 2 else i % 3}\n" for i in range(60)))
+    table = sentence_table(file)
+    assert len(table) == 30
+    assert set(table.labels("label")) == {-1.0, 0.0, 1.0}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
@@ -68,12 +78,24 @@ def test_validation_is_drawn_from_the_seed_where_there_is_none(tmp_path):
         ("a.txt", "good film\n", "line 1: a label, a blank and a text were wanted, found 'good film'"),
         ("a.txt", "1 good\n1 fine\n", "Every label of a is 1"),
         ("a.txt", "\n", "holds no labelled sentence"),
+        ("a.csv", "text,label\nx,nan\ny,NA\n", "holds no labelled sentence"),
+        ("a.csv", "text,label\nx,1\ny,pos\nz,2\n", "numbers and names, such as 'pos'"),
+        ("a.csv", "text,label\nx,1\ny,0\n", "two labels or more were wanted"),
+        ("a.csv", "text,label\n" + "x,a\n" * 8 + "y,b\nz,c\n", "two labels or more|No training sentence"),
     ],
 )
 def test_what_is_no_sentence_is_refused(name, content, sentence, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(PaSEError, match=sentence):
         sentence_table(tmp_path / name)
+
+
+def test_a_folder_that_is_not_there_is_not_asked_of_a_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name in (str(tmp_path / "bert"), "./bert", "runs/bert", "runs/a/bert"):
+        with pytest.raises(PaSEError, match=f"There is no folder {re.escape(name)}; give the folder of"):
+            load_tokenizer(name)
 
 
 def test_the_command_saves_an_encoder_that_a_run_takes(bert, sentences, tmp_path, capsys):

@@ -375,3 +375,10 @@ def test_variants_train(options, score_table, tmp_path):
 def test_optimisers_and_schedules_train(optimizer, schedule, score_table, tmp_path):
     folder = train(short(tmp_path / "run", optimizer=optimizer, schedule=schedule), progress=False, table=score_table)
     assert results(folder.path)["status"] == "complete"
+
+
+@pytest.mark.parametrize("options", [{}, {"model": {"name": "concat"}, "balancing": {"name": "none"}}])
+def test_training_that_diverges_is_one_sentence(options, data, tmp_path):
+    run = config(data, tmp_path / "run", learning_rate=1e30, schedule="constant", warmup=0.0)
+    with pytest.raises(PaSEError, match=r"diverged in epoch 0.*lower training\.learning_rate"):
+        train(dataclasses.replace(run, **options), progress=False)

@@ -15,22 +15,27 @@ def inspect(file: str, *, format: str | None = None, label: str | None = None, j
     Args:
         file: file or folder in any format that PaSE reads.
         format: name of the reader; found from the content if left out.
-        label: label column, to say which task would be trained on it.
+        label: label column, or several divided by commas, to say which task would be trained on each.
         json: print one JSON object instead of tables.
     """
     from pase_msa.data import open_table
     from pase_msa.data.inspect import inspect_table, render
     from pase_msa.files import strict_json
+    from pase_msa.targets.names import target_names
 
     table = open_table(file, format=format)
-    task = None if label is None else _task(table, label)
+    tasks = [_task(table, name) for name in target_names(label)]
     report = inspect_table(table)
     if json:
-        print(strict_json(report if task is None else {**report, "task": task.to_dict()}))
+        dicts = [task.to_dict() for task in tasks]
+        more = {"task": dicts[0]} if len(dicts) == 1 else {"tasks": dicts}
+        print(strict_json({**report, **more} if dicts else report))
         return
     print(render(report))
-    if task is not None:
-        print(f"\ntask: {_words(task)}")
+    if tasks:
+        print()
+    for task in tasks:
+        print(f"task: {_words(task)}")
 
 
 def _task(table: FeatureTable, label: str) -> Task:

@@ -28,6 +28,7 @@ from pase_msa.ranges import nearest
 if TYPE_CHECKING:
     import jsonargparse
 
+_KINDS = {"float": "a number", "int": "a whole number", "bool": "true or false"}
 _ABOUT = "PaSE: multimodal sentiment analysis in which no modality is silenced by the others."
 
 
@@ -152,18 +153,32 @@ def _sentence(parser: jsonargparse.ArgumentParser, name: str, error: str, furthe
         named = ("--model", "--balancing")  # which a name alone may follow
         single = [o for o in spelt if o in named or not any(other.startswith(f"{o}.") for other in spelt)]
         single += [option for option in named if f"{option}.name" in spelt and option not in single]
-        near = difflib.get_close_matches(wrong.replace("_", "-"), single, 1)
+        near = _nearest_option(wrong.replace("_", "-"), single)
         return f"`pase {name}` has no option {wrong}; {f'did you mean {near[0]}?' if near else hint}"
     error = re.sub(r"Expected an? (?:\w+\.)?Literal\[([^\]]*)\]\. Got value: (\S*)", _choice, error)
     error = re.sub(r"typing\.|<class '(\w+)'>", r"\1", error)
+    error = re.sub(r"Expected an? (float|int|bool)\. Got value: (\S*)", _simple, error)
     error = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[(.*?)\] .*: (.*)$", _either, error)
     return re.sub(r"^Parser key \"([\w.]+)\":", lambda key: f"--{key[1].replace('_', '-')}:", error)
 
 
+def _nearest_option(wrong: str, options: Sequence[str]) -> list[str]:
+    """The option that was meant, if any; in a group that there is, names within the group are compared."""
+    group, dot, name = wrong.rpartition(".")
+    within = {option[len(group) + 1 :]: option for option in options if dot and option.startswith(f"{group}.")}
+    if within:
+        return [within[near] for near in difflib.get_close_matches(name, within, 1)]
+    return difflib.get_close_matches(wrong, options, 1)
+
+
+def _simple(found: re.Match[str]) -> str:
+    """What is wrong with the value of an option of a simple type."""
+    return f"{_KINDS[found[1]]} was wanted, found {found[2]}; give one."
+
+
 def _either(found: re.Match[str]) -> str:
     """What is wrong with the value of an option that may be left out; values of several types stay as they are."""
-    kinds = {"float": "a number", "int": "a whole number", "bool": "true or false"}
-    wanted = [kinds.get(name) for name in found[1].split(", ") if name != "NoneType"]
+    wanted = [_KINDS.get(name) for name in found[1].split(", ") if name != "NoneType"]
     return found[0] if len(wanted) != 1 or wanted[0] is None else f"{wanted[0]} was wanted, found {found[2]}; give one."
 
 

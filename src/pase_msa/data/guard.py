@@ -82,3 +82,16 @@ def check_plain(path: Path) -> None:
         for test, kind in _KINDS:
             if test(mode):
                 raise PaSEError(f"{place} was to be a plain file, but it is {kind}; give a file.")
+
+
+def refuse_several_targets(folder: Path) -> None:
+    """Say which folders there are to give in place of that of a run of several targets.
+
+    Errors:
+        PaSEError: the folder holds such a run.
+    """
+    if (folder / "targets.json").is_file():
+        raise PaSEError(
+            f"{folder} holds a run of several targets, and this reads one; give the folder of a target, such as "
+            f"{min((folder / 'targets').glob('*'), default=folder / 'targets')}."
+        )

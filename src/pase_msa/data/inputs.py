@@ -320,7 +320,12 @@ def encode_values(values: Sequence[Any], task: Task, ids: Sequence[str]) -> NDAr
         if value is not None:
             name = f"{value:g}" if isinstance(value, float) else str(value)
             if name not in numbers:
-                raise PaSEError(f"Utterance {ids[i]!r} has the class {name!r}, which the training split lacks.")
+                scores = isinstance(value, float)
+                raise PaSEError(
+                    f"Utterance {ids[i]!r} has the class {name!r}, which the training split lacks; "
+                    + ("leave the kind 'classification' out, if these are scores, or " if scores else "")
+                    + "move an utterance of it to training, or leave its label blank."
+                )
             result[i] = numbers[name]
     return result
 

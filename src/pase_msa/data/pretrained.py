@@ -73,6 +73,17 @@ def load_model(name: str, *, pretrained: bool = True) -> Any:
     return load_quietly(AutoModel.from_pretrained, name)
 
 
+def _names_a_folder(name: str) -> bool:
+    """Whether a name can only be that of a folder: names on a hub are "model" or "owner/model"."""
+    path = Path(name)
+    return (
+        path.is_absolute()
+        or name.startswith((".", "~"))
+        or len(path.parts) > 2
+        or (len(path.parts) == 2 and path.parent.is_dir())
+    )
+
+
 def load_quietly(loader: Any, name: str) -> Any:
     """Call a loader of `transformers` on a model's name, without its progress bars and warnings.
 
@@ -83,6 +94,10 @@ def load_quietly(loader: Any, name: str) -> Any:
     Errors:
         PaSEError: there is no such model.
     """
+    if _names_a_folder(name) and not Path(name).exists():  # a hub would be asked for it, several times
+        raise PaSEError(
+            f"There is no folder {name}; give the folder of a transformers model, or the name of one on a hub."
+        )
     from transformers.utils import logging
 
     # hub retries are reported once, by us

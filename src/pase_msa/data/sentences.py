@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pase_msa.data.cells import is_number, read_csv
+from pase_msa.data.cells import is_number, is_unknown, read_csv
 from pase_msa.data.table import FeatureTable, Schema, Utterance
 from pase_msa.errors import PaSEError
 
@@ -68,8 +68,11 @@ def sentence_table(path: str | Path, *, seed: int = 0) -> FeatureTable:
         sentences += [Sentence(text, label, _source(file), split) for text, label in _read(file)]
     if not sentences:
         raise PaSEError(f"{root} holds no labelled sentence; give a CSV file with the columns text and label.")
+    ranges = _ranges(sentences)
     _draw_validation(sentences, seed)
-    return _table(_without_repeats(sentences), _ranges(sentences), root)
+    kept = _without_repeats(sentences)
+    _check_training(kept, root)
+    return _table(kept, ranges, root)
 
 
 def _source(file: Path) -> str:
@@ -85,8 +88,9 @@ def _read(file: Path) -> Iterator[tuple[str, str]]:
             found = ", ".join(content.columns)
             raise PaSEError(f"{file} needs the columns text and label, found {found}; there is no {missing[0]}.")
         for row in content.rows:
-            if row.cells.get("text") and row.cells.get("label"):
-                yield row.cells["text"], row.cells["label"]
+            text, label = (row.cells.get(name) or "" for name in ("text", "label"))
+            if not is_unknown(text) and not is_unknown(label):
+                yield text, label
         return
     raw = file.read_bytes()
     try:
@@ -128,12 +132,35 @@ def _without_repeats(sentences: Sequence[Sentence]) -> list[Sentence]:
     return kept
 
 
+def _check_training(sentences: Sequence[Sentence], root: Path) -> None:
+    """Refuse a training split from which nothing can be learned, or that lacks a class of validation."""
+    of = {split: {s.label for s in sentences if s.split == split} for split in ("train", "valid")}
+    if len(of["train"]) < 2:
+        count = sum(sentence.split == "train" for sentence in sentences)
+        raise PaSEError(
+            f"Training sentences of two labels or more were wanted; {root} has {count} of {len(of['train'])}, without "
+            "those for validation; give more sentences."
+        )
+    lacking = sorted(of["valid"] - of["train"])
+    if lacking and not is_number(lacking[0]):
+        raise PaSEError(
+            f"No training sentence of {root} has the label {lacking[0]!r}, which validation has; give more of it, or "
+            "leave it out."
+        )
+
+
 def _ranges(sentences: Sequence[Sentence]) -> dict[str, tuple[float, float]]:
     """Smallest and largest label of each data set; none where labels are names."""
     cells: dict[str, set[str]] = {}
     for sentence in sentences:
         cells.setdefault(sentence.source, set()).add(sentence.label)
-    names = [name for name, labels in cells.items() if not all(map(is_number, labels))]
+    names = [name for name, labels in cells.items() if not any(map(is_number, labels))]
+    mixed = {n: sorted(x for x in labels if not is_number(x)) for n, labels in cells.items() if n not in names}
+    if odd := [(name, found[0]) for name, found in mixed.items() if found]:
+        raise PaSEError(
+            f"The labels of {odd[0][0]} are numbers and names, such as {odd[0][1]!r}; make them one kind, and leave "
+            "the cell of an unknown label blank."
+        )
     if names and len(names) < len(cells):
         raise PaSEError(
             f"The labels of {names[0]} are names and those of another data set numbers; adapt to one kind at a time."

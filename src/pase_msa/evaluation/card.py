@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pase_msa.cards.card import model_card
+from pase_msa.data.guard import refuse_several_targets
 from pase_msa.data.opening import evaluated_part, open_data
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
@@ -39,6 +40,7 @@ def run_card(run: str | Path, *, data: str | FeatureTable | None = None) -> str:
         PaSEError: there is neither, or a file of it is damaged.
     """
     path = Path(run)
+    refuse_several_targets(path)
     if model_folder(path) == path:
         return model_card(read_description(path))
     folder = RunFolder.complete(path)

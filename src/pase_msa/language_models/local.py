@@ -211,9 +211,8 @@ def _gguf_file(name: str, wanted: str | None) -> str | None:
     found = sorted(file.name for file in folder.glob("*.gguf")) if folder.is_dir() else []
     if wanted is not None:
         if wanted not in found:
-            raise PaSEError(
-                f"{name} holds no {wanted}; it has {', '.join(found) or 'no GGUF file'}; name one with --gguf."
-            )
+            has = f"it has {', '.join(found)}; name one of these" if found else "it has no GGUF file; leave --gguf out"
+            raise PaSEError(f"{name} holds no {wanted}; {has}, or name another folder.")
         return wanted
     if not found or (folder / "config.json").is_file():
         return None

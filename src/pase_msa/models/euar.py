@@ -86,8 +86,9 @@ class GaussianExperts(nn.Module):
 
     def forward(self, vectors: Float[Tensor, "n d"]) -> tuple[Tensor, dict[str, Tensor]]:
         """The gated sum [N, D], and "mean" and "log_variance" [N, E, D], "probability" and "gate" [N, E]."""
-        shape = (len(vectors), -1, vectors.shape[1])
-        mean, log_variance = self.mean(vectors).view(shape), self.log_variance(vectors).view(shape).clamp(-10, 10)
+        by_expert = (-1, vectors.shape[1])
+        mean = self.mean(vectors).unflatten(1, by_expert)
+        log_variance = self.log_variance(vectors).unflatten(1, by_expert).clamp(-10, 10)
         probability = self.gate(vectors).softmax(1)
         chosen = torch.zeros_like(probability).scatter(1, probability.topk(self.active, dim=1).indices, 1.0)
         gate = probability * chosen

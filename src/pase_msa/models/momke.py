@@ -93,7 +93,9 @@ class Block(nn.Module):
         n, width = inputs.shape
         query, key, value = self.project(inputs).view(n, 3, self.heads, -1).permute(1, 2, 0, 3)
         rate = self.dropout if self.training else 0.0
-        given = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate)
+        # one sequence, as a batch of one: an export knows attention in four dimensions only
+        query, key, value = (part.unsqueeze(0) for part in (query, key, value))
+        given = F.scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=rate)[0]
         inputs = inputs + self.output(given.transpose(0, 1).reshape(n, width))
         result: Tensor = inputs + self.feed(inputs)
         return result

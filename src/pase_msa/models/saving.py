@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pase_msa.cards.card import model_card, write_card
-from pase_msa.data.guard import reading
+from pase_msa.data.guard import reading, refuse_several_targets
 from pase_msa.data.inputs import InputSpec
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, read_json, replacing, write_json
@@ -108,11 +108,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         PaSEError: the folder holds no model, a damaged one, or one of a format that is not read.
     """
     root = Path(folder)
-    if (root / "targets.json").is_file():
-        raise PaSEError(
-            f"{root} holds a run of several targets, and this reads one; give the folder of a target, such as "
-            f"{min((root / 'targets').glob('*'), default=root / 'targets')}."
-        )
+    refuse_several_targets(root)
     if not (root / CONFIG).is_file() or not (root / WEIGHTS).is_file():
         raise PaSEError(f"{root} was to hold a saved model ({CONFIG} and {WEIGHTS}); give the `model` folder of a run.")
     content = read_json(

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from pase_msa.data.guard import reading
+from pase_msa.data.guard import reading, refuse_several_targets
 from pase_msa.errors import PaSEError
 from pase_msa.files import make_folder, read_json, read_text, read_yaml, write_json, write_text
 from pase_msa.locks import HOLDER, LOCK, locked
@@ -73,11 +73,12 @@ class RunFolder:
         """The folder of a run that must be finished.
 
         Errors:
-            PaSEError: there is no such folder, no run in it, or an unfinished one.
+            PaSEError: there is no such folder, no run in it, an unfinished one, or one of several targets.
         """
         folder = cls(path)
         if not folder.path.is_dir():
             raise PaSEError(f"There is no run folder {folder.path}; give the --out of a `pase train`.")
+        refuse_several_targets(folder.path)
         if not folder.results.is_file():
             state = "an unfinished run; give its `pase train` command again to finish it"
             what = state if folder.config.is_file() else "no run; give the --out of a `pase train`"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pase_msa.balancing.base import BalancingMethod
 from pase_msa.batch import Batch, Outputs
+from pase_msa.errors import PaSEError
 from pase_msa.heldout.validation import ValidationCoalitions, outputs_of
 from pase_msa.metrics import Convention
 from pase_msa.models.base import Model
@@ -36,6 +37,7 @@ class EpochValidation:
         self.gains: dict[frozenset[str], float] = {}
         self.progress: float | None = None
         self._nll = self._count = 0.0
+        self._finite = True
 
     def reset(self) -> None:
         """Forget the predictions of the last pass."""
@@ -43,6 +45,7 @@ class EpochValidation:
         self.coalitions.reset()
         self.progress = None
         self._nll = self._count = 0.0
+        self._finite = True
 
     def add(self, batch: Batch) -> None:
         """Collect predictions: of all modalities, or of every coalition that the balancing method needs."""
@@ -58,14 +61,21 @@ class EpochValidation:
     def _measure(self, outputs: Outputs, labels: Tensor) -> None:
         """Add predictions to the metrics and to the cross-entropy (eq. 16)."""
         membership = self.model.task.membership(labels)
+        self._finite = self._finite and bool(torch.isfinite(outputs.logits).all())
         self.metrics.update(outputs, labels)
         self._nll += float(soft_cross_entropy(outputs.logits, membership).sum())
         self._count += len(labels)
 
     def finish(self, trainer: Trainer, device: torch.device) -> dict[str, float]:
-        """The metrics of the pass and "nll", with the mixture that the balancing method makes of it."""
+        """The metrics of the pass and "nll", with the mixture that the balancing method makes of it.
+
+        Errors:
+            PaSEError: the predictions are not finite.
+        """
         if self.coalitions.coalitions:
             self._update_mixture(trainer, device)
+        if not self._finite:
+            raise _diverged(trainer)
         mine = torch.tensor([self._count, self._nll])
         joint = trainer.strategy.reduce(mine.to(device), reduce_op="sum")
         assert isinstance(joint, Tensor)
@@ -79,6 +89,8 @@ class EpochValidation:
         coalitions, labels = self.coalitions.coalitions, self.coalitions.labels
         predictions = self.coalitions.predictions()
         membership = predictions.membership
+        if not bool(torch.isfinite(predictions.probabilities).all()):
+            raise _diverged(trainer)
         prior = (membership * self.model.class_prior.cpu().log()).sum(1)
         gains = (membership * predictions.probabilities.clamp(min=1e-12).log()).sum(2) - prior
         self.gains = dict(zip(coalitions, gains.mean(1).tolist(), strict=True))
@@ -89,3 +101,10 @@ class EpochValidation:
             self.model.mixture.set(weights.coalition_weights, weights.reference, weights.given)
             probabilities, self.progress = weights.cross_fitted, weights.progress
         self._measure(outputs_of(self.model.task, probabilities.to(device)), labels.to(device))
+
+
+def _diverged(trainer: Trainer) -> PaSEError:
+    return PaSEError(
+        f"Training diverged in epoch {trainer.current_epoch}: what the model predicts is no number any more; lower "
+        "training.learning_rate, or see with `pase inspect` whether features have extreme values."
+    )
