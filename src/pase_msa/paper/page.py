@@ -66,7 +66,8 @@ def _headline(file: Path, page: Path) -> str:
         return ""
     title, table, numbers = found.groups()
     rows = [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in table.splitlines()]
-    metrics = [i for i, cell in enumerate(rows[0]) if i == 0 or cell.endswith(("↑", "↓")) or cell == "seeds"]
+    kept = ("method", "seeds")
+    metrics = [i for i, cell in enumerate(rows[0]) if i == 0 or cell.endswith(("↑", "↓")) or cell in kept]
     columns = metrics if len(metrics) > 2 else range(len(rows[0]))
     lines = ["| " + " | ".join(row[i] for i in columns) + " |" for row in rows]
     source = f"[All columns]({_link(file, page)}), [CSV]({_link(file.with_name(numbers), page)})."
