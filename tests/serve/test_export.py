@@ -103,7 +103,7 @@ def test_onnx_runtime_agrees_with_pytorch_on_concatenation(shared):
     ],
 )
 def test_every_model_can_be_exported(name, tmp_path):
-    model = toy_model(name).eval()
+    model = toy_model(name, **({"layers": 1} if name == "momke" else {})).eval()  # each of its layers takes seconds
     agree(model, exported(model, tmp_path))
 
 

@@ -94,7 +94,7 @@ def test_a_folder_that_is_not_there_is_not_asked_of_a_hub(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     for name in (str(tmp_path / "bert"), "./bert", "runs/bert", "runs/a/bert"):
-        with pytest.raises(PaSEError, match=f"There is no folder {re.escape(name)}; give the folder of"):
+        with pytest.raises(PaSEError, match=f"There is no folder {re.escape(repr(name))}; give the folder of"):
             load_tokenizer(name)
 
 
