@@ -97,7 +97,7 @@ def test_a_file_states_what_it_rests_on(made):
 
 
 PICTURES = (
-    "table4-withheld table4-rates table4-imbalanced-rates figure1 figure3 figure4 figure4-gates figure5 noise-curves"
+    "table4-masked table4-rates table4-imbalanced-rates figure1 figure3 figure4 figure4-gates figure5 noise-curves"
 )
 PICTURES += " confidence-calibration confidence-selective"
 
@@ -114,7 +114,7 @@ def test_table_4_has_every_set_both_ways(made):
     found = pd.read_csv(made.out / "table4.csv")
     assert set(found["modalities"]) == {"text", "audio", "text+audio"}
     assert set(found[found["method"] == "PaSE"]["imputation"]) == {"trained", "on", "off"}
-    # on all modalities nothing is withheld
+    # on all modalities nothing is masked
     whole = found[(found["modalities"] == "text+audio") & (found["method"] == "PaSE")]
     spread = whole.groupby(["seed", "metric"])["value"].agg(np.ptp)
     np.testing.assert_allclose(spread, 0, atol=1e-5)

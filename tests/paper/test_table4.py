@@ -1,4 +1,4 @@
-"""Table 4: modalities that are withheld, whole and at random."""
+"""Table 4: modalities that are masked, whole and at random."""
 
 import dataclasses
 
@@ -100,7 +100,7 @@ def test_draws_differ_and_seeds_repeat(runs):
     assert values(first, draw=0) != values(first, draw=1)
 
 
-def test_a_withheld_modality_is_absent(runs):
+def test_a_masked_modality_is_absent(runs):
     run = runs["pase"]
     expected = torch.cat([o.logits for o in run.outputs(lambda batch, place: batch.only({"text"}))])
     torch.testing.assert_close(run.given([frozenset({"text"})], "on")[0], expected)
@@ -126,12 +126,12 @@ def test_each_utterance_is_predicted_from_what_it_keeps(runs, name, imputation):
     there = {key: run.dataset.columns[key].present[rows] for key in run.task.modalities}
     left = rates.keep(there, 0.5, 0, 1)
 
-    def withheld(batch, place):  # marked absent in the batch itself
+    def masked(batch, place):  # marked absent in the batch itself
         present = {key: flags & torch.from_numpy(left[key][place]) for key, flags in batch.present.items()}
         return dataclasses.replace(batch, present=present)
 
     with imputation_switched(run.model, imputation):
-        expected = run.metrics(run.logits(withheld))
+        expected = run.metrics(run.logits(masked))
     frame = rates.measure([run], (0.5,), draws=2)
     found = values(frame, draw=1, imputation=imputation)
     assert found == pytest.approx(expected, abs=1e-5, nan_ok=True)

@@ -1,4 +1,4 @@
-"""Table 4: subsets of the modalities, each trained alone, and one checkpoint with the others withheld."""
+"""Table 4: subsets of the modalities, each trained alone, and one checkpoint with the others masked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pase_msa.report.style import MARKERS, short, styled
 from pase_msa.shapley import coalitions
 
 _TRAINED = "trained"
-_COLUMNS = {_TRAINED: "trained alone", "on": "withheld, imputed", "off": "withheld, not imputed"}
+_COLUMNS = {_TRAINED: "trained alone", "on": "masked, imputed", "off": "masked, not imputed"}
 _METHODS = ("concat", methods.PAPER, methods.PASE)
 
 
@@ -39,7 +39,7 @@ def variants(protocol: Protocol) -> dict[str, Options]:
 
 
 def measure(runs: Sequence[LoadedRun], imputation: Sequence[Imputation] = ("on", "off")) -> pd.DataFrame:
-    """Metrics with every other modality withheld, for all 2^k - 1 subsets of k modalities.
+    """Metrics with every other modality masked, for all 2^k - 1 subsets of k modalities.
 
     The other modalities are marked absent for every utterance. Nothing is trained again. The paper does not say
     whether its rows are of one model or of one model per subset.
@@ -139,7 +139,7 @@ def draw(frame: pd.DataFrame, metric: str = "acc2_negpos") -> MplFigure:
 
 
 def build(results: Results) -> Section:
-    """All sets of modalities, trained alone and withheld; and modalities that are lost at random.
+    """All sets of modalities, trained alone and masked; and modalities that are lost at random.
 
     Errors:
         PaSEError: no method has a finished run on all modalities.
@@ -147,22 +147,22 @@ def build(results: Results) -> Section:
     protocol = results.protocol
     whole = [name for name in _METHODS if name in results.variants]
     # all are measured while a run is in memory, since they have most sets of modalities in common
-    withheld, lost, uneven, balance = _measured(results, whole)
-    data = pd.concat([_trained(results), withheld], ignore_index=True)
+    masked, lost, uneven, balance = _measured(results, whole)
+    data = pd.concat([_trained(results), masked], ignore_index=True)
     label = metric_label(protocol.accuracy)
     # a model that predicts the same for all who lost their text has an accuracy of chance: the error stands beside it
     both = list(dict.fromkeys([protocol.accuracy, protocol.tested[0]]))
     stems = {name: "" if name == protocol.accuracy else f"-{name}" for name in both}
     tables = [_subsets_table(results, data), *(_rates_table(lost, m, f"table4-lost{stems[m]}") for m in both)]
-    withheld_caption = f"{label} of one checkpoint that is given some modalities."
+    masked_caption = f"{label} of one checkpoint that is given some modalities."
     rates_caption = f"{' and '.join(map(metric_label, both))} where each modality is lost at random."
     figures = [
-        Figure("table4-withheld", withheld_caption, draw(withheld, protocol.accuracy), withheld),
+        Figure("table4-masked", masked_caption, draw(masked, protocol.accuracy), masked),
         Figure("table4-rates", rates_caption, rates.draw(lost, *both), lost),
     ]
     notes = [
         *how_to_read(results)[:1],
-        "Trained alone: a run of its own on these modalities. Withheld: the run on all modalities, which is given "
+        "Trained alone: a run of its own on these modalities. Masked: the run on all modalities, which is given "
         "these only. The paper does not say which of the two its rows are.",
         f"Balanced by held-out contributions ({methods.PASE}), a modality with a prediction weight of 0 changes "
         "nothing when it is lost.",
@@ -178,12 +178,12 @@ def build(results: Results) -> Section:
 
 
 def _measured(results: Results, variants: Sequence[str]) -> list[pd.DataFrame]:
-    """What is measured on the runs on all modalities: sets that are withheld, losses of both kinds, and balance."""
+    """What is measured on the runs on all modalities: sets that are masked, losses of both kinds, and balance."""
     frames = []
     for run in results.runs(variants):
-        withheld = measure([run])
-        balance = equity.measure(run, withheld, results.protocol.accuracy)
-        frames.append((withheld, rates.measure([run]), rates.measure_imbalanced([run]), balance))
+        masked = measure([run])
+        balance = equity.measure(run, masked, results.protocol.accuracy)
+        frames.append((masked, rates.measure([run]), rates.measure_imbalanced([run]), balance))
     return [pd.concat(part, ignore_index=True) for part in zip(*frames, strict=True)]
 
 
@@ -223,20 +223,20 @@ def _subsets_table(results: Results, data: pd.DataFrame) -> Table:
     for subset in all_subsets(protocol):
         names = "+".join(subset)
         for method, part in data[data["modalities"] == names].groupby("method", sort=False):
-            # without imputation in the model, a withheld modality is left out
-            how_withheld = part["imputation"].replace("none", "off")
+            # without imputation in the model, a masked modality is left out
+            how_masked = part["imputation"].replace("none", "off")
             line = [letters(names), str(method)]
             for metric in metrics:
                 for how in _COLUMNS:
-                    # on all modalities nothing is withheld, so that the columns would repeat each other
+                    # on all modalities nothing is masked, so that the columns would repeat each other
                     repeated = subset == protocol.modalities and how != _TRAINED
-                    values = part[(how_withheld == how) & (part["metric"] == metric)]["value"]
+                    values = part[(how_masked == how) & (part["metric"] == metric)]["value"]
                     line.append("" if repeated or values.empty else mean_sd(values, metric))
             if protocol.quoted is not None:
                 line += [as_printed(metric, printed.get((letters(names), metric))) for metric in metrics]
             rows.append([*line, str(part["seed"].nunique())])
     data = data[data["metric"].isin(protocol.metrics)]
-    title = "Sets of modalities: trained alone, and withheld from one checkpoint"
+    title = "Sets of modalities: trained alone, and the others masked in one checkpoint"
     return Table("table4", title, [*columns, "seeds"], rows, data)
 
 
