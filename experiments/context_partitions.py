@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiments.noharm import comparison, run_all, table, write
+from experiments.noharm import comparison, on_folders, run_all, table, write
 from experiments.partitions import partition
 
 WITHOUT: dict[str, dict[str, Any]] = {
@@ -38,23 +38,11 @@ def main() -> None:
     parser.add_argument("--text", default="minilm", help="language model, or its folder; frozen")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    folders = [partition(options.data, Path("build/partitions"), number) for number in range(options.count)]
-    jobs = [
-        (name, folder.name, str(folder), seed, {**method, "text": {"model": options.text}})
-        for folder in folders
-        for name, method in (WITHOUT | CONTEXT).items()
-        for seed in range(1, options.seeds + 1)
-    ]
+    folders = [str(partition(options.data, Path("build/partitions"), number)) for number in range(options.count)]
+    methods = {name: {**method, "text": {"model": options.text}} for name, method in (WITHOUT | CONTEXT).items()}
+    jobs = on_folders(folders, methods, options.seeds)
     name = f"{options.data.name}-{Path(options.text).name}"
     rows = run_all(jobs, Path("runs/context-partitions") / name, options.jobs)
-    pairs = [
-        ("PaSE + context", "PaSE"),
-        ("PaSE + context", "text"),
-        ("PaSE + context", "text + context"),
-        ("PaSE + context", "concat + context"),
-        ("concat + context", "concat"),
-        ("text + context", "text"),
-    ]
     write(
         f"context-partitions-{name}",
         f"{options.data.name}, {options.count} random partitions by video, seeds 1 to {options.seeds} each, frozen "
@@ -62,7 +50,9 @@ def main() -> None:
         rows,
         table(rows),
         "Paired by partition: mean [95 % interval], exact sign-flip test.",
-        *(comparison(rows, [ours], [baseline]) for ours, baseline in pairs),
+        comparison(rows, ["PaSE + context"], ["PaSE", "text", "text + context", "concat + context"]),
+        comparison(rows, ["concat + context"], ["concat"]),
+        comparison(rows, ["text + context"], ["text"]),
     )
 
 

@@ -21,7 +21,7 @@ import argparse
 import csv
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,16 @@ def run_all(jobs: Sequence[Job], root: Path, workers: int) -> Rows:
         {"variant": variant, "unit": unit, "seed": seed, "seconds": row["seconds"]}
         | {m: row["test"][m] for m in METRICS}
         for (variant, unit, _, seed, _), row in zip(jobs, results, strict=True)
+    ]
+
+
+def on_folders(folders: Sequence[str], methods: Mapping[str, dict[str, Any]], seeds: int) -> list[Job]:
+    """Every method with seeds 1 to N on every folder, such as partitions; a folder is a unit."""
+    return [
+        (variant, Path(folder).name, folder, seed, options)
+        for folder in folders
+        for variant, options in methods.items()
+        for seed in range(1, seeds + 1)
     ]
 
 
@@ -220,13 +230,7 @@ def partitions(
     best = best_single(data)
     available = fine_tuned() if tuned else alone(best) | METHODS
     methods = {name: available[name] for name in (best, *chosen)}
-    jobs = [
-        (v, Path(folder).name, folder, seed, options)
-        for folder in folders
-        for v, options in methods.items()
-        for seed in range(1, seeds + 1)
-    ]
-    rows = run_all(jobs, Path(f"runs/noharm/partitions{kind}"), workers)
+    rows = run_all(on_folders(folders, methods, seeds), Path(f"runs/noharm/partitions{kind}"), workers)
     write(
         f"noharm-partitions-{name}",
         f"{name}, {count} random partitions by video, seeds 1 to {seeds} each: test, over partitions",

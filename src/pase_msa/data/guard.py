@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pase_msa.errors import PaSEError
 
+#: the file that marks a run of several targets
+TARGETS = "targets.json"
 _DEEPEST = 6  # folders below the one that is named
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -90,7 +92,7 @@ def refuse_several_targets(folder: Path) -> None:
     Errors:
         PaSEError: the folder holds such a run.
     """
-    if (folder / "targets.json").is_file():
+    if (folder / TARGETS).is_file():
         raise PaSEError(
             f"{folder} holds a run of several targets, and this reads one; give the folder of a target, such as "
             f"{min((folder / 'targets').glob('*'), default=folder / 'targets')}."

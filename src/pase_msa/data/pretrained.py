@@ -96,7 +96,8 @@ def load_quietly(loader: Any, name: str) -> Any:
     """
     if _names_a_folder(name) and not Path(name).exists():  # a hub would be asked for it, several times
         raise PaSEError(
-            f"There is no folder {name!r}; give the folder of a transformers model, or the name of one on a hub."
+            f"There is no folder {name!r}; give the folder of a transformers model, or the name of one on a hub, which "
+            "is looked up where there is no folder that is called as its owner."
         )
     from transformers.utils import logging
 

@@ -154,13 +154,14 @@ def _ranges(sentences: Sequence[Sentence]) -> dict[str, tuple[float, float]]:
     cells: dict[str, set[str]] = {}
     for sentence in sentences:
         cells.setdefault(sentence.source, set()).add(sentence.label)
-    names = [name for name, labels in cells.items() if not any(map(is_number, labels))]
-    mixed = {n: sorted(x for x in labels if not is_number(x)) for n, labels in cells.items() if n not in names}
-    if odd := [(name, found[0]) for name, found in mixed.items() if found]:
-        raise PaSEError(
-            f"The labels of {odd[0][0]} are numbers and names, such as {odd[0][1]!r}; make them one kind, and leave "
-            "the cell of an unknown label blank."
-        )
+    names = [name for name, labels in cells.items() if not all(map(is_number, labels))]
+    for name in names:
+        if any(map(is_number, cells[name])):
+            word = min(label for label in cells[name] if not is_number(label))
+            raise PaSEError(
+                f"The labels of {name} are numbers and names, such as {word!r}; make them one kind, and leave the cell "
+                "of an unknown label blank."
+            )
     if names and len(names) < len(cells):
         raise PaSEError(
             f"The labels of {names[0]} are names and those of another data set numbers; adapt to one kind at a time."

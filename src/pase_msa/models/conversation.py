@@ -69,7 +69,7 @@ def packed(layer: nn.LSTM, padded: Float[Tensor, "c t f"], counts: Int[Tensor, "
 
 
 def by_direction(layer: nn.LSTM, padded: Float[Tensor, "c t f"], counts: Int[Tensor, " c"]) -> Float[Tensor, "c t h"]:
-    """The same, one layer and one direction at a time, which takes a processor a half to a third of the time.
+    """The same, one layer and one direction at a time, which takes a processor as long or half as long.
 
     A direction that starts at the sequence's own end reads padding last as the other one does, and no state depends on
     what comes after it.

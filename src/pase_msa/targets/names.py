@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pase_msa.data.guard import TARGETS
 from pase_msa.errors import PaSEError
 from pase_msa.files import read_json, write_json
 
-TARGETS = "targets.json"
 FORMAT = 1
 
 

@@ -10,12 +10,13 @@ from typing import Any, TextIO
 
 import torch
 
+from pase_msa.data.guard import TARGETS
 from pase_msa.data.table import FeatureTable
 from pase_msa.errors import PaSEError
 from pase_msa.evaluation.evaluate import evaluate
 from pase_msa.metrics import Convention
 from pase_msa.serve.predictor import Prediction, Predictor
-from pase_msa.targets.names import TARGETS, target_folders
+from pase_msa.targets.names import target_folders
 
 
 class TargetsPredictor:

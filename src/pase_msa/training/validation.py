@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from lightning import Trainer
 from torch import Tensor
@@ -37,7 +39,6 @@ class EpochValidation:
         self.gains: dict[frozenset[str], float] = {}
         self.progress: float | None = None
         self._nll = self._count = 0.0
-        self._finite = True
 
     def reset(self) -> None:
         """Forget the predictions of the last pass."""
@@ -45,7 +46,6 @@ class EpochValidation:
         self.coalitions.reset()
         self.progress = None
         self._nll = self._count = 0.0
-        self._finite = True
 
     def add(self, batch: Batch) -> None:
         """Collect predictions: of all modalities, or of every coalition that the balancing method needs."""
@@ -61,7 +61,6 @@ class EpochValidation:
     def _measure(self, outputs: Outputs, labels: Tensor) -> None:
         """Add predictions to the metrics and to the cross-entropy (eq. 16)."""
         membership = self.model.task.membership(labels)
-        self._finite = self._finite and bool(torch.isfinite(outputs.logits).all())
         self.metrics.update(outputs, labels)
         self._nll += float(soft_cross_entropy(outputs.logits, membership).sum())
         self._count += len(labels)
@@ -74,12 +73,12 @@ class EpochValidation:
         """
         if self.coalitions.coalitions:
             self._update_mixture(trainer, device)
-        if not self._finite:
-            raise _diverged(trainer)
         mine = torch.tensor([self._count, self._nll])
         joint = trainer.strategy.reduce(mine.to(device), reduce_op="sum")
         assert isinstance(joint, Tensor)
         count, nll = joint.tolist()
+        if not math.isfinite(nll):  # of all processes, so that none of them waits for one that has ended
+            raise _diverged(trainer)
         return {**self.metrics.compute(), "nll": nll / max(count, 1)}
 
     def _update_mixture(self, trainer: Trainer, device: torch.device) -> None:
