@@ -2,8 +2,8 @@
 
     python -m benchmarks.conversations
 
-Both are in `pase_msa.models.conversation`, give the same states, and take turns on one thread. The LSTM is that of GCNet:
-two layers, both directions, 100 states each, 300 numbers an utterance.
+Both are in `pase_msa.models.conversation`, give the same states, and take turns on one thread. The LSTM is that of
+GCNet: two layers, both directions, 100 states each, 300 numbers an utterance.
 """
 
 from __future__ import annotations
